@@ -1,0 +1,92 @@
+"""The kernels, once per backend; all backends give the same codes.
+
+A backend is a module with `nearest`, `residual_search` and `residual_search_beam`. This file only
+says which one serves a device.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from importlib import import_module
+from typing import Protocol, cast
+
+import torch
+from torch import Tensor
+
+__all__ = ["BACKENDS", "Backend", "pick", "use_backend"]
+
+BACKENDS = ("reference",)
+
+_forced: ContextVar[str | None] = ContextVar("letter_fast_backend", default=None)
+
+
+class Backend(Protocol):
+    """What every backend offers. Inputs are trusted: contiguous, of the dtypes named here.
+
+    A row with NaN or Inf gets code −1, quantized 0, and NaN for every other number. A codeword with
+    NaN or Inf is never chosen.
+    """
+
+    def nearest(
+        self, x: Tensor, codebook: Tensor, offset: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """argmin_k ‖x − e_k‖² + offset_k, the lowest k among equals.
+
+        x [N, D] float32, codebook [K, D] float32, offset [K] float64
+        -> code [N] int64, score [N] float64
+        """
+        ...
+
+    def residual_search(
+        self, x: Tensor, codebooks: Tensor, sizes: list[int], with_margins: bool
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """`nearest` chained over levels, r_l = fl32(r_{l−1} − e_c).
+
+        x [N, D] float32, codebooks [ΣK, D] float32
+        -> codes [N, L] int64, quantized [N, D] float32,
+           margins and errors [N, L] float32 (or [0, L] without `with_margins`)
+        """
+        ...
+
+    def residual_search_beam(
+        self, x: Tensor, codebooks: Tensor, sizes: list[int], beam: int
+    ) -> tuple[Tensor, Tensor]:
+        """The best of `beam` partial paths by exact ‖r‖²; equal paths by lowest codes.
+
+        x [N, D] float32, codebooks [ΣK, D] float32 -> codes [N, L] int64, quantized [N, D] float32
+        """
+        ...
+
+
+def pick(device: torch.device) -> Backend:
+    """The backend that serves `device`: `use_backend`, then LETTER_FAST_BACKEND, then the default."""
+    name = _forced.get() or os.environ.get("LETTER_FAST_BACKEND") or _default(device)
+    return _load(name)
+
+
+@contextmanager
+def use_backend(name: str) -> Iterator[None]:
+    """Runs every op inside the `with` block on one backend.
+
+    Raises:
+        ValueError: no backend has this name.
+    """
+    _load(name)
+    token = _forced.set(name)
+    try:
+        yield
+    finally:
+        _forced.reset(token)
+
+
+def _load(name: str) -> Backend:
+    if name not in BACKENDS:
+        raise ValueError(f"there is no backend {name!r}; choose one of {', '.join(BACKENDS)}")
+    return cast(Backend, import_module(f"{__name__}.{name}"))
+
+
+def _default(device: torch.device) -> str:
+    return "reference"

@@ -1,0 +1,88 @@
+"""Package layout and the native library; everything else stands in pyproject.toml.
+
+`kernels/` installs as `letter_fast.kernels`. The C++ part is one shared library behind a C ABI,
+loaded with ctypes: it needs neither torch nor Python headers to build, and one binary serves every
+torch. Each source is compiled once per instruction set that it names; ninja builds only what changed.
+A machine without a compiler still gets a working package (the reference backend) and one warning.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from setuptools import Extension, find_packages, setup
+from setuptools.command.build_ext import build_ext
+
+SOURCES = Path("kernels/cpp")
+COMMON = ["-std=c++17", "-O3", "-fPIC", "-fvisibility=hidden", "-fno-math-errno", "-Wall", "-Wextra"]
+
+# Object -> (source, extra flags). A source named twice is compiled for two instruction sets.
+OBJECTS: dict[str, tuple[str, list[str]]] = {
+    "library": ("library.cpp", []),
+}
+
+
+def ninja_command() -> list[str]:
+    if found := shutil.which("ninja"):
+        return [found]
+    return [sys.executable, "-m", "ninja"]
+
+
+def ninja_file(compiler: str, library: Path) -> str:
+    """The whole build as ninja text: one edge an object, one for the link."""
+    flags = " ".join(COMMON)
+    source = SOURCES.resolve()
+    lines = [
+        f"flags = {flags} -I{source}",
+        "rule compile",
+        f"  command = {compiler} $flags $extra -MMD -MF $out.d -c $in -o $out",
+        "  depfile = $out.d",
+        "  deps = gcc",
+        "rule link",
+        f"  command = {compiler} -shared -o $out $in",
+    ]
+    for name, (file, extra) in OBJECTS.items():
+        lines += [f"build {name}.o: compile {source / file}", f"  extra = {' '.join(extra)}"]
+    objects = " ".join(f"{name}.o" for name in OBJECTS)
+    lines += [f"build {library}: link {objects}", f"default {library}", ""]
+    return "\n".join(lines)
+
+
+class BuildNative(build_ext):
+    """Builds `letter_fast/kernels/cpp/native.so` through ninja."""
+
+    def get_ext_filename(self, fullname: str) -> str:
+        return os.path.join(*fullname.split(".")) + ".so"
+
+    def build_extension(self, ext: Extension) -> None:
+        library = Path(self.get_ext_fullpath(ext.name)).resolve()
+        folder = Path(self.build_temp).resolve()
+        folder.mkdir(parents=True, exist_ok=True)
+        library.parent.mkdir(parents=True, exist_ok=True)
+        compiler = os.environ.get("CXX") or shutil.which("g++") or shutil.which("clang++") or "c++"
+        (folder / "build.ninja").write_text(ninja_file(compiler, library))
+        try:
+            subprocess.run([*ninja_command(), "-C", str(folder)], check=True)
+        except (OSError, subprocess.CalledProcessError) as error:
+            print(
+                f"warning: letter-fast: the C++ kernels were not built ({error}); "
+                "the CPU will use the slower reference backend",
+                file=sys.stderr,
+            )
+
+
+setup(
+    packages=[
+        *find_packages(include=["letter_fast", "letter_fast.*"], exclude=["letter_fast.kernels*"]),
+        "letter_fast.kernels",
+        *(f"letter_fast.kernels.{name}" for name in find_packages("kernels")),
+    ],
+    package_dir={"letter_fast.kernels": "kernels"},
+    package_data={"letter_fast": ["py.typed"], "letter_fast.kernels.cpp": ["*.cpp", "*.h"]},
+    ext_modules=[Extension("letter_fast.kernels.cpp.native", sources=[], optional=True)],
+    cmdclass={"build_ext": BuildNative},
+)
