@@ -2,8 +2,8 @@
 
 `kernels/` installs as `letter_fast.kernels`. The C++ part is one shared library behind a C ABI,
 loaded with ctypes: it needs neither torch nor Python headers to build, and one binary serves every
-torch. Each source is compiled once per instruction set that it names; ninja builds only what changed.
-A machine without a compiler still gets a working package (the reference backend) and one warning.
+torch. Each source is compiled once per instruction set it names; ninja builds only what changed. A
+machine without a compiler still gets a working package (the reference backend) and one warning.
 """
 
 from __future__ import annotations
@@ -18,7 +18,15 @@ from setuptools import Extension, find_packages, setup
 from setuptools.command.build_ext import build_ext
 
 SOURCES = Path("kernels/cpp")
-COMMON = ["-std=c++17", "-O3", "-fPIC", "-fvisibility=hidden", "-fno-math-errno", "-Wall", "-Wextra"]
+COMMON = [
+    "-std=c++17",
+    "-O3",
+    "-fPIC",
+    "-fvisibility=hidden",
+    "-fno-math-errno",
+    "-Wall",
+    "-Wextra",
+]
 
 # Object -> (source, extra flags). A source named twice is compiled for two instruction sets.
 OBJECTS: dict[str, tuple[str, list[str]]] = {

@@ -30,9 +30,7 @@ class Backend(Protocol):
     NaN or Inf is never chosen.
     """
 
-    def nearest(
-        self, x: Tensor, codebook: Tensor, offset: Tensor | None
-    ) -> tuple[Tensor, Tensor]:
+    def nearest(self, x: Tensor, codebook: Tensor, offset: Tensor | None) -> tuple[Tensor, Tensor]:
         """argmin_k ‖x − e_k‖² + offset_k, the lowest k among equals.
 
         x [N, D] float32, codebook [K, D] float32, offset [K] float64
@@ -62,7 +60,7 @@ class Backend(Protocol):
 
 
 def pick(device: torch.device) -> Backend:
-    """The backend that serves `device`: `use_backend`, then LETTER_FAST_BACKEND, then the default."""
+    """The backend for `device`: that of `use_backend`, of LETTER_FAST_BACKEND, or the default."""
     name = _forced.get() or os.environ.get("LETTER_FAST_BACKEND") or _default(device)
     return _load(name)
 

@@ -1,0 +1,7 @@
+"""The specification: plain PyTorch; float64 decides a code, exact sums where float64 can't."""
+
+from .nearest import nearest
+from .residual_search import residual_search
+from .residual_search_beam import residual_search_beam
+
+__all__ = ["nearest", "residual_search", "residual_search_beam"]

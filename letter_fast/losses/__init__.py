@@ -1,0 +1,13 @@
+"""The losses of letter.md's table: quantization, collaborative (contrastive), diversity."""
+
+from .contrastive import contrastive_loss
+from .diversity import diversity_loss
+from .quantization import REDUCTIONS, RESIDUAL_GRADS, residual_losses
+
+__all__ = [
+    "RESIDUAL_GRADS",
+    "REDUCTIONS",
+    "contrastive_loss",
+    "diversity_loss",
+    "residual_losses",
+]

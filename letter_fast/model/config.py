@@ -1,0 +1,116 @@
+"""What a LETTER model is made of, as data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from difflib import get_close_matches
+from typing import Any
+
+from letter_fast import validation
+from letter_fast.losses import REDUCTIONS, RESIDUAL_GRADS
+
+
+@dataclass(frozen=True)
+class LetterConfig:
+    """Shape and losses of a `Letter` model; the defaults are the public code's.
+
+    With cf_weight = diversity_weight = 0 the model is an RQ-VAE (TIGER).
+
+    Raises:
+        ValueError: a value is out of range.
+    """
+
+    input_dim: int
+    """Width S of the item text embedding."""
+    hidden: tuple[int, ...] = (2048, 1024, 512, 256, 128, 64)
+    """Widths of the encoder's hidden layers; the decoder mirrors them."""
+    latent_dim: int = 32
+    """Width D of the latent and of every codeword."""
+    codebook_size: tuple[int, ...] = (256, 256, 256, 256)
+    """Codewords K of each level."""
+    cf_dim: int | None = None
+    """Width H of the collaborative embedding; None means latent_dim. Others get a linear map."""
+    quantization_weight: float = 1.0
+    """w_rq, weight of the quantization loss."""
+    commitment_weight: float = 0.25
+    """μ, weight of the commitment term."""
+    cf_weight: float = 0.01
+    """α, weight of the collaborative loss."""
+    diversity_weight: float = 1e-4
+    """β, weight of the diversity loss."""
+    diversity_clusters: int = 10
+    """Groups that each codebook is split into for the diversity loss."""
+    residual_grad: str = "straight_through"
+    """Gradient through the residual: straight_through, detach, full or aggregate."""
+    sinkhorn_epsilon: tuple[float, ...] = (0.0, 0.0, 0.0, 0.003)
+    """ε of the uniform mapping per level while training; 0 takes the nearest codeword."""
+    sinkhorn_sweeps: int = 50
+    """Sweeps of Sinkhorn–Knopp."""
+    reconstruction: str = "mse"
+    """Reconstruction loss, mse or l1."""
+    reduction: str = "mean"
+    """Reduction of the quantization losses: mean (public code) or sum (paper)."""
+    dropout: float = 0.0
+    """Dropout before every linear layer of encoder and decoder."""
+    batch_norm: bool = False
+    """Batch normalization after every hidden linear layer."""
+
+    def __post_init__(self) -> None:
+        for name in ("hidden", "codebook_size", "sinkhorn_epsilon"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+        if self.sinkhorn_epsilon == (0.0, 0.0, 0.0, 0.003) and len(self.codebook_size) != 4:
+            # The default speaks of the last level only.
+            last = (0.0,) * (len(self.codebook_size) - 1) + (0.003,)
+            object.__setattr__(self, "sinkhorn_epsilon", last)
+        counts = (self.input_dim, self.latent_dim, self.diversity_clusters, self.sinkhorn_sweeps)
+        if min(*counts, *self.hidden, *self.codebook_size, self.cf_dim or 1) < 1:
+            raise ValueError("every width, size and count of a LetterConfig must be at least 1")
+        if not self.codebook_size:
+            raise ValueError("codebook_size needs at least one level")
+        if len(self.sinkhorn_epsilon) != len(self.codebook_size):
+            raise ValueError(
+                f"sinkhorn_epsilon needs one value per level: {len(self.codebook_size)} levels, "
+                f"got {list(self.sinkhorn_epsilon)}"
+            )
+        weights = {
+            name: getattr(self, name)
+            for name in (
+                "quantization_weight",
+                "commitment_weight",
+                "cf_weight",
+                "diversity_weight",
+            )
+        }
+        if negative := [name for name, value in weights.items() if not value >= 0]:
+            raise ValueError(f"{negative[0]} must be at least 0, got {weights[negative[0]]}")
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout must be in [0, 1), got {self.dropout}")
+        validation.choice(self.residual_grad, RESIDUAL_GRADS, "residual_grad")
+        validation.choice(self.reconstruction, ("mse", "l1"), "reconstruction")
+        validation.choice(self.reduction, REDUCTIONS, "reduction")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, as config.json holds them."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> LetterConfig:
+        """The inverse of `to_dict`.
+
+        Raises:
+            ValueError: an unknown key (names the nearest right one), or a missing or bad value.
+        """
+        check_keys(values, [field.name for field in fields(cls)], "model")
+        if "input_dim" not in values:
+            raise ValueError("the model configuration lacks input_dim")
+        return cls(**values)
+
+
+def check_keys(values: Mapping[str, Any], known: list[str], what: str) -> None:
+    """Refuses keys that are not `known`, naming the nearest right one."""
+    for key in values:
+        if key not in known:
+            near = get_close_matches(key, known, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise ValueError(f"unknown {what} option {key!r}{hint}")

@@ -1,0 +1,7 @@
+"""What PyTorch is told about the kernels: schema, shape rules and dispatch, one file an op."""
+
+from .nearest import nearest
+from .residual_search import residual_search
+from .residual_search_beam import residual_search_beam
+
+__all__ = ["nearest", "residual_search", "residual_search_beam"]

@@ -1,0 +1,22 @@
+"""letter_fast::nearest: code = argmin_k ‖x − e_k‖² + offset_k."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from letter_fast import kernels
+
+
+@torch.library.custom_op("letter_fast::nearest", mutates_args=())
+def nearest(x: Tensor, codebook: Tensor, offset: Tensor | None) -> tuple[Tensor, Tensor]:
+    """x [N, D] float32, codebook [K, D] float32, offset [K] float64 or None
+    -> code [N] int64, score [N] float64; −1 and NaN for a row with NaN or Inf.
+    """
+    return kernels.pick(x.device).nearest(x, codebook, offset)
+
+
+@nearest.register_fake
+def _(x: Tensor, codebook: Tensor, offset: Tensor | None) -> tuple[Tensor, Tensor]:
+    rows = x.shape[:1]
+    return x.new_empty(rows, dtype=torch.int64), x.new_empty(rows, dtype=torch.float64)

@@ -1,0 +1,21 @@
+"""letter_fast::residual_search_beam: the codes of the best of several paths."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from letter_fast import kernels
+
+
+@torch.library.custom_op("letter_fast::residual_search_beam", mutates_args=())
+def residual_search_beam(
+    x: Tensor, codebooks: Tensor, sizes: list[int], beam: int
+) -> tuple[Tensor, Tensor]:
+    """x [N, D], codebooks [ΣK, D] float32 -> codes [N, L] int64, quantized [N, D] float32"""
+    return kernels.pick(x.device).residual_search_beam(x, codebooks, sizes, beam)
+
+
+@residual_search_beam.register_fake
+def _(x: Tensor, codebooks: Tensor, sizes: list[int], beam: int) -> tuple[Tensor, Tensor]:
+    return x.new_empty((x.shape[0], len(sizes)), dtype=torch.int64), torch.empty_like(x)

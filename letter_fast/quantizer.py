@@ -1,0 +1,270 @@
+"""ResidualQuantizer: L codebooks, each naming what the ones before it left over."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from letter_fast import ops, validation
+from letter_fast.clustering.balanced import balanced_kmeans
+from letter_fast.clustering.kmeans import kmeans
+from letter_fast.clustering.sinkhorn import sinkhorn_codes
+from letter_fast.losses import REDUCTIONS, RESIDUAL_GRADS, residual_losses
+
+FIT_METHODS = ("balanced_kmeans", "kmeans")
+
+
+class QuantizerOutput(NamedTuple):
+    """What `ResidualQuantizer.forward` returns.
+
+    quantized [..., D]   sum of the chosen codewords, straight-through to the input
+    codes [..., L]       int64
+    loss []              level_losses reduced over levels
+    level_losses [L]     codebook + commitment_weight · commitment
+    codebook_losses [L], commitment_losses [L]   the unweighted terms
+    """
+
+    quantized: Tensor
+    codes: Tensor
+    loss: Tensor
+    level_losses: Tensor
+    codebook_losses: Tensor
+    commitment_losses: Tensor
+
+
+class EncodeResult(NamedTuple):
+    """codes [..., L] int64; margin [..., L] float32, the squared-distance gap to the runner-up."""
+
+    codes: Tensor
+    margin: Tensor
+
+
+class ResidualQuantizer(nn.Module):
+    """Residual quantization with learned codebooks.
+
+    Args:
+        dim: width D of what is quantized.
+        codebook_size: codewords of each level; an int means one level.
+        commitment_weight: μ of the commitment term.
+        residual_grad: which gradient flows through the residual, see `letter_fast.losses`.
+        sinkhorn_epsilon: per level (or one for all), ε of the uniform mapping used while training;
+            0 takes the nearest codeword.
+        sinkhorn_sweeps: sweeps of Sinkhorn–Knopp.
+        reduction: "mean" over elements and levels (LETTER's code) or "sum" (its paper).
+        nonfinite: "raise" on rows with NaN or Inf, or "mark" them with codes −1 and quantized 0.
+
+    Raises:
+        ValueError: an argument is out of range.
+    """
+
+    initialized: Tensor
+
+    def __init__(
+        self,
+        dim: int,
+        codebook_size: int | Sequence[int],
+        commitment_weight: float = 0.25,
+        residual_grad: str = "straight_through",
+        sinkhorn_epsilon: float | Sequence[float] = 0.0,
+        sinkhorn_sweeps: int = 50,
+        reduction: str = "mean",
+        nonfinite: str = "raise",
+    ) -> None:
+        super().__init__()
+        sizes = [codebook_size] if isinstance(codebook_size, int) else list(codebook_size)
+        if dim < 1 or not sizes or min(sizes) < 1:
+            raise ValueError(f"dim and every codebook size must be at least 1, got {dim}, {sizes}")
+        epsilons = (
+            [float(sinkhorn_epsilon)] * len(sizes)
+            if isinstance(sinkhorn_epsilon, int | float)
+            else [float(value) for value in sinkhorn_epsilon]
+        )
+        if len(epsilons) != len(sizes) or min(epsilons) < 0:
+            raise ValueError(
+                f"sinkhorn_epsilon needs {len(sizes)} values of at least 0, got {epsilons}"
+            )
+        self.dim = dim
+        self.codebook_sizes = sizes
+        self.commitment_weight = commitment_weight
+        self.residual_grad = validation.choice(residual_grad, RESIDUAL_GRADS, "residual_grad")
+        self.sinkhorn_epsilon = epsilons
+        self.sinkhorn_sweeps = sinkhorn_sweeps
+        self.reduction = validation.choice(reduction, REDUCTIONS, "reduction")
+        self.nonfinite = validation.choice(nonfinite, ("raise", "mark"), "nonfinite")
+
+        self.codebooks = nn.Parameter(torch.empty(sum(sizes), dim))
+        self.register_buffer("initialized", torch.tensor(False))
+        with torch.no_grad():
+            for level, size in enumerate(sizes):
+                self.codebook(level).uniform_(-1.0 / size, 1.0 / size)
+
+    @property
+    def levels(self) -> int:
+        """L."""
+        return len(self.codebook_sizes)
+
+    def codebook(self, level: int) -> Tensor:
+        """The codewords of one level, a view [K_l, D] of the parameter."""
+        return self.codebooks.split(self.codebook_sizes)[level]
+
+    def forward(self, z: Tensor, use_sinkhorn: bool | None = None) -> QuantizerOutput:
+        """Quantizes `z` and says what that costs.
+
+        z [..., D] floating point; codes are chosen in float32, losses computed in z's dtype.
+        use_sinkhorn: None means while training.
+        Raises:
+            ValueError: wrong width, or rows with NaN or Inf unless nonfinite="mark".
+        """
+        flat = z.reshape(-1, self.dim) if z.shape[-1:] == (self.dim,) else z
+        codes = self._choose(flat, self.training if use_sinkhorn is None else use_sinkhorn)
+        terms = residual_losses(
+            flat,
+            self.codebooks.to(flat.dtype).split(self.codebook_sizes),
+            codes,
+            residual_grad=self.residual_grad,
+            reduction=self.reduction,
+        )
+        level_losses = terms.codebook + self.commitment_weight * terms.commitment
+        return QuantizerOutput(
+            terms.quantized.view(z.shape),
+            codes.view(*z.shape[:-1], self.levels),
+            level_losses.mean() if self.reduction == "mean" else level_losses.sum(),
+            level_losses,
+            terms.codebook,
+            terms.commitment,
+        )
+
+    @torch.no_grad()
+    def encode(
+        self, z: Tensor, beam: int = 1, return_margin: bool = False
+    ) -> Tensor | EncodeResult:
+        """Codes of each row: exact, and the same on every backend, device and batch split.
+
+        z [..., D] -> codes [..., L] int64
+        beam: paths kept per level; more lower the reconstruction error and cost time.
+        return_margin: also give the gap to the runner-up per level (beam 1 only).
+        Raises:
+            ValueError: as `forward`; beam below 1; margins asked of a beam.
+        """
+        flat = validation.rows(z, self.dim, "z")
+        if beam < 1:
+            raise ValueError(f"beam must be at least 1, got {beam}")
+        if return_margin and beam > 1:
+            raise ValueError("margins are defined for beam=1 only")
+        shape = (*z.shape[:-1], self.levels)
+        table = self.codebooks.detach().float()
+        if beam > 1:
+            codes, _ = ops.residual_search_beam(flat, table, self.codebook_sizes, beam)
+            self._check(codes)
+            return codes.view(shape)
+        codes, _, margin, _ = ops.residual_search(flat, table, self.codebook_sizes, return_margin)
+        self._check(codes)
+        return (
+            EncodeResult(codes.view(shape), margin.view(shape))
+            if return_margin
+            else codes.view(shape)
+        )
+
+    def decode(self, codes: Tensor) -> Tensor:
+        """The sum of the named codewords, in level order; 0 for a marked row.
+
+        codes [..., l ≤ L] integer -> [..., D]; fewer codes than levels give the partial sum.
+        Raises:
+            ValueError: a code is out of range for its level.
+        """
+        depth = codes.shape[-1]
+        if codes.is_floating_point() or not 0 < depth <= self.levels:
+            raise ValueError(
+                f"codes must be integers with a last dimension of 1 to {self.levels}, "
+                f"got {codes.dtype} {list(codes.shape)}"
+            )
+        flat = codes.reshape(-1, depth).long()
+        sizes = flat.new_tensor(self.codebook_sizes[:depth])
+        if bool(((flat >= sizes) | (flat < -1)).any()):
+            raise ValueError(f"a code is outside its codebook; the sizes are {self.codebook_sizes}")
+        valid = flat[:, :1] >= 0
+        total = self.codebooks.new_zeros(len(flat), self.dim)
+        for level in range(depth):
+            word = self.codebook(level)[flat[:, level].clamp(min=0)]
+            total = total + torch.where(valid, word, 0.0)
+        return total.view(*codes.shape[:-1], self.dim)
+
+    @torch.no_grad()
+    def fit(
+        self,
+        latents: Tensor,
+        method: str = "balanced_kmeans",
+        *,
+        restarts: int = 1,
+        iterations: int = 25,
+        tolerance: float = 1e-4,
+        seed: int = 0,
+    ) -> ResidualQuantizer:
+        """Starts every codebook by k-means of what the levels before it leave over.
+
+        latents [N, D]
+        method: "kmeans", or "balanced_kmeans" with N/2K … 2N/K rows in each cluster.
+        Raises:
+            ValueError: fewer rows than codewords, wrong width, or rows with NaN or Inf.
+        """
+        validation.choice(method, FIT_METHODS, "method")
+        residual = validation.rows(latents, self.dim, "latents")
+        if len(residual) < max(self.codebook_sizes):
+            raise ValueError(
+                f"{len(residual)} rows can't start a codebook of {max(self.codebook_sizes)} "
+                "codewords: use a smaller codebook_size or more rows"
+            )
+        cluster = balanced_kmeans if method == "balanced_kmeans" else kmeans
+        for level, size in enumerate(self.codebook_sizes):
+            result = cluster(
+                residual,
+                size,
+                restarts=restarts,
+                iterations=iterations,
+                tolerance=tolerance,
+                seed=seed + level,
+            )
+            self.codebook(level).copy_(result.centroids)
+            table = self.codebook(level).float().contiguous()
+            code, _ = ops.nearest(residual, table, None)
+            residual = residual - table[code]
+        self.initialized.fill_(True)
+        return self
+
+    def extra_repr(self) -> str:
+        return (
+            f"dim={self.dim}, codebook_size={self.codebook_sizes}, "
+            f"commitment_weight={self.commitment_weight}, residual_grad={self.residual_grad!r}"
+        )
+
+    @torch.no_grad()
+    def _choose(self, z: Tensor, use_sinkhorn: bool) -> Tensor:
+        """Codes [N, L] of z [N, D]: one search, or level by level where Sinkhorn takes part."""
+        residual = validation.rows(z, self.dim, "z")
+        table = self.codebooks.detach().float()
+        if not (use_sinkhorn and any(self.sinkhorn_epsilon)):
+            codes, _, _, _ = ops.residual_search(residual, table, self.codebook_sizes, False)
+            self._check(codes)
+            return codes
+
+        valid = residual.isfinite().all(dim=1)
+        self._check(valid.long() - 1)
+        residual = residual[valid]
+        chosen = []
+        for codebook, epsilon in zip(table.split(self.codebook_sizes), self.sinkhorn_epsilon):
+            if epsilon > 0 and len(residual):
+                code = sinkhorn_codes(residual, codebook, epsilon, self.sinkhorn_sweeps)
+            else:
+                code, _ = ops.nearest(residual, codebook.contiguous(), None)
+            residual = residual - codebook[code]
+            chosen.append(code)
+        codes = valid.new_full((len(z), self.levels), -1, dtype=torch.int64)
+        codes[valid] = torch.stack(chosen, dim=1)
+        return codes
+
+    def _check(self, codes: Tensor) -> None:
+        if self.nonfinite == "raise":
+            validation.finite_codes(codes, "z")

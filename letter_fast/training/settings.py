@@ -1,0 +1,84 @@
+"""How a model is trained, as data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from letter_fast import validation
+from letter_fast.model.config import check_keys
+
+STARTS = ("balanced_kmeans", "kmeans", "random")
+PRECISIONS = ("float32", "bfloat16")
+EARLY_STOP_METRICS = ("loss", "recon", "collision_rate")
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """Everything about a run that is not the model.
+
+    Raises:
+        ValueError: a value is out of range.
+    """
+
+    epochs: int = 200
+    """Passes over the catalog."""
+    batch_size: int = 1024
+    """Items per step."""
+    learning_rate: float = 1e-3
+    """Of AdamW."""
+    weight_decay: float = 1e-4
+    """Of AdamW."""
+    clip_norm: float = 0.0
+    """Largest gradient norm; 0 does not clip."""
+    precision: str = "float32"
+    """float32, or bfloat16: encoder and decoder under autocast, the quantizer in float32."""
+    start: str = "balanced_kmeans"
+    """How codebooks start: balanced_kmeans, kmeans or random."""
+    start_rows: int = 20_000
+    """Rows, drawn at random, that the codebook start sees at most."""
+    start_restarts: int = 1
+    """Restarts of the start's k-means; the best is kept."""
+    revive_after: int = 0
+    """Epochs without use after which a codeword moves onto a random residual; 0 never (LETTER)."""
+    evaluate_every: int = 10
+    """Epochs between evaluations of usage, perplexity and collisions over the whole catalog."""
+    checkpoint_every: int = 10
+    """Epochs between checkpoints; the last epoch always has one."""
+    early_stop: str | None = None
+    """Metric (loss, recon or collision_rate) whose best model is kept, and that stops the run."""
+    patience: int = 10
+    """Evaluations without a better value of that metric before stopping."""
+    seed: int = 0
+    """Of weights' order, shuffling, positives and the codebook start."""
+    tensorboard: bool = False
+    """Also write TensorBoard events (needs the `tensorboard` extra)."""
+
+    def __post_init__(self) -> None:
+        positive = (
+            "epochs", "batch_size", "start_rows", "start_restarts",
+            "evaluate_every", "checkpoint_every", "patience",
+        )  # fmt: skip
+        for name in positive:
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        for name in ("weight_decay", "clip_norm", "revive_after", "seed"):
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"{name} must be at least 0, got {getattr(self, name)}")
+        if not self.learning_rate > 0:
+            raise ValueError(f"learning_rate must be above 0, got {self.learning_rate}")
+        validation.choice(self.start, STARTS, "start")
+        validation.choice(self.precision, PRECISIONS, "precision")
+        if self.early_stop is not None:
+            validation.choice(self.early_stop, EARLY_STOP_METRICS, "early_stop")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> TrainSettings:
+        """The inverse of `to_dict`; ValueError names an unknown key and the nearest right one."""
+        check_keys(values, [field.name for field in fields(cls)], "training")
+        return cls(**values)

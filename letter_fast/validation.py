@@ -1,0 +1,63 @@
+"""Checks of arguments, once, at the public functions: one clear line says what is wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+import torch
+from torch import Tensor
+
+
+def rows(x: Tensor, width: int, name: str = "x") -> Tensor:
+    """`x` as [N, D] float32 rows, the leading dimensions folded into N.
+
+    Raises:
+        ValueError: not floating point, no dimension, or a last dimension other than `width`.
+    """
+    if not x.is_floating_point():
+        raise ValueError(f"{name} must be floating point, got {x.dtype}")
+    if x.dim() == 0 or x.shape[-1] != width:
+        raise ValueError(f"{name} must have a last dimension of {width}, got shape {list(x.shape)}")
+    return x.detach().reshape(-1, width).float().contiguous()
+
+
+def codebook(table: Tensor, name: str = "codebook") -> Tensor:
+    """`table` as a contiguous [K, D] float32 codebook.
+
+    Raises:
+        ValueError: not a floating-point matrix, or without codewords or width.
+    """
+    if not table.is_floating_point() or table.dim() != 2:
+        raise ValueError(
+            f"{name} must be a floating-point [K, D] matrix, got {table.dtype} {list(table.shape)}"
+        )
+    if 0 in table.shape:
+        raise ValueError(f"{name} is empty: shape {list(table.shape)}")
+    return table.detach().float().contiguous()
+
+
+def finite_codes(codes: Tensor, name: str = "x") -> None:
+    """Refuses codes of which some are marked −1.
+
+    codes [N] or [N, L]
+    Raises:
+        ValueError: rows held NaN or Inf; says how many and which comes first.
+    """
+    marked = codes < 0 if codes.dim() == 1 else (codes < 0).any(dim=-1)
+    if bool(marked.any()):
+        first = int(marked.to(torch.uint8).argmax())
+        raise ValueError(
+            f"{int(marked.sum())} of {len(marked)} rows of {name} hold NaN or Inf (or leave the "
+            f'range of float32), the first is row {first}; drop them, or pass nonfinite="mark"'
+        )
+
+
+def choice(value: str, allowed: Iterable[str], name: str) -> str:
+    """`value` if it is one of `allowed`; otherwise ValueError names the nearest one."""
+    options = list(allowed)
+    if value not in options:
+        near = get_close_matches(value, options, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise ValueError(f"{name} must be one of {', '.join(options)}, got {value!r}{hint}")
+    return value

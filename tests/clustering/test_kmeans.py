@@ -1,0 +1,52 @@
+"""k-means: what it promises of inertia, labels and awkward data."""
+
+from __future__ import annotations
+
+import oracle
+import pytest
+import torch
+
+from letter_fast.clustering import kmeans
+
+
+def test_labels_are_nearest_and_inertia_is_their_cost() -> None:
+    x = oracle.clustered(200, 4, 6, seed=1)
+    result = kmeans(x, 6, seed=2)
+    assert result.labels.tolist() == oracle.nearest(x, result.centroids)
+    cost = (x.double() - result.centroids[result.labels].double()).square().sum()
+    assert result.inertia == pytest.approx(float(cost))
+
+
+def test_finds_well_separated_clusters() -> None:
+    centres = torch.eye(5) * 100
+    x = centres.repeat_interleave(40, dim=0) + 0.1 * torch.randn(200, 5)
+    result = kmeans(x, 5, restarts=3)
+    assert torch.bincount(result.labels).tolist() == [40] * 5
+    assert result.inertia < 200 * 5 * 0.05
+
+
+def test_more_iterations_and_restarts_never_cost_more() -> None:
+    x = oracle.clustered(300, 6, 12, seed=3)
+    costs = [kmeans(x, 12, iterations=n, tolerance=0.0).inertia for n in (1, 2, 5, 50)]
+    assert costs == sorted(costs, reverse=True)
+    assert kmeans(x, 12, restarts=5).inertia <= kmeans(x, 12).inertia
+
+
+def test_as_many_clusters_as_rows_costs_nothing() -> None:
+    x = oracle.clustered(20, 3, 4, seed=4)
+    assert kmeans(x, 20).inertia == 0.0
+
+
+def test_fewer_distinct_rows_than_clusters() -> None:
+    x = torch.tensor([[0.0, 1.0], [2.0, 3.0]]).repeat(10, 1)
+    result = kmeans(x, 5)
+    assert result.inertia == 0.0
+    assert result.centroids.shape == (5, 2)
+    assert bool(result.centroids.isfinite().all())
+
+
+def test_bad_input_is_refused() -> None:
+    with pytest.raises(ValueError, match="k = 4, N = 3"):
+        kmeans(torch.randn(3, 2), 4)
+    with pytest.raises(ValueError, match="1 of 3 rows"):
+        kmeans(torch.tensor([[1.0], [float("nan")], [2.0]]), 2)

@@ -1,0 +1,32 @@
+"""PyTorch's own checks of each op: schema, fake tensors, and compiling without a graph break."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from letter_fast import ops
+
+X, BOOK = torch.randn(9, 4), torch.randn(7, 4)
+CALLS = [
+    (ops.nearest, (X, BOOK, None)),
+    (ops.nearest, (X, BOOK, torch.randn(7, dtype=torch.float64))),
+    (ops.residual_search, (X, BOOK, [3, 4], True)),
+    (ops.residual_search, (X, BOOK, [3, 4], False)),
+    (ops.residual_search, (X[:0], BOOK, [7], True)),
+    (ops.residual_search_beam, (X, BOOK, [3, 4], 2)),
+]
+
+
+@pytest.mark.parametrize(("op", "arguments"), CALLS)
+def test_opcheck(op: object, arguments: tuple[object, ...]) -> None:
+    torch.library.opcheck(op, arguments)  # type: ignore[arg-type]
+
+
+@pytest.mark.slow
+def test_compiles_whole() -> None:
+    def codes(x: torch.Tensor) -> torch.Tensor:
+        return ops.residual_search(x * 2, BOOK, [3, 4], False)[0] + 1
+
+    compiled = torch.compile(codes, fullgraph=True, backend="eager")
+    assert torch.equal(compiled(X), codes(X))

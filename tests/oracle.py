@@ -1,0 +1,65 @@
+"""Independent, slow and literal versions that the tests judge the library by."""
+
+from __future__ import annotations
+
+import math
+from fractions import Fraction
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+def nearest(x: Tensor, codebook: Tensor, offset: Tensor | None = None) -> list[int]:
+    """argmin_k ‖x − e_k‖² + offset_k in rational arithmetic, the lowest k among equals; −1 marks."""
+    words = [[Fraction(value) for value in word] for word in codebook.tolist()]
+    shift = (
+        [Fraction(value) for value in offset.tolist()] if offset is not None else [0] * len(words)
+    )
+    codes = []
+    for row in x.tolist():
+        if not all(map(math.isfinite, row)):
+            codes.append(-1)
+            continue
+        point = [Fraction(value) for value in row]
+        scores = [
+            sum((a - b) ** 2 for a, b in zip(point, word)) + extra
+            for word, extra in zip(words, shift)
+        ]
+        codes.append(min(range(len(scores)), key=lambda k: (scores[k], k)))
+    return codes
+
+
+def residual_search(x: Tensor, codebooks: list[Tensor]) -> tuple[list[list[int]], Tensor]:
+    """`nearest` chained over levels; codes per row, and the last float32 residual."""
+    residual = x.clone()
+    columns = []
+    for codebook in codebooks:
+        code = nearest(residual, codebook)
+        residual = residual - codebook[torch.tensor(code).clamp(min=0)]
+        columns.append(code)
+    return [list(row) for row in zip(*columns)], residual
+
+
+def clustered(rows: int, width: int, clusters: int, seed: int) -> Tensor:
+    """Rows around few centres, as latents are. -> [rows, width] float32"""
+    random = np.random.default_rng(seed)
+    centres = random.standard_normal((clusters, width))
+    chosen = random.integers(clusters, size=rows)
+    noise = 0.3 * random.standard_normal((rows, width))
+    return torch.from_numpy((centres[chosen] + noise).astype(np.float32))
+
+
+def near_ties(rows: int, width: int, words: int, seed: int) -> tuple[Tensor, Tensor]:
+    """Rows one float32 step to either side of halfway between two codewords, and those codewords."""
+    random = np.random.default_rng(seed)
+    codebook = random.standard_normal((words, width)).astype(np.float32)
+    pairs = np.array([random.choice(words, size=2, replace=False) for _ in range(rows)])
+    middle = ((codebook[pairs[:, 0]].astype(np.float64) + codebook[pairs[:, 1]]) / 2).astype(
+        np.float32
+    )
+    column = random.integers(width, size=rows)
+    toward = np.where(random.random(rows) < 0.5, np.inf, -np.inf).astype(np.float32)
+    index = np.arange(rows)
+    middle[index, column] = np.nextafter(middle[index, column], toward)
+    return torch.from_numpy(middle), torch.from_numpy(codebook)
