@@ -108,7 +108,8 @@ class ResidualQuantizer(nn.Module):
 
     def codebook(self, level: int) -> Tensor:
         """The codewords of one level, a view [K_l, D] of the parameter."""
-        return self.codebooks.split(self.codebook_sizes)[level]
+        view: Tensor = self.codebooks.split(self.codebook_sizes)[level]
+        return view
 
     def forward(self, z: Tensor, use_sinkhorn: bool | None = None) -> QuantizerOutput:
         """Quantizes `z` and says what that costs.
@@ -150,6 +151,7 @@ class ResidualQuantizer(nn.Module):
             ValueError: as `forward`; beam below 1; margins asked of a beam.
         """
         flat = validation.rows(z, self.dim, "z")
+        codes: Tensor
         if beam < 1:
             raise ValueError(f"beam must be at least 1, got {beam}")
         if return_margin and beam > 1:
@@ -246,9 +248,9 @@ class ResidualQuantizer(nn.Module):
         residual = validation.rows(z, self.dim, "z")
         table = self.codebooks.detach().float()
         if not (use_sinkhorn and any(self.sinkhorn_epsilon)):
-            codes, _, _, _ = ops.residual_search(residual, table, self.codebook_sizes, False)
-            self._check(codes)
-            return codes
+            found: Tensor = ops.residual_search(residual, table, self.codebook_sizes, False)[0]
+            self._check(found)
+            return found
 
         valid = residual.isfinite().all(dim=1)
         self._check(valid.long() - 1)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 
 def nearest(x: Tensor, codebook: Tensor, offset: Tensor | None = None) -> list[int]:
-    """argmin_k ‖x − e_k‖² + offset_k in rational arithmetic, the lowest k among equals; −1 marks."""
+    """argmin_k ‖x − e_k‖² + offset_k in rational arithmetic, lowest k among equals; −1 marks."""
     words = [[Fraction(value) for value in word] for word in codebook.tolist()]
     shift = (
         [Fraction(value) for value in offset.tolist()] if offset is not None else [0] * len(words)
@@ -51,7 +51,7 @@ def clustered(rows: int, width: int, clusters: int, seed: int) -> Tensor:
 
 
 def near_ties(rows: int, width: int, words: int, seed: int) -> tuple[Tensor, Tensor]:
-    """Rows one float32 step to either side of halfway between two codewords, and those codewords."""
+    """Rows one float32 step off the middle of two codewords, to either side; the codewords."""
     random = np.random.default_rng(seed)
     codebook = random.standard_normal((words, width)).astype(np.float32)
     pairs = np.array([random.choice(words, size=2, replace=False) for _ in range(rows)])

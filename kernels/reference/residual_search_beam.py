@@ -62,9 +62,9 @@ def _best_path(x: Tensor, levels: list[Tensor], beam: int) -> tuple[int, ...] | 
 def _least(
     residuals: Tensor, paths: list[tuple[int, ...]], words: Tensor, names: list[int], keep: int
 ) -> list[tuple[int, int]]:
-    """The `keep` least (path, codeword) pairs in order. residuals [P, D], words [K, D]."""
+    """The `keep` least (path, codeword) pairs in order."""
     distance = (residuals[:, None].double() - words[None].double()).square().sum(-1).flatten()
-    # Differences are exact to 2⁻⁵³ and squares have no sign: the relative error is below (D+4)·2⁻⁵³.
+    # Differences are exact to 2⁻⁵³ and squares have no sign: relative error ≤ (D+4)·2⁻⁵³.
     slack = (words.shape[1] + 4) * 2.0**-52
     limit = distance.kthvalue(min(keep, len(distance))).values
     near = (distance <= limit * (1 + 2 * slack)).nonzero().squeeze(1)

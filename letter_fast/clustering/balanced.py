@@ -187,7 +187,7 @@ def _solve(costs: Floats, low: Integers, high: Integers, prices: Floats) -> tupl
 
 
 def _ascend(costs: Floats, low: Integers, high: Integers, prices: Floats) -> Floats:
-    """Prices after adaptive ascent: a step grows while its imbalance keeps its sign, else shrinks."""
+    """Ascends g: a price's step grows while its imbalance keeps its sign, and shrinks if not."""
     n, k = costs.shape
     if n == 0 or k == 1:
         return np.zeros(k)

@@ -61,7 +61,7 @@ def check_rows(x: Tensor, k: int) -> Tensor:
 
 def plus_plus(rows: Tensor, k: int, seed: int, restart: int) -> Tensor:
     """k rows, each drawn with probability ∝ squared distance to those drawn before. -> [k, D]"""
-    generator = torch.Generator().manual_seed(seed * 1_000_003 + restart)
+    generator = torch.Generator().manual_seed((seed * 1_000_003 + restart) % 2**63)
     if len(rows) > _SEEDING_ROWS * k:
         chosen = torch.randperm(len(rows), generator=generator)[: _SEEDING_ROWS * k]
         rows = rows[chosen.sort().values.to(rows.device)]
@@ -82,7 +82,7 @@ def plus_plus(rows: Tensor, k: int, seed: int, restart: int) -> Tensor:
 
 
 def cluster_means(rows: Tensor, labels: Tensor, previous: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean of each cluster's rows, added in float64; an empty cluster keeps its `previous` centroid.
+    """Mean of each cluster's rows, added in float64; an empty one keeps its `previous` centroid.
 
     rows [N, D], labels [N], previous [K, D] -> means [K, D] float32, sizes [K] int64
     """

@@ -29,7 +29,8 @@ def diversity_loss(
     size = len(codebook)
     if codes.dim() != 1 or groups.shape != (size,):
         raise ValueError(
-            f"codes must be [B] and groups [{size}], got {list(codes.shape)} and {list(groups.shape)}"
+            f"codes must be [B] and groups [{size}], got {list(codes.shape)} and "
+            f"{list(groups.shape)}"
         )
     targets = draw_positives(codes, groups, generator)
     paired = targets >= 0

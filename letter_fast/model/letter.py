@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -146,6 +147,14 @@ class Letter(
         finally:
             self.train(training)
         return reconstruction
+
+    def fingerprint(self) -> str:
+        """SHA-256 of configuration and weights: which model made an ID."""
+        digest = hashlib.sha256(json.dumps(self.config.to_dict(), sort_keys=True).encode())
+        for name, value in sorted(self.state_dict().items()):
+            digest.update(name.encode())
+            digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+        return digest.hexdigest()
 
     def _save_pretrained(self, save_directory: Path) -> None:
         state = {

@@ -47,7 +47,7 @@ class Journal:
                 values = value if isinstance(value, list) else [value]
                 for level, number in enumerate(values):
                     tag = f"{name}/level_{level + 1}" if isinstance(value, list) else name
-                    self._events.add_scalar(tag, number, record["epoch"])  # type: ignore[no-untyped-call]
+                    self._events.add_scalar(tag, number, record["epoch"])
 
     def size(self) -> int:
         """Bytes written so far; a checkpoint remembers it."""
@@ -57,7 +57,7 @@ class Journal:
         if self._file is not None:
             self._file.close()
         if self._events is not None:
-            self._events.close()  # type: ignore[no-untyped-call]
+            self._events.close()
 
 
 def read_log(folder: Path) -> list[dict[str, Any]]:

@@ -91,9 +91,9 @@ def test_unbound_is_nearest() -> None:
 
 def test_impossible_bounds_are_refused_with_the_numbers() -> None:
     x = torch.randn(10, 2)
-    with pytest.raises(ValueError, match="10 rows can't fill 3 clusters.*0 to 9"):
+    with pytest.raises(ValueError, match=r"10 rows can't fill 3 clusters.*0 to 9"):
         balanced_assign(x, x[:3], 0, 3)
-    with pytest.raises(ValueError, match="10 rows can't fill 3 clusters.*12 to 30"):
+    with pytest.raises(ValueError, match=r"10 rows can't fill 3 clusters.*12 to 30"):
         balanced_assign(x, x[:3], 4, 10)
     with pytest.raises(ValueError, match="min_size ≤ max_size"):
         balanced_assign(x, x[:3], 4, 3)

@@ -1,4 +1,4 @@
-"""Every CPU backend gives the exact codes: argmin of real-number distances, lowest index on ties."""
+"""Every CPU backend gives exact codes: argmin of real-number distances, lowest index on ties."""
 
 from __future__ import annotations
 

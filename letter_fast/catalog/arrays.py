@@ -1,0 +1,69 @@
+"""Embeddings that support random access: arrays, tensors, .npy and .safetensors."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+from numpy.typing import NDArray
+from safetensors import safe_open
+from torch import Tensor
+
+from .embeddings import CatalogError, Embeddings, check_shape, reading
+
+
+class ArrayEmbeddings(Embeddings):
+    """A matrix in memory or memory-mapped."""
+
+    def __init__(
+        self, name: str, matrix: NDArray[Any] | Tensor, item_ids: pa.Array | None = None
+    ) -> None:
+        if isinstance(matrix, Tensor):
+            floating = matrix.is_floating_point()
+            matrix = matrix.detach().cpu()
+        else:
+            floating = np.issubdtype(matrix.dtype, np.floating) and matrix.dtype.itemsize <= 8
+        check_shape(name, tuple(matrix.shape), str(matrix.dtype), floating)
+        if item_ids is not None and len(item_ids) != len(matrix):
+            raise CatalogError(f"{name} has {len(matrix)} rows but {len(item_ids)} item ids")
+        self.name, self.item_ids = name, item_ids
+        self.rows, self.width = matrix.shape
+        self._matrix = matrix
+
+    def _slice(self, start: int, stop: int) -> NDArray[Any]:
+        return _numpy(self._matrix[start:stop])
+
+    def _take(self, index: NDArray[np.int64]) -> NDArray[Any]:
+        return _numpy(self._matrix[index])
+
+
+def open_npy(path: Path) -> ArrayEmbeddings:
+    """A .npy file, memory-mapped: only what is asked for is read."""
+    with reading(path):
+        matrix = np.load(path, mmap_mode="r", allow_pickle=False)
+        return ArrayEmbeddings(str(path), matrix)
+
+
+def open_safetensors(path: Path, vectors: str | None) -> ArrayEmbeddings:
+    """The matrix of a .safetensors file: the one called `vectors`, or the only one."""
+    with reading(path), safe_open(path, framework="pt") as file:
+        names = [name for name in sorted(file.keys()) if len(file.get_slice(name).get_shape()) == 2]
+        if vectors is not None and vectors not in names:
+            raise CatalogError(f"{path} has no matrix {vectors!r}; it has {', '.join(names)}")
+        if vectors is None and len(names) != 1:
+            raise CatalogError(
+                f"{path} must hold one matrix, or be told which: it has "
+                f"{', '.join(names) if names else 'none'}"
+            )
+        return ArrayEmbeddings(str(path), file.get_tensor(vectors or names[0]))
+
+
+def _numpy(block: NDArray[Any] | Tensor) -> NDArray[Any]:
+    if isinstance(block, Tensor):
+        # NumPy has no bfloat16; float64 stays, so that leaving float32's range is noticed.
+        block = block if block.dtype == torch.float64 else block.float()
+        return block.numpy()
+    return block

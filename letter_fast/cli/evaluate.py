@@ -1,0 +1,70 @@
+"""letter-fast evaluate."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .terminal import Json, print_json
+
+
+def evaluate(
+    models: Annotated[list[str], typer.Argument(help="Folders of trained models to compare.")],
+    embeddings: Annotated[
+        Path, typer.Option(help="Item text embeddings: .npy, .parquet or .safetensors.")
+    ],
+    cf: Annotated[
+        Path | None, typer.Option(help="Collaborative embeddings, for CF alignment.")
+    ] = None,
+    ids: Annotated[
+        Path | None,
+        typer.Option(help="ID table to judge instead of the model's own codes (one model only)."),
+    ] = None,
+    plots: Annotated[
+        Path | None, typer.Option(help="Folder for PNGs: code usage, losses, perplexity.")
+    ] = None,
+    vectors: Annotated[
+        str | None, typer.Option(help="Column or tensor that holds the vectors.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Measure tokenizers: reconstruction, code usage, collisions, agreement with CF.
+
+    Example: letter-fast evaluate run --embeddings text.npy --cf cf.npy --plots plots
+    """
+    from rich.console import Console
+
+    from letter_fast.catalog import Embeddings
+    from letter_fast.evaluation import comparison_table
+    from letter_fast.evaluation import evaluate as measure
+    from letter_fast.evaluation.plots import plot_run, plot_usage
+    from letter_fast.model import Letter
+    from letter_fast.tokenization import SemanticIds, tokenize
+    from letter_fast.training.journal import LOG_FILE, read_log
+
+    if ids is not None and len(models) > 1:
+        raise ValueError("--ids belongs to one model; evaluate the models one by one")
+    catalog = Embeddings.open(embeddings, vectors=vectors)
+    targets = Embeddings.open(cf) if cf is not None else None
+    table = SemanticIds.load(ids) if ids is not None else None
+    runs = {}
+    written: list[Path] = []
+    for name in models:
+        if not Path(name).is_dir():
+            raise ValueError(f"{name} is not a folder; give the folder that train wrote")
+        model = Letter.from_pretrained(name)
+        runs[name] = measure(model, catalog, targets, table)
+        if plots is not None:
+            folder = plots if len(models) == 1 else plots / Path(name).name
+            shown = table or tokenize(model, catalog, "none")
+            written.append(plot_usage(folder, shown.codes, shown.sizes))
+            if (Path(name) / LOG_FILE).is_file():
+                written += plot_run(folder, read_log(Path(name)))
+    if json:
+        print_json({name: run.to_dict() for name, run in runs.items()})
+        return
+    Console().print(comparison_table(runs))
+    for path in written:
+        print(path)

@@ -1,0 +1,75 @@
+"""letter-fast tokenize."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .terminal import Json, print_json, progress
+
+
+def tokenize(
+    model: Annotated[str, typer.Argument(help="Folder of a trained model.")],
+    embeddings: Annotated[
+        Path, typer.Argument(help="Item text embeddings: .npy, .parquet or .safetensors.")
+    ],
+    out: Annotated[Path, typer.Option(help="ID table to write, .parquet.")],
+    unique: Annotated[
+        str, typer.Option(help="What to do with collisions: optimal, suffix, letter or none.")
+    ] = "optimal",
+    existing: Annotated[
+        Path | None, typer.Option(help="Earlier ID table; its items keep their IDs.")
+    ] = None,
+    index_json: Annotated[
+        Path | None, typer.Option(help="Also write LETTER's index.json here.")
+    ] = None,
+    batch_size: Annotated[int, typer.Option(help="Items per encoder batch.")] = 4096,
+    vectors: Annotated[
+        str | None, typer.Option(help="Column or tensor that holds the vectors.")
+    ] = None,
+    ids: Annotated[str | None, typer.Option(help="Column that holds the item ids.")] = None,
+    json: Json = False,
+) -> None:
+    """Give every item a unique semantic ID.
+
+    Example: letter-fast tokenize run text.npy --out ids.parquet
+    """
+    from letter_fast.catalog import Embeddings
+    from letter_fast.model import Letter
+    from letter_fast.tokenization import SemanticIds
+    from letter_fast.tokenization import tokenize as run
+
+    if out.suffix != ".parquet":
+        raise ValueError(f"--out must end in .parquet, got {out}")
+    if batch_size < 1:
+        raise ValueError(f"--batch-size must be at least 1, got {batch_size}")
+    if not Path(model).is_dir():
+        raise ValueError(f"{model} is not a folder; give the folder that train wrote")
+    catalog = Embeddings.open(embeddings, vectors=vectors, ids=ids)
+    tokenizer = Letter.from_pretrained(model)
+    earlier = SemanticIds.load(existing) if existing is not None else None
+    with progress("items") as bar:
+        task = bar.add_task("encoding", total=catalog.rows, note="")
+        table = run(
+            tokenizer,
+            catalog,
+            unique,
+            earlier,
+            batch_size=batch_size,
+            on_batch=lambda done, _: bar.update(task, completed=done),
+        )
+    table.save(out)
+    if index_json is not None:
+        table.to_letter_json(index_json)
+    report = table.metadata["resolution"]
+    if json:
+        print_json({"ids": str(out), "items": len(table), "sizes": table.sizes, **report})
+        return
+    before, after = report["before"], report["after"]
+    print(f"{len(table):,} items named in {out}, codebooks {table.sizes}")
+    print(
+        f"collisions: {before['collision_rate']:.2%} (largest group {before['largest_group']}) "
+        f"before, {after['collision_rate']:.2%} after «{unique}»; {report['moved']:,} items moved"
+    )

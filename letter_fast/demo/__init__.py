@@ -1,0 +1,1 @@
+"""The demonstration: real movies (or a synthetic catalog) become semantic IDs."""

@@ -1,0 +1,184 @@
+"""Measures of a tokenizer on its catalog, cheapest first; none needs a recommender."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from letter_fast.catalog import Embeddings, align_cf
+from letter_fast.model import Letter
+from letter_fast.tokenization import SemanticIds, collision_statistics
+
+# Items whose neighbours are looked for, at most; a seeded sample of larger catalogs.
+_QUERIES = 10_000
+_NEIGHBOURS = 10
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """One tokenizer on one catalog; lists are per level."""
+
+    items: int
+    reconstruction: float
+    """Mean (s − ŝ)² of the decoder."""
+    latent_error: list[float]
+    """Mean ‖z − q_l‖² / mean ‖z‖² after each level."""
+    usage: list[float]
+    """Share of the level's codewords that occur."""
+    entropy: list[float]
+    """Of the codes, in bits."""
+    perplexity: list[float]
+    """2^entropy: codewords in even use that would be as spread."""
+    collision_rate: float
+    """1 − distinct IDs / items."""
+    colliding: float
+    """Items that share their ID with another / items."""
+    largest_group: int
+    """Items of the most crowded ID."""
+    cf_recall: float | None
+    """Share of items i for which h_i is among the 10 largest ⟨q_i, h_j⟩ over all items j."""
+    neighbour_overlap: float | None
+    """Mean share of equal codes between an item and its 10 nearest by CF cosine."""
+    random_overlap: float | None
+    """The same between random pairs."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values."""
+        return asdict(self)
+
+
+@torch.no_grad()
+def evaluate(
+    model: Letter,
+    embeddings: Any,
+    cf: Any = None,
+    ids: SemanticIds | None = None,
+    *,
+    batch_size: int = 4096,
+    seed: int = 0,
+) -> Evaluation:
+    """Measures `model`, and the codes of `ids` (default: the model's own, collisions unresolved).
+
+    embeddings, cf: what `Embeddings.open` takes.
+    Raises:
+        ValueError: inputs, model and IDs don't fit each other.
+    """
+    catalog = Embeddings.open(embeddings)
+    if catalog.width != model.config.input_dim:
+        raise ValueError(
+            f"the embeddings have width {catalog.width}, the model expects {model.config.input_dim}"
+        )
+    if ids is not None and len(ids) != catalog.rows:
+        raise ValueError(f"the ID table has {len(ids)} items, the catalog {catalog.rows}")
+    quantizer = model.quantizer
+    device = quantizer.codebooks.device
+    levels = quantizer.levels
+    encoded, quantized = [], []
+    norm, error, recon = 0.0, np.zeros(levels), 0.0
+    for batch in catalog.batches(batch_size):
+        s = torch.from_numpy(batch).to(device)
+        z = model.encode_latents(s)
+        codes = quantizer.encode(z)
+        assert isinstance(codes, Tensor)
+        norm += float(z.double().square().sum())
+        for level in range(levels):
+            q = quantizer.decode(codes[:, : level + 1])
+            error[level] += float((z - q).double().square().sum())
+        recon += float((model.reconstruct(codes) - s).double().square().sum())
+        encoded.append(codes.cpu())
+        quantized.append(quantizer.decode(codes).cpu())
+
+    table = torch.cat(encoded).numpy() if ids is None else ids.codes
+    sizes = quantizer.codebook_sizes if ids is None else ids.sizes
+    spread = [level_spread(table[:, level], size) for level, size in enumerate(sizes)]
+    collisions = collision_statistics(table)
+    recall = neighbours = strangers = None
+    if cf is not None:
+        targets = align_cf(catalog, Embeddings.open(cf))
+        h = torch.from_numpy(np.concatenate(list(targets.batches())))
+        projected = model.cf_projection(h.to(device)).cpu()
+        if projected.shape[1] != quantizer.dim:
+            raise ValueError(
+                f"the collaborative embeddings have width {h.shape[1]}, the model expects "
+                f"{model.config.cf_dim or quantizer.dim}"
+            )
+        recall = cf_recall(torch.cat(quantized), projected, seed)
+        neighbours, strangers = code_overlap(table, h, seed)
+    return Evaluation(
+        items=catalog.rows,
+        reconstruction=recon / (catalog.rows * catalog.width),
+        latent_error=(error / max(norm, 1e-300)).tolist(),
+        usage=[one[0] for one in spread],
+        entropy=[one[1] for one in spread],
+        perplexity=[2.0 ** one[1] for one in spread],
+        collision_rate=collisions.collision_rate,
+        colliding=collisions.colliding,
+        largest_group=collisions.largest_group,
+        cf_recall=recall,
+        neighbour_overlap=neighbours,
+        random_overlap=strangers,
+    )
+
+
+def level_spread(codes: NDArray[np.int64], size: int) -> tuple[float, float]:
+    """Share of codewords used and entropy in bits of one level. codes [N]"""
+    counts = np.bincount(codes, minlength=size)
+    share = counts[counts > 0] / max(counts.sum(), 1)
+    return float((counts > 0).mean()), float(-(share * np.log2(share)).sum())
+
+
+def cf_recall(q: Tensor, h: Tensor, seed: int = 0) -> float:
+    """Share of rows i with h_i among the 10 largest ⟨q_i, h_j⟩; items without CF (0) are left out.
+
+    q, h [N, D]; ties count against the item. At most 10,000 seeded queries.
+    """
+    rows = _queries(h, seed)
+    if len(rows) == 0:
+        return 0.0
+    found = 0
+    for part in rows.split(512):
+        scores = q[part] @ h.T
+        own = scores.gather(1, part[:, None])
+        found += int(((scores >= own).sum(dim=1) <= _NEIGHBOURS).sum())
+    return found / len(rows)
+
+
+def code_overlap(codes: NDArray[np.int64], h: Tensor, seed: int = 0) -> tuple[float, float]:
+    """Mean share of equal codes, level by level: with the 10 nearest by CF cosine; by chance.
+
+    codes [N, T], h [N, H]; items without CF (0) are left out.
+    """
+    usable = (h.abs().sum(dim=1) > 0).nonzero().squeeze(1)
+    if len(usable) < 2:
+        return 0.0, 0.0
+    table = torch.from_numpy(codes)
+    unit = torch.nn.functional.normalize(h, dim=1)
+    known = unit[usable]
+    rows = _queries(h, seed)
+    near = min(_NEIGHBOURS, len(usable) - 1)
+    shared = 0.0
+    for part in rows.split(512):
+        scores = unit[part] @ known.T
+        scores[part[:, None] == usable[None, :]] = -torch.inf
+        others = usable[scores.topk(near, dim=1).indices]
+        shared += float((table[part][:, None] == table[others]).double().mean(dim=(1, 2)).sum())
+    generator = torch.Generator().manual_seed(seed)
+    left, right = (
+        usable[torch.randint(len(usable), (100_000,), generator=generator)] for _ in range(2)
+    )
+    apart = left != right
+    chance = float((table[left[apart]] == table[right[apart]]).double().mean())
+    return shared / len(rows), chance
+
+
+def _queries(h: Tensor, seed: int) -> Tensor:
+    usable = (h.abs().sum(dim=1) > 0).nonzero().squeeze(1)
+    if len(usable) <= _QUERIES:
+        return usable
+    generator = torch.Generator().manual_seed(seed)
+    return usable[torch.randperm(len(usable), generator=generator)[:_QUERIES]]

@@ -1,0 +1,78 @@
+"""Three pictures of a run: losses, perplexity, and how evenly the codes are used."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from letter_fast.atomic import write_bytes
+
+
+def plot_run(folder: Path, records: list[dict[str, Any]]) -> list[Path]:
+    """losses.png and perplexity.png of a training log, into `folder`.
+
+    Raises:
+        ValueError: matplotlib is not installed, or the log is empty.
+    """
+    if not records:
+        raise ValueError("the log holds no finished epoch yet: nothing to plot")
+    epochs = [record["epoch"] for record in records]
+
+    figure, axes = _figure()
+    for name in ("loss", "recon", "quantization", "cf", "diversity"):
+        values = [record[name] for record in records]
+        if any(values):
+            axes.plot(epochs, values, label={"recon": "reconstruction", "cf": "CF"}.get(name, name))
+    axes.set(xlabel="epoch", ylabel="loss (unweighted terms)", yscale="log", title="Loss terms")
+    axes.legend(frameon=False)
+    losses = _save(figure, folder / "losses.png")
+
+    figure, axes = _figure()
+    for level in range(len(records[0]["perplexity"])):
+        values = [record["perplexity"][level] for record in records]
+        axes.plot(epochs, values, label=f"level {level + 1}")
+    axes.set(xlabel="epoch", ylabel="perplexity (codewords)", title="Codes in use, by epoch")
+    axes.set_ylim(bottom=0)
+    axes.legend(frameon=False)
+    return [losses, _save(figure, folder / "perplexity.png")]
+
+
+def plot_usage(folder: Path, codes: NDArray[np.int64], sizes: list[int]) -> Path:
+    """usage.png: items of each codeword, most used first, one line a level."""
+    figure, axes = _figure()
+    for level, size in enumerate(sizes):
+        counts = np.sort(np.bincount(codes[:, level], minlength=size))[::-1]
+        axes.plot(np.arange(1, size + 1), counts, label=f"level {level + 1}", drawstyle="steps-mid")
+    axes.set(
+        xlabel="codeword, by rank",
+        ylabel="items",
+        title=f"How {len(codes):,} items spread over the codewords",
+    )
+    axes.set_ylim(bottom=0)
+    axes.legend(frameon=False)
+    return _save(figure, folder / "usage.png")
+
+
+def _figure() -> tuple[Any, Any]:
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise ValueError("plots need matplotlib: pip install 'letter-fast[plots]'") from error
+    figure = Figure(figsize=(7, 4), dpi=150, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(alpha=0.3)
+    return figure, axes
+
+
+def _save(figure: Any, path: Path) -> Path:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png")
+    write_bytes(path, buffer.getvalue())
+    return path
