@@ -5,7 +5,7 @@ INSTALLED := .venv/.installed
 DEMO_DATA := .venv/.demo-data
 NATIVE := $(wildcard kernels/cpp/*.cpp kernels/cpp/*.h)
 
-.PHONY: test lint demo bench format clean
+.PHONY: test lint demo format clean
 
 test: $(INSTALLED) $(DEMO_DATA)
 	$(BIN)/python -m pytest
@@ -21,9 +21,6 @@ format: $(INSTALLED)
 
 demo: $(INSTALLED) $(DEMO_DATA)
 	$(BIN)/letter-fast demo
-
-bench: $(INSTALLED)
-	$(BIN)/python -m bench
 
 $(INSTALLED): pyproject.toml setup.py constraints.txt $(NATIVE)
 	@$(PYTHON) -c 'import sys; sys.exit("letter-fast needs Python 3.10 or newer, this is " + sys.version.split()[0] if sys.version_info < (3, 10) else 0)'

@@ -117,7 +117,7 @@ class Embeddings(ABC):
     def checked(self, block: NDArray[Any], index: NDArray[np.int64]) -> Floats:
         """`block`, rows `index` of the source, as finite float32; CatalogError otherwise."""
         with np.errstate(over="ignore"):
-            result = np.ascontiguousarray(block, dtype=np.float32)
+            result = np.array(block, dtype=np.float32, order="C")
         good = np.asarray(np.isfinite(result).all(axis=1))
         if not good.all():
             first = int(np.flatnonzero(~good)[0])

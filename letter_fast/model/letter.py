@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -165,41 +166,26 @@ class Letter(
         write_bytes(Path(save_directory) / CONFIG_FILE, config.encode())
 
     @classmethod
-    def _from_pretrained(
+    def from_pretrained(  # type: ignore[override]
         cls,
+        name: str | os.PathLike[str],
         *,
-        model_id: str,
-        revision: str | None = None,
-        cache_dir: str | Path | None = None,
-        force_download: bool = False,
-        local_files_only: bool = False,
-        token: str | bool | None = None,
         map_location: str = "cpu",
-        strict: bool = True,
-        **_: Any,
+        **hub: Any,
     ) -> Letter:
-        """Reads a folder, or a model of the Hugging Face hub.
+        """Reads a folder, or a model of the Hugging Face hub, in evaluation mode.
 
+        hub: options of `huggingface_hub.hf_hub_download` (revision, token, cache_dir, …).
         Raises:
             ValueError: a file is missing, broken, or of another model.
         """
 
-        def fetch(name: str) -> Path:
-            if Path(model_id).is_dir():
-                if not (Path(model_id) / name).is_file():
-                    raise ValueError(f"{model_id} is no letter-fast model: it has no {name}")
-                return Path(model_id) / name
-            return Path(
-                hf_hub_download(
-                    model_id,
-                    name,
-                    revision=revision,
-                    cache_dir=cache_dir,
-                    force_download=force_download,
-                    local_files_only=local_files_only,
-                    token=token,
-                )
-            )
+        def fetch(file: str) -> Path:
+            if not Path(name).is_dir():
+                return Path(hf_hub_download(str(name), file, **hub))
+            if not (Path(name) / file).is_file():
+                raise ValueError(f"{name} is no letter-fast model: it has no {file}")
+            return Path(name) / file
 
         config_file, weights_file = fetch(CONFIG_FILE), fetch(WEIGHTS_FILE)
         try:
@@ -210,7 +196,7 @@ class Letter(
             raise ValueError(f"{config_file} must hold a JSON object")
         model = cls(LetterConfig.from_dict(values))
         try:
-            model.load_state_dict(load_file(weights_file, device=map_location), strict=strict)
+            model.load_state_dict(load_file(weights_file, device=map_location))
         except (SafetensorError, RuntimeError) as error:
             reason = str(error).splitlines()[0]
             raise ValueError(

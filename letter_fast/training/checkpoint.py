@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import pickle
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +40,7 @@ def load_checkpoint(folder: Path, identity: dict[str, Any]) -> dict[str, Any] | 
         saved = torch.load(path, map_location="cpu", weights_only=True)
         found, state = saved["identity"], saved["state"]
         version = saved["format"]
-    except (OSError, RuntimeError, EOFError, KeyError, TypeError, pickle.UnpicklingError) as error:
+    except Exception as error:  # a broken pickle can raise anything
         raise ValueError(f"{path} is not a readable checkpoint; delete it to start anew") from error
     if version != _FORMAT:
         raise ValueError(f"{path} has checkpoint format {version}, this version reads {_FORMAT}")

@@ -53,7 +53,10 @@ class Journal:
         """Bytes written so far; a checkpoint remembers it."""
         return self._file.tell() if self._file is not None else 0
 
-    def close(self) -> None:
+    def __enter__(self) -> Journal:
+        return self
+
+    def __exit__(self, *_: object) -> None:
         if self._file is not None:
             self._file.close()
         if self._events is not None:

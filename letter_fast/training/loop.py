@@ -80,31 +80,30 @@ def train(
         start_codebooks(model, catalog, settings)
     else:
         run.load(state)
-    journal = Journal(folder, state["journal"] if state else 0, settings.tensorboard)
+    kept = state["journal"] if state else 0
+    with Journal(folder, kept, settings.tensorboard) as journal:
+        while run.epoch < settings.epochs and not run.stopped:
+            began = time.perf_counter()
+            means = _epoch(run, catalog, targets)
+            run.epoch += 1
+            last = run.epoch == settings.epochs
+            record = {"epoch": run.epoch, **means.record()}
+            if not math.isfinite(record["loss"]):
+                raise ValueError(
+                    f"the loss became {record['loss']} in epoch {run.epoch}: "
+                    "lower learning_rate, or set clip_norm"
+                )
+            run.count_use(means.counts, catalog)
+            if last or run.epoch % settings.evaluate_every == 0:
+                record |= evaluate_catalog(model, catalog, settings.batch_size)
+                run.judge(record)
+            run.record = record
+            journal.write({**record, "seconds": round(time.perf_counter() - began, 4)})
+            if folder and (last or run.stopped or run.epoch % settings.checkpoint_every == 0):
+                save_checkpoint(folder, {**run.state(), "journal": journal.size()}, identity)
+            if on_epoch:
+                on_epoch(record)
 
-    while run.epoch < settings.epochs and not run.stopped:
-        began = time.perf_counter()
-        means = _epoch(run, catalog, targets)
-        run.epoch += 1
-        last = run.epoch == settings.epochs
-        record = {"epoch": run.epoch, **means.record()}
-        if not math.isfinite(record["loss"]):
-            raise ValueError(
-                f"the loss became {record['loss']} in epoch {run.epoch}: lower learning_rate, or "
-                "set clip_norm"
-            )
-        run.count_use(means.counts, catalog)
-        if last or run.epoch % settings.evaluate_every == 0:
-            record |= evaluate_catalog(model, catalog, settings.batch_size)
-            run.judge(record)
-        run.record = record
-        journal.write({**record, "seconds": round(time.perf_counter() - began, 4)})
-        if folder and (last or run.stopped or run.epoch % settings.checkpoint_every == 0):
-            save_checkpoint(folder, {**run.state(), "journal": journal.size()}, identity)
-        if on_epoch:
-            on_epoch(record)
-
-    journal.close()
     if run.best_weights is not None:
         model.load_state_dict(run.best_weights)
     model.eval()
@@ -130,7 +129,12 @@ def _epoch(run: _Run, catalog: Embeddings, targets: Embeddings | None) -> EpochM
         rows = order[begin : begin + settings.batch_size]
         s = torch.from_numpy(catalog.take(rows)).to(place)
         h = torch.from_numpy(targets.take(rows)).to(place) if targets is not None else None
-        losses = model.losses(s, h, groups, positives, autocast)
+        try:
+            losses = model.losses(s, h, groups, positives, autocast)
+        except ValueError as error:  # latents that are no numbers any more
+            raise ValueError(
+                f"training diverged in epoch {epoch + 1}: lower learning_rate, or set clip_norm"
+            ) from error
         run.optimizer.zero_grad(set_to_none=True)
         losses.total.backward()
         if settings.clip_norm > 0:

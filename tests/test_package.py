@@ -1,0 +1,52 @@
+"""Importing is quiet and quick, the public names are there, and the native library is real."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import letter_fast
+from letter_fast import kernels
+from letter_fast.kernels.cpp import library
+
+
+def test_import_is_quiet_and_lazy() -> None:
+    code = "import sys, letter_fast; assert 'torch' not in sys.modules"
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code], capture_output=True, check=True
+    )
+    assert done.stdout == done.stderr == b""
+
+
+def test_public_names_resolve() -> None:
+    for name in letter_fast.__all__:
+        assert getattr(letter_fast, name) is not None
+    assert set(letter_fast.__all__) <= set(dir(letter_fast))
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        letter_fast.nothing  # noqa: B018
+
+
+def test_backends_are_chosen_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    cpu = torch.device("cpu")
+    with kernels.use_backend("reference"):
+        assert kernels.pick(cpu).__name__.endswith("reference")  # type: ignore[attr-defined]
+    with pytest.raises(ValueError, match="no backend 'fast'"), kernels.use_backend("fast"):
+        pass
+    monkeypatch.setenv("LETTER_FAST_BACKEND", "cuda")
+    with pytest.raises(ValueError, match="no backend 'cuda'"):
+        kernels.pick(cpu)
+
+
+def test_native_library_is_built_and_knows_this_processor() -> None:
+    assert library.load().lf_abi_version() == library.ABI_VERSION
+    found = library.instruction_set()
+    assert found in library.INSTRUCTION_SETS
+    if platform.system() == "Linux" and platform.machine() == "x86_64":
+        flags = Path("/proc/cpuinfo").read_text().split()
+        assert (found != "portable") == ("avx2" in flags and "fma" in flags)
