@@ -24,27 +24,34 @@ _forced: ContextVar[str | None] = ContextVar("letter_fast_backend", default=None
 
 
 class Backend(Protocol):
-    """What every backend offers. Inputs are trusted: contiguous, of the dtypes named here.
+    """What every backend offers. Inputs are trusted to have the shapes and dtypes named here.
 
-    A row with NaN or Inf gets code −1, quantized 0, and NaN for every other number. A codeword with
-    NaN or Inf is never chosen.
+    x is float32, float16 or bfloat16 with any strides and is compared as float32; codebooks and
+    offsets are contiguous. A row with NaN or Inf gets code −1, quantized 0, and NaN for every other
+    number. A codeword with NaN or Inf is never chosen.
     """
 
     def nearest(self, x: Tensor, codebook: Tensor, offset: Tensor | None) -> tuple[Tensor, Tensor]:
         """argmin_k ‖x − e_k‖² + offset_k, the lowest k among equals.
 
-        x [N, D] float32, codebook [K, D] float32, offset [K] float64
+        x [N, D], codebook [K, D] float32, offset [K] float64
         -> code [N] int64, score [N] float64
         """
         ...
 
     def residual_search(
-        self, x: Tensor, codebooks: Tensor, sizes: list[int], with_margins: bool
+        self,
+        x: Tensor,
+        codebooks: Tensor,
+        sizes: list[int],
+        offset: Tensor | None = None,
+        with_quantized: bool = True,
+        with_margins: bool = False,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """`nearest` chained over levels, r_l = fl32(r_{l−1} − e_c).
 
-        x [N, D] float32, codebooks [ΣK, D] float32
-        -> codes [N, L] int64, quantized [N, D] float32,
+        x [N, D], codebooks [ΣK, D] float32, offset [ΣK] float64
+        -> codes [N, L] int64, quantized [N, D] float32 (or [0, D] without `with_quantized`),
            margins and errors [N, L] float32 (or [0, L] without `with_margins`)
         """
         ...
@@ -54,7 +61,7 @@ class Backend(Protocol):
     ) -> tuple[Tensor, Tensor]:
         """The best of `beam` partial paths by exact ‖r‖²; equal paths by lowest codes.
 
-        x [N, D] float32, codebooks [ΣK, D] float32 -> codes [N, L] int64, quantized [N, D] float32
+        x [N, D], codebooks [ΣK, D] float32 -> codes [N, L] int64, quantized [N, D] float32
         """
         ...
 

@@ -83,7 +83,7 @@ def residual_search(x: Tensor, codebooks: Sequence[Tensor]) -> SearchResult:
         raise ValueError(f"codebooks must share one width, got {widths}")
     flat = validation.rows(x, widths[0])
     codes, quantized, _, _ = ops.residual_search(
-        flat, torch.cat(tables), [len(table) for table in tables], False
+        flat, torch.cat(tables), [len(table) for table in tables]
     )
     validation.finite_codes(codes)
     return SearchResult(codes.view(*x.shape[:-1], len(tables)), quantized.view(x.shape))

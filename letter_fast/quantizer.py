@@ -162,7 +162,9 @@ class ResidualQuantizer(nn.Module):
             codes, _ = ops.residual_search_beam(flat, table, self.codebook_sizes, beam)
             self._check(codes)
             return codes.view(shape)
-        codes, _, margin, _ = ops.residual_search(flat, table, self.codebook_sizes, return_margin)
+        codes, _, margin, _ = ops.residual_search(
+            flat, table, self.codebook_sizes, None, False, return_margin
+        )
         self._check(codes)
         return (
             EncodeResult(codes.view(shape), margin.view(shape))
@@ -248,7 +250,9 @@ class ResidualQuantizer(nn.Module):
         residual = validation.rows(z, self.dim, "z")
         table = self.codebooks.detach().float()
         if not (use_sinkhorn and any(self.sinkhorn_epsilon)):
-            found: Tensor = ops.residual_search(residual, table, self.codebook_sizes, False)[0]
+            found: Tensor = ops.residual_search(
+                residual, table, self.codebook_sizes, with_quantized=False
+            )[0]
             self._check(found)
             return found
 

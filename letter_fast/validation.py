@@ -8,9 +8,12 @@ from difflib import get_close_matches
 import torch
 from torch import Tensor
 
+# What the kernels read as it is; anything else becomes float32 first.
+SEARCHED_DTYPES = (torch.float32, torch.float16, torch.bfloat16)
+
 
 def rows(x: Tensor, width: int, name: str = "x") -> Tensor:
-    """`x` as [N, D] float32 rows, the leading dimensions folded into N.
+    """`x` as [N, D] rows of float32, float16 or bfloat16, the leading dimensions folded into N.
 
     Raises:
         ValueError: not floating point, no dimension, or a last dimension other than `width`.
@@ -19,7 +22,8 @@ def rows(x: Tensor, width: int, name: str = "x") -> Tensor:
         raise ValueError(f"{name} must be floating point, got {x.dtype}")
     if x.dim() == 0 or x.shape[-1] != width:
         raise ValueError(f"{name} must have a last dimension of {width}, got shape {list(x.shape)}")
-    return x.detach().reshape(-1, width).float().contiguous()
+    flat = x.detach().reshape(-1, width)
+    return flat if flat.dtype in SEARCHED_DTYPES else flat.float()
 
 
 def codebook(table: Tensor, name: str = "codebook") -> Tensor:

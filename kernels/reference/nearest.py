@@ -24,7 +24,7 @@ _BLOCK_ELEMENTS = 1 << 22
 def nearest(x: Tensor, codebook: Tensor, offset: Tensor | None) -> tuple[Tensor, Tensor]:
     """The nearest codeword of each row and its score.
 
-    x [N, D] float32, codebook [K, D] float32, offset [K] float64
+    x [N, D], codebook [K, D] float32, offset [K] float64
     -> code [N] int64, score [N] float64 = ‖x − e_code‖² + offset_code
     """
     code, score, _ = nearest_two(x, codebook, offset)
@@ -36,6 +36,7 @@ def nearest_two(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """As `nearest`, with the score of the next distinct codeword: +inf where there is none."""
     kept = distinct_codewords(codebook, offset)
+    x = x.float()
     code = x.new_full((len(x),), -1, dtype=torch.int64)
     score = x.new_full((len(x),), math.nan, dtype=torch.float64)
     runner_up = score.clone()

@@ -22,8 +22,9 @@ def residual_search_beam(
 ) -> tuple[Tensor, Tensor]:
     """The best path of the last level.
 
-    x [N, D] float32, codebooks [ΣK, D] float32 -> codes [N, L] int64, quantized [N, D] float32
+    x [N, D], codebooks [ΣK, D] float32 -> codes [N, L] int64, quantized [N, D] float32
     """
+    x = x.float()
     levels = list(codebooks.split(sizes))
     codes = x.new_full((len(x), len(sizes)), -1, dtype=torch.int64)
     quantized = torch.zeros_like(x)

@@ -51,7 +51,7 @@ def check_rows(x: Tensor, k: int) -> Tensor:
     """`x` as float32 rows that k clusters can be made of; ValueError otherwise."""
     if x.dim() != 2:
         raise ValueError(f"x must be [N, D], got shape {list(x.shape)}")
-    rows = validation.rows(x, x.shape[1])
+    rows = validation.rows(x, x.shape[1]).float()
     if not 1 <= k <= len(rows):
         raise ValueError(f"k must lie between 1 and the number of rows: k = {k}, N = {len(rows)}")
     finite = rows.isfinite().all(dim=1)

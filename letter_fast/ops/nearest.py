@@ -10,7 +10,7 @@ from letter_fast import kernels
 
 @torch.library.custom_op("letter_fast::nearest", mutates_args=())
 def nearest(x: Tensor, codebook: Tensor, offset: Tensor | None) -> tuple[Tensor, Tensor]:
-    """x [N, D] float32, codebook [K, D] float32, offset [K] float64 or None
+    """x [N, D] floating point, codebook [K, D] float32, offset [K] float64 or None
     -> code [N] int64, score [N] float64; −1 and NaN for a row with NaN or Inf.
     """
     return kernels.pick(x.device).nearest(x, codebook, offset)

@@ -12,10 +12,11 @@ from letter_fast import kernels
 def residual_search_beam(
     x: Tensor, codebooks: Tensor, sizes: list[int], beam: int
 ) -> tuple[Tensor, Tensor]:
-    """x [N, D], codebooks [ΣK, D] float32 -> codes [N, L] int64, quantized [N, D] float32"""
+    """x [N, D] floating point, codebooks [ΣK, D] float32 -> codes [N, L] int64, quantized [N, D] float32"""
     return kernels.pick(x.device).residual_search_beam(x, codebooks, sizes, beam)
 
 
 @residual_search_beam.register_fake
 def _(x: Tensor, codebooks: Tensor, sizes: list[int], beam: int) -> tuple[Tensor, Tensor]:
-    return x.new_empty((x.shape[0], len(sizes)), dtype=torch.int64), torch.empty_like(x)
+    codes = x.new_empty((x.shape[0], len(sizes)), dtype=torch.int64)
+    return codes, x.new_empty(x.shape, dtype=torch.float32)

@@ -24,7 +24,7 @@ def check(backend: kernels.Backend, x: Tensor, codebooks: list[Tensor]) -> None:
     expected, residual = oracle.residual_search(x, codebooks)
     sizes = [len(table) for table in codebooks]
     codes, quantized, margins, errors = backend.residual_search(
-        x, torch.cat(codebooks), sizes, True
+        x, torch.cat(codebooks), sizes, with_margins=True
     )
     assert codes.tolist() == expected
     total = torch.zeros_like(x)
@@ -33,7 +33,7 @@ def check(backend: kernels.Backend, x: Tensor, codebooks: list[Tensor]) -> None:
     assert torch.equal(quantized, total)
     torch.testing.assert_close(errors[:, -1], residual.double().square().sum(1).float())
     assert bool((margins >= 0).all())
-    plain = backend.residual_search(x, torch.cat(codebooks), sizes, False)
+    plain = backend.residual_search(x, torch.cat(codebooks), sizes)
     assert torch.equal(plain[0], codes)
     assert torch.equal(plain[1], quantized)
     assert plain[2].shape == plain[3].shape == (0, len(sizes))
@@ -81,19 +81,21 @@ def test_duplicate_codewords_count_as_the_first(backend: kernels.Backend) -> Non
 def test_margin_is_the_gap_to_the_next_distinct_codeword(backend: kernels.Backend) -> None:
     codebook = torch.tensor([[0.0], [3.0], [0.0], [10.0]])
     x = torch.tensor([[1.0], [9.0]])
-    _, _, margins, _ = backend.residual_search(x, codebook, [4], True)
+    _, _, margins, _ = backend.residual_search(x, codebook, [4], with_margins=True)
     assert margins[:, 0].tolist() == [3.0, 35.0]
-    _, _, alone, _ = backend.residual_search(x, codebook[[0, 2]], [2], True)
+    _, _, alone, _ = backend.residual_search(x, codebook[[0, 2]], [2], with_margins=True)
     assert alone[:, 0].tolist() == [float("inf")] * 2
 
 
 def test_nonfinite_rows_are_marked_alone(backend: kernels.Backend) -> None:
     x = oracle.clustered(20, 8, 4, seed=8)
     book = oracle.clustered(12, 8, 4, seed=9)
-    clean = backend.residual_search(x, book, [12], True)
+    clean = backend.residual_search(x, book, [12], with_margins=True)
     dirty = x.clone()
     dirty[3, 2], dirty[7, 0], dirty[11, 7] = float("nan"), float("inf"), float("-inf")
-    codes, quantized, margins, errors = backend.residual_search(dirty, book, [12], True)
+    codes, quantized, margins, errors = backend.residual_search(
+        dirty, book, [12], with_margins=True
+    )
     bad = [3, 7, 11]
     good = [row for row in range(20) if row not in bad]
     assert (codes[bad] == -1).all()
@@ -111,16 +113,16 @@ def test_nonfinite_codewords_never_win(backend: kernels.Backend) -> None:
     broken[4, 0], broken[0, 7] = float("nan"), float("inf")
     keep = [k for k in range(12) if k not in (0, 4)]
     expected = torch.tensor(keep)[oracle.nearest(x, book[keep])]
-    codes, _, _, _ = backend.residual_search(x, broken, [12], False)
+    codes, _, _, _ = backend.residual_search(x, broken, [12])
     assert torch.equal(codes[:, 0], expected)
-    all_bad, _, _, _ = backend.residual_search(x, torch.full((3, 8), torch.nan), [3], False)
+    all_bad, _, _, _ = backend.residual_search(x, torch.full((3, 8), torch.nan), [3])
     assert (all_bad == -1).all()
 
 
 def test_a_residual_that_overflows_marks_the_row(backend: kernels.Backend) -> None:
     x = torch.tensor([[3e38], [1.0]])
     book = torch.tensor([[-3e38]])
-    codes, quantized, _, _ = backend.residual_search(x, torch.cat([book, book]), [1, 1], False)
+    codes, quantized, _, _ = backend.residual_search(x, torch.cat([book, book]), [1, 1])
     assert codes.tolist() == [[-1, -1], [0, 0]] or codes.tolist() == [[-1, -1], [-1, -1]]
     assert codes[0].tolist() == [-1, -1]
     assert quantized[0].item() == 0.0
@@ -129,16 +131,16 @@ def test_a_residual_that_overflows_marks_the_row(backend: kernels.Backend) -> No
 def test_codes_do_not_depend_on_the_batch(backend: kernels.Backend) -> None:
     x = oracle.clustered(257, 16, 10, seed=12)
     books = torch.cat([oracle.clustered(40, 16, 10, seed=s) for s in (13, 14)])
-    whole = backend.residual_search(x, books, [40, 40], False)
+    whole = backend.residual_search(x, books, [40, 40])
     for step in (1, 7, 64):
-        parts = [backend.residual_search(part, books, [40, 40], False) for part in x.split(step)]
+        parts = [backend.residual_search(part, books, [40, 40]) for part in x.split(step)]
         assert torch.equal(whole[0], torch.cat([part[0] for part in parts]))
         assert torch.equal(whole[1], torch.cat([part[1] for part in parts]))
 
 
 def test_no_rows(backend: kernels.Backend) -> None:
     codes, quantized, margins, _ = backend.residual_search(
-        torch.empty(0, 4), torch.ones(5, 4), [2, 3], True
+        torch.empty(0, 4), torch.ones(5, 4), [2, 3], with_margins=True
     )
     assert codes.shape == (0, 2)
     assert quantized.shape == (0, 4)
@@ -183,7 +185,7 @@ def test_beam_one_is_greedy_and_wider_is_no_worse(backend: kernels.Backend, beam
     books = [oracle.clustered(9, 6, 8, seed=s) * 0.7**s for s in range(3)]
     table = torch.cat(books)
     codes, quantized = backend.residual_search_beam(x, table, [9, 9, 9], beam)
-    greedy, sums, _, _ = backend.residual_search(x, table, [9, 9, 9], False)
+    greedy, sums, _, _ = backend.residual_search(x, table, [9, 9, 9])
     if beam == 1:
         assert torch.equal(codes, greedy)
         assert torch.equal(quantized, sums)

@@ -11,9 +11,9 @@ X, BOOK = torch.randn(9, 4), torch.randn(7, 4)
 CALLS = [
     (ops.nearest, (X, BOOK, None)),
     (ops.nearest, (X, BOOK, torch.randn(7, dtype=torch.float64))),
-    (ops.residual_search, (X, BOOK, [3, 4], True)),
-    (ops.residual_search, (X, BOOK, [3, 4], False)),
-    (ops.residual_search, (X[:0], BOOK, [7], True)),
+    (ops.residual_search, (X, BOOK, [3, 4], None, True, True)),
+    (ops.residual_search, (X.half(), BOOK, [3, 4], torch.randn(7, dtype=torch.float64), False)),
+    (ops.residual_search, (X[:0], BOOK, [7], None, True, True)),
     (ops.residual_search_beam, (X, BOOK, [3, 4], 2)),
 ]
 
@@ -26,7 +26,7 @@ def test_opcheck(op: object, arguments: tuple[object, ...]) -> None:
 @pytest.mark.slow
 def test_compiles_whole() -> None:
     def codes(x: torch.Tensor) -> torch.Tensor:
-        return ops.residual_search(x * 2, BOOK, [3, 4], False)[0] + 1
+        return ops.residual_search(x * 2, BOOK, [3, 4])[0] + 1
 
     compiled = torch.compile(codes, fullgraph=True, backend="eager")
     assert torch.equal(compiled(X), codes(X))
