@@ -5,10 +5,24 @@ INSTALLED := .venv/.installed
 DEMO_DATA := .venv/.demo-data
 NATIVE := $(wildcard kernels/cpp/*.cpp kernels/cpp/*.h)
 
-.PHONY: test lint demo format clean
+.PHONY: test lint demo format clean bench gpu-check test-emulated sanitize
 
 test: $(INSTALLED) $(DEMO_DATA)
 	$(BIN)/python -m pytest
+
+# The C++ kernels again: those for AVX-512 with their intrinsics emulated, and all under the sanitizers.
+KERNEL_TESTS := tests/kernels/test_residual_search.py
+BUILT = $(BIN)/python setup.py --quiet build_ext --build-temp build/$(1).objects --build-lib build/$(1)
+NATIVE_OF = $(CURDIR)/build/$(1)/letter_fast/kernels/cpp/native.so
+
+test-emulated: $(INSTALLED)
+	LETTER_FAST_BUILD=emulate $(call BUILT,emulated)
+	LETTER_FAST_NATIVE=$(call NATIVE_OF,emulated) $(BIN)/python -m pytest $(KERNEL_TESTS) -k avx512
+
+sanitize: $(INSTALLED)
+	LETTER_FAST_BUILD=sanitize $(call BUILT,sanitized)
+	LETTER_FAST_NATIVE=$(call NATIVE_OF,sanitized) LD_PRELOAD=$$($(CXX) -print-file-name=libasan.so) \
+	ASAN_OPTIONS=detect_leaks=0 $(BIN)/python -m pytest $(KERNEL_TESTS) -k "screen or half or threads or beam"
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
@@ -21,6 +35,14 @@ format: $(INSTALLED)
 
 demo: $(INSTALLED) $(DEMO_DATA)
 	$(BIN)/letter-fast demo
+
+# Results go to the folder RESULTS, by default bench/results.
+bench: $(INSTALLED)
+	$(BIN)/python -m bench
+
+# On a CUDA machine, from the sources as they are: its own Python, nothing installed, no network.
+gpu-check:
+	PYTHONPATH=. $(PYTHON) -m bench.gpu_check
 
 $(INSTALLED): pyproject.toml setup.py constraints.txt $(NATIVE)
 	@$(PYTHON) -c 'import sys; sys.exit("letter-fast needs Python 3.10 or newer, this is " + sys.version.split()[0] if sys.version_info < (3, 10) else 0)'

@@ -9,6 +9,7 @@ machine without a compiler still gets a working package (the reference backend) 
 from __future__ import annotations
 
 import os
+import platform
 import shutil
 import subprocess
 import sys
@@ -28,9 +29,39 @@ COMMON = [
     "-Wextra",
 ]
 
-# Object -> (source, extra flags). A source named twice is compiled for two instruction sets.
+# For developers, by LETTER_FAST_BUILD; see the Makefile.
+VARIANTS: dict[str, list[str]] = {
+    "release": [],
+    "sanitize": ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined", "-g"],
+    # The AVX-512 kernels on any processor, their intrinsics emulated.
+    "emulate": ["-DLF_EMULATED"],
+}
+VARIANT = os.environ.get("LETTER_FAST_BUILD", "release")
+
+# Instruction set -> flags. Its kernels are compiled once for each, into a namespace of its own.
+SETS: dict[str, list[str]] = {"portable": []}
+if platform.machine().lower() in ("x86_64", "amd64"):
+    # GCC 12 warns of its own AVX-512 headers.
+    quiet = ["-Wno-uninitialized", "-Wno-maybe-uninitialized"]
+    avx512 = [*quiet, "-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mfma", "-mf16c"]
+    vnni = ["-mavx512vnni", *avx512]
+    if VARIANT == "emulate":
+        avx512 = vnni = ["-mfma", "-include", str(Path("tests/native/avx512_emulated.h").resolve())]
+    SETS |= {
+        "avx2": ["-DLF_AVX2", "-mavx2", "-mfma", "-mf16c"],
+        "avx512": ["-DLF_AVX512", *avx512],
+        "avx512_vnni": ["-DLF_AVX512_VNNI", *vnni],
+    }
+KERNELS = ("residual_search", "residual_search_beam")
+
+# Object -> (source, extra flags).
 OBJECTS: dict[str, tuple[str, list[str]]] = {
-    "library": ("library.cpp", []),
+    "library": ("library.cpp", ["-DLF_X86"] if "avx2" in SETS else []),
+    "pack": ("pack.cpp", []),
+    "exact": ("exact.cpp", []),
+    **{
+        f"{name}_{set_}": (f"{name}.cpp", flags) for name in KERNELS for set_, flags in SETS.items()
+    },
 }
 
 
@@ -40,9 +71,17 @@ def ninja_command() -> list[str]:
     return [sys.executable, "-m", "ninja"]
 
 
+def accepts(compiler: str, flag: str) -> bool:
+    """Whether the compiler knows a flag."""
+    command = [compiler, flag, "-E", "-x", "c++", os.devnull]
+    return subprocess.run(command, capture_output=True, check=False).returncode == 0
+
+
 def ninja_file(compiler: str, library: Path) -> str:
     """The whole build as ninja text: one edge an object, one for the link."""
-    flags = " ".join(COMMON)
+    threads = ["-fopenmp"] if accepts(compiler, "-fopenmp") else []
+    link = " ".join(["-shared", *threads, *VARIANTS[VARIANT]])
+    flags = " ".join([*COMMON, *threads, *VARIANTS[VARIANT]])
     source = SOURCES.resolve()
     lines = [
         f"flags = {flags} -I{source}",
@@ -51,7 +90,7 @@ def ninja_file(compiler: str, library: Path) -> str:
         "  depfile = $out.d",
         "  deps = gcc",
         "rule link",
-        f"  command = {compiler} -shared -o $out $in",
+        f"  command = {compiler} {link} -o $out $in",
     ]
     for name, (file, extra) in OBJECTS.items():
         lines += [f"build {name}.o: compile {source / file}", f"  extra = {' '.join(extra)}"]

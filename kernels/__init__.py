@@ -7,18 +7,23 @@ says which one serves a device.
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import cache
 from importlib import import_module
 from typing import Protocol, cast
 
 import torch
 from torch import Tensor
 
+from .cpp.library import NativeLibraryError
+from .cpp.library import load as load_library
+
 __all__ = ["BACKENDS", "Backend", "pick", "use_backend"]
 
-BACKENDS = ("reference",)
+BACKENDS = ("reference", "cpp", "triton")
 
 _forced: ContextVar[str | None] = ContextVar("letter_fast_backend", default=None)
 
@@ -67,8 +72,14 @@ class Backend(Protocol):
 
 
 def pick(device: torch.device) -> Backend:
-    """The backend for `device`: that of `use_backend`, of LETTER_FAST_BACKEND, or the default."""
-    name = _forced.get() or os.environ.get("LETTER_FAST_BACKEND") or _default(device)
+    """The backend for `device`: that of `use_backend`, of LETTER_FAST_BACKEND, or the default.
+
+    Raises:
+        ValueError: the backend asked for doesn't exist, or doesn't run on this device.
+    """
+    name = _forced.get() or os.environ.get("LETTER_FAST_BACKEND") or _default(device.type)
+    if name == "cpp" and device.type != "cpu":
+        raise ValueError(f"the cpp backend runs on the CPU, the tensors are on {device}")
     return _load(name)
 
 
@@ -93,5 +104,16 @@ def _load(name: str) -> Backend:
     return cast(Backend, import_module(f"{__name__}.{name}"))
 
 
-def _default(device: torch.device) -> str:
+@cache
+def _default(device: str) -> str:
+    """The fastest backend that works here; one warning where it is only the reference."""
+    if device == "cuda":
+        return "triton"
+    if device == "cpu":
+        try:
+            load_library()
+        except NativeLibraryError as error:
+            warnings.warn(f"letter-fast runs on its slow reference backend: {error}", stacklevel=2)
+        else:
+            return "cpp"
     return "reference"

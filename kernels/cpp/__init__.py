@@ -1,1 +1,11 @@
-"""C++17 kernels for the CPU, in one shared library behind a C ABI."""
+"""C++ for the CPU: a certified int8 screen, and exact settling of what it can't decide.
+
+`screen.h` derives the bound; `settle.h` decides among the candidates; `residual_search.cpp` walks
+the levels. Every source with kernels is compiled once per instruction set, chosen at run time.
+"""
+
+from .nearest import nearest
+from .residual_search import residual_search
+from .residual_search_beam import residual_search_beam
+
+__all__ = ["nearest", "residual_search", "residual_search_beam"]

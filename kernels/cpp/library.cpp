@@ -1,23 +1,162 @@
-// What the library tells about itself before any kernel is called.
+// The C ABI: builds what a search needs, picks the instruction set, shares blocks of rows among threads.
+#include <algorithm>
 #include <cstdint>
+#include <cstdlib>
+#include <memory>
+#include <new>
+#include <vector>
+
+#ifdef _OPENMP
+#include <omp.h>
+#endif
+
+#include "pack.h"
+#include "search.h"
 
 #define LF_EXPORT extern "C" __attribute__((visibility("default")))
 
+namespace lf {
+
+#define LF_DECLARE(set)                                                        \
+    namespace set {                                                            \
+    extern const Layout kLayout;                                               \
+    std::size_t scratch_bytes(const Search&);                                  \
+    void search_block(const Search&, std::int64_t first, void* scratch);       \
+    std::size_t beam_scratch_bytes(const Search&);                             \
+    void beam_block(const Search&, std::int64_t first, void* scratch);         \
+    }
+LF_DECLARE(portable)
+#ifdef LF_X86
+LF_DECLARE(avx2)
+LF_DECLARE(avx512)
+LF_DECLARE(avx512_vnni)
+#endif
+
+namespace {
+
 // Raised whenever a signature of the C ABI changes; the loader refuses a library of another number.
-constexpr std::int32_t kAbiVersion = 1;
+constexpr std::int32_t kAbiVersion = 2;
 
-LF_EXPORT std::int32_t lf_abi_version() { return kAbiVersion; }
+enum Set : std::int32_t { kPortable = 0, kAvx2 = 1, kAvx512 = 2, kAvx512Vnni = 3 };
 
-// The widest instruction set this processor runs: 0 portable, 1 AVX2 + FMA, 2 AVX-512 (F, BW, DQ, VL),
-// 3 AVX-512 with VNNI.
-LF_EXPORT std::int32_t lf_instruction_set() {
-#if defined(__x86_64__)
+Set widest_set() {
+#ifdef LF_EMULATED
+    return kAvx512Vnni;
+#elif defined(LF_X86)
     __builtin_cpu_init();
     const bool avx512 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                         __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
-    if (avx512 && __builtin_cpu_supports("avx512vnni")) return 3;
-    if (avx512) return 2;
-    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return 1;
+    if (avx512 && __builtin_cpu_supports("avx512vnni")) return kAvx512Vnni;
+    if (avx512) return kAvx512;
+    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return kAvx2;
 #endif
+    return kPortable;
+}
+
+Kernels kernels_of(Set set) {
+#define LF_KERNELS(set) \
+    Kernels { set::kLayout, set::scratch_bytes, set::search_block, set::beam_scratch_bytes, set::beam_block }
+#ifdef LF_X86
+    if (set == kAvx512Vnni) return LF_KERNELS(avx512_vnni);
+    if (set == kAvx512) return LF_KERNELS(avx512);
+    if (set == kAvx2) return LF_KERNELS(avx2);
+#endif
+    return LF_KERNELS(portable);
+}
+
+// Rows of a block: enough to reuse a tile of codewords, few enough to stay in the L2 cache.
+constexpr std::int64_t kBlockRows = 64, kWideBlockRows = 16, kWide = 1024;
+
+struct Free {
+    void operator()(void* memory) const { std::free(memory); }
+};
+
+void run(const Search& search, const Kernels& kernels, std::int32_t threads) {
+    const bool beam = search.beam > 1;
+    const auto block = beam ? kernels.beam_block : kernels.search_block;
+    const std::size_t bytes = (beam ? kernels.beam_scratch_bytes(search) : kernels.scratch_bytes(search));
+    const std::int64_t blocks = (search.rows + search.block - 1) / search.block;
+    const auto count = static_cast<int>(std::clamp<std::int64_t>(threads, 1, std::max<std::int64_t>(blocks, 1)));
+    std::vector<std::unique_ptr<void, Free>> scratch;
+    for (int thread = 0; thread < count; ++thread) {
+        void* memory = std::aligned_alloc(64, (bytes + 63) / 64 * 64);
+        if (!memory) throw std::bad_alloc();
+        std::fill_n(static_cast<char*>(memory), bytes, char{0});
+        scratch.emplace_back(memory);
+    }
+    // Rows don't depend on each other: neither the split nor the order changes a result.
+#pragma omp parallel for num_threads(count) schedule(dynamic, 4)
+    for (std::int64_t i = 0; i < blocks; ++i) {
+#ifdef _OPENMP
+        const int thread = omp_get_thread_num();
+#else
+        const int thread = 0;
+#endif
+        block(search, i * search.block, scratch[thread].get());
+    }
+}
+
+}  // namespace
+}  // namespace lf
+
+// Mirrored by library.py.
+struct SearchRequest {
+    const void* x;
+    std::int64_t rows, width, row_stride, column_stride;
+    const float* codebooks;  // [ΣK, width]
+    const double* offset;    // [ΣK] or null
+    const std::int64_t* sizes;
+    std::int64_t levels;
+    std::int64_t beam;
+    std::int64_t* codes;
+    float* quantized;
+    float* margins;
+    float* errors;
+    double* scores;
+    std::int32_t element;
+    std::int32_t threads;
+    std::int32_t instruction_set;
+};
+
+LF_EXPORT std::int32_t lf_abi_version() { return lf::kAbiVersion; }
+
+// The widest instruction set this processor runs: 0 portable, 1 AVX2 + FMA, 2 AVX-512 (F, BW, DQ, VL),
+// 3 AVX-512 with VNNI.
+LF_EXPORT std::int32_t lf_instruction_set() { return lf::widest_set(); }
+
+// 0, or 1 where memory ran out.
+LF_EXPORT std::int32_t lf_residual_search(const SearchRequest* request) try {
+    const lf::Kernels kernels = lf::kernels_of(static_cast<lf::Set>(request->instruction_set));
+    std::vector<std::unique_ptr<lf::PackedCodebook>> packed;
+    std::vector<lf::Codebook> views;
+    std::int64_t begin = 0;
+    for (std::int64_t level = 0; level < request->levels; ++level) {
+        const std::int64_t size = request->sizes[level];
+        packed.push_back(std::make_unique<lf::PackedCodebook>(
+            request->codebooks + begin * request->width, request->offset ? request->offset + begin : nullptr,
+            size, request->width, kernels.layout));
+        views.push_back(packed.back()->view());
+        begin += size;
+    }
+    lf::Search search{};
+    search.x = request->x;
+    search.element = static_cast<lf::Element>(request->element);
+    search.rows = request->rows;
+    search.width = request->width;
+    search.row_stride = request->row_stride;
+    search.column_stride = request->column_stride;
+    search.levels = request->levels;
+    search.codebooks = views.data();
+    search.beam = request->beam;
+    search.codes = request->codes;
+    search.quantized = request->quantized;
+    search.margins = request->margins;
+    search.errors = request->errors;
+    search.scores = request->scores;
+    search.stride = views.front().stride;
+    search.block = search.beam > 1 ? 1 : search.stride > lf::kWide ? lf::kWideBlockRows : lf::kBlockRows;
+    lf::run(search, kernels, request->threads);
     return 0;
+} catch (const std::bad_alloc&) {
+    return 1;
 }

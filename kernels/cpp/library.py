@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import ctypes
+import os
 from functools import cache
 from pathlib import Path
 
-ABI_VERSION = 1
+ABI_VERSION = 2
 INSTRUCTION_SETS = ("portable", "avx2", "avx512", "avx512_vnni")
 
 
@@ -14,14 +15,39 @@ class NativeLibraryError(RuntimeError):
     """The native library is absent or was built from another version of the sources."""
 
 
+class SearchRequest(ctypes.Structure):
+    """The struct of this name in library.cpp."""
+
+    _fields_ = [
+        ("x", ctypes.c_void_p),
+        ("rows", ctypes.c_int64),
+        ("width", ctypes.c_int64),
+        ("row_stride", ctypes.c_int64),
+        ("column_stride", ctypes.c_int64),
+        ("codebooks", ctypes.c_void_p),
+        ("offset", ctypes.c_void_p),
+        ("sizes", ctypes.POINTER(ctypes.c_int64)),
+        ("levels", ctypes.c_int64),
+        ("beam", ctypes.c_int64),
+        ("codes", ctypes.c_void_p),
+        ("quantized", ctypes.c_void_p),
+        ("margins", ctypes.c_void_p),
+        ("errors", ctypes.c_void_p),
+        ("scores", ctypes.c_void_p),
+        ("element", ctypes.c_int32),
+        ("threads", ctypes.c_int32),
+        ("instruction_set", ctypes.c_int32),
+    ]
+
+
 @cache
 def load() -> ctypes.CDLL:
-    """The library beside this file.
+    """The library beside this file, or the one LETTER_FAST_NATIVE names.
 
     Raises:
         NativeLibraryError: it was never built (no compiler at install time), or its ABI differs.
     """
-    path = Path(__file__).with_name("native.so")
+    path = os.environ.get("LETTER_FAST_NATIVE") or Path(__file__).with_name("native.so")
     try:
         library = ctypes.CDLL(str(path))
     except OSError as error:
@@ -31,9 +57,32 @@ def load() -> ctypes.CDLL:
         raise NativeLibraryError(
             f"{path} has ABI {found}, this package needs {ABI_VERSION}: reinstall letter-fast"
         )
+    library.lf_residual_search.argtypes = [ctypes.POINTER(SearchRequest)]
     return library
 
 
 def instruction_set() -> str:
-    """The widest instruction set of this processor that the library knows."""
-    return INSTRUCTION_SETS[int(load().lf_instruction_set())]
+    """What the kernels run on: LETTER_FAST_INSTRUCTION_SET, or the widest this processor has.
+
+    Raises:
+        ValueError: the variable names no set, or one that this processor lacks.
+    """
+    widest = int(load().lf_instruction_set())
+    name = os.environ.get("LETTER_FAST_INSTRUCTION_SET", INSTRUCTION_SETS[widest])
+    available = INSTRUCTION_SETS[: widest + 1]
+    if name not in available:
+        raise ValueError(
+            f"LETTER_FAST_INSTRUCTION_SET is {name!r}; this processor has {', '.join(available)}"
+        )
+    return name
+
+
+def search(request: SearchRequest) -> None:
+    """Runs one search.
+
+    Raises:
+        MemoryError: the scratch of a thread, or the packed codebooks, could not be allocated.
+    """
+    request.instruction_set = INSTRUCTION_SETS.index(instruction_set())
+    if load().lf_residual_search(ctypes.byref(request)):
+        raise MemoryError("letter-fast: not enough memory for the packed codebooks and scratch")

@@ -61,20 +61,21 @@ def nearest_two(
 def distinct_codewords(codebook: Tensor, offset: Tensor | None = None) -> Tensor:
     """Indices, ascending, of the codewords that can win.
 
-    Of equal codewords (with equal offsets) only the first can; one with NaN or Inf never does.
-    codebook [K, D] -> [≤ K] int64
+    Of equal codewords only the first of those with the least offset can; one with NaN or Inf never
+    does. codebook [K, D] -> [≤ K] int64
     """
     finite = codebook.isfinite().all(dim=1)
-    keys = codebook.double()
     if offset is not None:
         finite &= offset.isfinite()
-        keys = torch.cat([keys, offset[:, None]], dim=1)
     index = finite.nonzero().squeeze(1)
     if len(index) == 0:
         return index
-    _, group = torch.unique(keys[index], dim=0, return_inverse=True)
-    first = index.new_full((len(index),), len(codebook)).scatter_reduce(0, group, index, "amin")
-    return first[first < len(codebook)].sort().values
+    if offset is not None:
+        index = index[offset[index].argsort(stable=True)]
+    _, group = torch.unique(codebook[index].double(), dim=0, return_inverse=True)
+    place = torch.arange(len(index), device=index.device)
+    first = place.new_full((int(group.max()) + 1,), len(index))
+    return index[first.scatter_reduce(0, group, place, "amin")].sort().values
 
 
 def _two_smallest(x: Tensor, words: Tensor, shift: Tensor) -> tuple[Tensor, Tensor]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pickle
+
 import oracle
 import pytest
 import torch
@@ -10,18 +12,32 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from letter_fast import kernels
+from letter_fast.kernels import cpp, reference
+from letter_fast.kernels.cpp import library
 
-BACKENDS = [name for name in kernels.BACKENDS if name != "triton"]
+CPU = torch.device("cpu")
+# The instruction sets of this processor, or of the library that `make test-emulated` names.
+SETS = library.INSTRUCTION_SETS[: 1 + library.load().lf_instruction_set()]
 
 
-@pytest.fixture(params=BACKENDS)
-def backend(request: pytest.FixtureRequest) -> kernels.Backend:
-    with kernels.use_backend(request.param):
-        return kernels.pick(torch.device("cpu"))
+@pytest.fixture(params=["reference", *(f"cpp-{name}" for name in SETS)])
+def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> kernels.Backend:
+    name, _, instruction_set = request.param.partition("-")
+    if instruction_set:
+        monkeypatch.setenv("LETTER_FAST_INSTRUCTION_SET", instruction_set)
+    with kernels.use_backend(name):
+        return kernels.pick(CPU)
+
+
+# The oracle is slow, and asked the same for every backend.
+_answers: dict[bytes, tuple[list[list[int]], Tensor]] = {}
 
 
 def check(backend: kernels.Backend, x: Tensor, codebooks: list[Tensor]) -> None:
-    expected, residual = oracle.residual_search(x, codebooks)
+    question = pickle.dumps([table.numpy() for table in (x, *codebooks)])
+    if question not in _answers:
+        _answers[question] = oracle.residual_search(x, codebooks)
+    expected, residual = _answers[question]
     sizes = [len(table) for table in codebooks]
     codes, quantized, margins, errors = backend.residual_search(
         x, torch.cat(codebooks), sizes, with_margins=True
@@ -174,9 +190,9 @@ def test_small_integers_and_halves(data: st.DataObject) -> None:
     word = st.lists(value, min_size=width, max_size=width)
     x = torch.tensor(data.draw(st.lists(word, min_size=1, max_size=6)))
     book = torch.tensor(data.draw(st.lists(word, min_size=1, max_size=6)))
-    for name in BACKENDS:
+    for name in ("reference", "cpp"):
         with kernels.use_backend(name):
-            check(kernels.pick(x.device), x, [book, book])
+            check(kernels.pick(CPU), x, [book, book])
 
 
 @pytest.mark.parametrize("beam", [1, 2, 5])
@@ -212,3 +228,161 @@ def test_beam_ties_go_to_the_lowest_path(backend: kernels.Backend) -> None:
     assert codes.tolist() == [[0, 1]] * 3
     codes, _ = backend.residual_search_beam(torch.full((1, 1), torch.nan), books, [2, 3], 4)
     assert codes.tolist() == [[-1, -1]]
+
+
+# What follows tests the C++ screen where it has work to do, against the reference.
+
+
+def same(x: Tensor, books: list[Tensor], offset: Tensor | None = None) -> None:
+    """Both backends agree bit for bit on codes and sums, and closely on what is measured."""
+    arguments = (x, torch.cat(books), [len(book) for book in books], offset, True, True)
+    expected, found = reference.residual_search(*arguments), cpp.residual_search(*arguments)
+    assert torch.equal(found[0], expected[0])
+    assert torch.equal(found[1], expected[1])
+    # A margin is a difference of two distances that float64 knows to 2⁻⁵² of themselves.
+    noise = float(
+        x.double().square().sum(1).nan_to_num(0, 0).max()
+        + torch.cat(books).double().square().sum(1).max()
+    )
+    for measured, truth in zip(found[2:], expected[2:]):
+        torch.testing.assert_close(measured, truth, rtol=1e-6, atol=1e-13 * noise, equal_nan=True)
+
+
+@pytest.fixture(params=SETS)
+def instruction_set(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.setenv("LETTER_FAST_INSTRUCTION_SET", request.param)
+    name: str = request.param
+    return name
+
+
+def levels(x: Tensor, sizes: list[int]) -> list[Tensor]:
+    """Codebooks of rows of the residuals, so that deep levels are as hard as in practice."""
+    books, residual = [], x
+    for size in sizes:
+        books.append(residual[torch.randint(len(x), (size,))] + 0.1 * torch.randn(size, x.shape[1]))
+        code, _ = cpp.nearest(residual, books[-1], None)
+        residual = residual - books[-1][code]
+    return books
+
+
+@pytest.mark.parametrize(
+    ("width", "sizes"),
+    [
+        (1, [300]),
+        (5, [257, 31]),
+        (16, [255, 256, 1]),
+        (17, [64, 65]),
+        (32, [256, 256, 256]),
+        (33, [1100]),
+        (64, [2100, 40]),
+        (130, [500]),
+        (768, [300, 70]),
+        (1500, [40]),
+    ],
+)
+def test_screen_on_clusters(instruction_set: str, width: int, sizes: list[int]) -> None:
+    x = oracle.clustered(700, width, 30, seed=width)
+    same(x, levels(x, sizes))
+
+
+@pytest.mark.parametrize("scale", [1e-40, 1e-20, 1e-9, 1e9, 1e20, 1e37])
+def test_screen_at_any_scale(instruction_set: str, scale: float) -> None:
+    x = oracle.clustered(200, 20, 30, seed=1)
+    books = levels(x, [100, 50])
+    same(x * scale, [book * scale for book in books])
+    same(x * scale, books)
+    same(x, [book * scale for book in books])
+
+
+def test_screen_with_lone_outliers(instruction_set: str) -> None:
+    # One huge element sets the scale of all others: the bytes say little, and settling decides.
+    x = oracle.clustered(300, 24, 30, seed=2)
+    x[::7, 3] *= 1e4
+    books = levels(x, [200])
+    books[0][5, 7] = 3e5
+    same(x, books)
+
+
+@pytest.mark.parametrize("width", [3, 32, 100])
+def test_screen_one_step_from_ties(instruction_set: str, width: int) -> None:
+    x, codebook = oracle.near_ties(2000, width, 300, seed=width)
+    same(x, [codebook])
+    same(x, [torch.cat([codebook[150:], codebook])])
+
+
+def test_screen_of_one_point(instruction_set: str) -> None:
+    # All codewords within float32 of each other: every row collects more than it can hold.
+    centre = torch.randn(12)
+    steps = torch.randint(-2, 3, (300, 12)) * torch.finfo(torch.float32).eps
+    same(centre + torch.randn(50, 12), [centre * (1 + steps)])
+    same(torch.zeros(9, 12), [centre * (1 + steps)])
+
+
+def test_screen_on_a_grid(instruction_set: str) -> None:
+    x = torch.randint(-3, 4, (2000, 8)).bfloat16().float()
+    same(x, [torch.randint(-3, 4, (300, 8)).float() for _ in range(3)])
+
+
+def test_screen_with_offsets(instruction_set: str) -> None:
+    x = oracle.clustered(500, 32, 30, seed=3)
+    books = levels(x, [256, 40])
+    for scale in (1e-3, 1.0, 1e3, 1e12):
+        same(x, books, scale * torch.randn(296, dtype=torch.float64))
+    twins = [torch.cat([book, book]) for book in books]
+    same(x, twins, torch.randint(3, (592,)).double())
+
+
+def test_half_precision_and_strides(instruction_set: str) -> None:
+    x = oracle.clustered(300, 41, 30, seed=4)
+    x[7, 5] = float("nan")
+    books = levels(x.nan_to_num(), [130, 60])
+    for half in (torch.float16, torch.bfloat16):
+        same(x.to(half), books)
+        same(x.to(half).T.contiguous().T, books)
+    tiny = torch.arange(-700, 700).view(35, 40).mul(2.0**-24).half()  # float16 subnormals too
+    same(tiny, [tiny[::5].float()])
+    same(x.T.contiguous().T, books)
+    same(x[::3, 1::2], [book[:, 1::2].contiguous() for book in books])
+    same(x[:1].expand(9, -1), books)
+
+
+def test_threads_do_not_matter() -> None:
+    x = oracle.clustered(3000, 32, 30, seed=5)
+    books = levels(x, [256, 256])
+    threads = torch.get_num_threads()
+    results = []
+    for count in (1, 2, 5):
+        torch.set_num_threads(count)
+        try:
+            results.append(cpp.residual_search(x, torch.cat(books), [256, 256], with_margins=True))
+        finally:
+            torch.set_num_threads(threads)
+    for result in results[1:]:
+        assert all(torch.equal(a, b) for a, b in zip(results[0], result))
+
+
+@pytest.mark.parametrize("beam", [2, 9, 40])
+def test_beam_on_clusters(instruction_set: str, beam: int) -> None:
+    x = oracle.clustered(30, 32, 8, seed=6)
+    x[4, 0] = float("inf")
+    books = levels(x.nan_to_num(posinf=0.0), [256, 100, 30])
+    for scale in (1.0, 1e-30):
+        arguments = (x * scale, torch.cat(books) * scale, [256, 100, 30], beam)
+        expected, found = (backend.residual_search_beam(*arguments) for backend in (reference, cpp))
+        assert torch.equal(found[0], expected[0])
+        assert torch.equal(found[1], expected[1])
+
+
+def test_beam_on_a_grid(instruction_set: str) -> None:
+    x = torch.randint(-3, 4, (60, 3)).float()
+    books = torch.randint(-2, 3, (90, 3)).float()
+    for beam in (2, 7, 200):
+        expected = reference.residual_search_beam(x, books, [40, 40, 10], beam)
+        found = cpp.residual_search_beam(x, books, [40, 40, 10], beam)
+        assert torch.equal(found[0], expected[0])
+
+
+def test_an_unknown_instruction_set_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LETTER_FAST_INSTRUCTION_SET", "sse9")
+    with pytest.raises(ValueError, match=r"'sse9'; this processor has portable"):
+        cpp.nearest(torch.ones(1, 2), torch.ones(1, 2), None)

@@ -1,0 +1,43 @@
+// One level's codewords as the kernels read them. Made by `PackedCodebook` (pack.h).
+#pragma once
+#include <cstdint>
+
+namespace lf {
+
+// A panel is the unit of the screen: kVectors vectors of codewords scored together.
+constexpr int kVectors = 4;
+// A step is the part of the width that one multiply-add instruction takes: 4 bytes a codeword.
+constexpr int kStepWidth = 4;
+// Steps come in blocks, unrolled; with 16-bit sums, a block's are widened before the next begins.
+constexpr int kBlockSteps = 8, kShortBlockSteps = 4;
+constexpr int kShortWidth = kShortBlockSteps * kStepWidth;
+
+// How an instruction set wants its codewords laid out.
+struct Layout {
+    int lanes;         // codewords a vector: 32-bit lanes of a register
+    bool narrow_sums;  // true: pairs of products are summed in 16 bits (vpmaddubsw); false: 32 (VNNI)
+};
+
+struct Codebook {
+    std::int64_t words;         // codewords that can win: finite, the first of equals
+    std::int64_t stride;        // floats from one codeword to the next: the width in whole blocks
+    const float* exact;         // [words, stride], zeros beyond the width
+    const double* offset;       // [words], or null
+    const std::int64_t* name;   // [words] the caller's index of each
+
+    // The screen: b_k = β e_k rounded to int8. See screen.h for what each number bounds.
+    bool screened;              // false: out of the screen's range, every row is settled over all words
+    std::int64_t panels;
+    std::int64_t panel_bytes;
+    std::int64_t blocks;        // of kBlockSteps; one of kShortBlockSteps up to kShortWidth
+    const std::int8_t* packed;  // [panels][blocks]: kVectors initial sums, then the block's steps
+    const float* half;          // [panels, kVectors, lanes] ½‖e‖² + ½offset − shift; huge in the padding
+    float scale;                // β
+    const float* rounding;      // [panels, padded to whole vectors] max_k ‖b_k − round(b_k)‖
+    const float* reach;         // likewise, max_k ‖round(b_k)‖
+    float lane_limit;           // largest norm of a row's half block whose 16-bit sums can't overflow
+    float longest;              // max_k ‖e_k‖
+    float highest;              // max_k |half_k|
+};
+
+}  // namespace lf

@@ -1,0 +1,18 @@
+// Which instruction set this object is compiled for: its registers, and its own namespace, so that the
+// linker can't merge inline code of one set into another's.
+#pragma once
+
+#if defined(LF_AVX512_VNNI)
+#define LF_INSTRUCTION_SET avx512_vnni
+#define LF_VNNI
+#include "vector_avx512.h"
+#elif defined(LF_AVX512)
+#define LF_INSTRUCTION_SET avx512
+#include "vector_avx512.h"
+#elif defined(LF_AVX2)
+#define LF_INSTRUCTION_SET avx2
+#include "vector_avx2.h"
+#else
+#define LF_INSTRUCTION_SET portable
+#include "vector_portable.h"
+#endif

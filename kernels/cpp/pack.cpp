@@ -1,0 +1,195 @@
+#include "pack.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <limits>
+#include <numeric>
+#include <unordered_map>
+
+namespace lf {
+namespace {
+
+// Beyond these magnitudes float32 norms could overflow or lose their leading bits.
+constexpr float kSmallest = 0x1p-40f, kLargest = 0x1p40f;
+// Scores of padding: above every score, yet finite, so that no NaN can come of it.
+constexpr float kNever = 0x1p120f;
+
+// To the nearest integer, ties to even; |value| < 2⁵¹. Unlike nearbyint it needs no call.
+double rounded_to_integer(double value) { return (value + 0x1.8p52) - 0x1.8p52; }
+
+std::int64_t round_up(std::int64_t value, std::int64_t unit) { return (value + unit - 1) / unit * unit; }
+
+bool all_finite(const float* word, std::int64_t width) {
+    return std::all_of(word, word + width, [](float value) { return std::isfinite(value); });
+}
+
+// Equal codewords hash alike: −0 counts as 0.
+std::uint64_t hash_of(const float* word, std::int64_t width) {
+    std::uint64_t hash = 0x9e3779b97f4a7c15u;
+    for (std::int64_t d = 0; d < width; ++d) {
+        const float value = word[d] + 0.0f;
+        std::uint32_t bits;
+        std::memcpy(&bits, &value, sizeof bits);
+        hash = (hash ^ bits) * 0x100000001b3u;
+        hash ^= hash >> 29;
+    }
+    return hash;
+}
+
+}  // namespace
+
+PackedCodebook::PackedCodebook(const float* words, const double* offset, std::int64_t count,
+                               std::int64_t width, Layout layout) {
+    view_.stride = width <= kShortWidth ? kShortWidth : round_up(width, kBlockSteps * kStepWidth);
+    keep_winners(words, offset, count, width);
+    view_.words = static_cast<std::int64_t>(name_.size());
+    view_.exact = exact_.data();
+    view_.offset = offset ? offset_.data() : nullptr;
+    view_.name = name_.data();
+    quantize(width, layout);
+}
+
+// Of equal codewords only the first of those with the least offset can win; one with NaN or Inf never.
+void PackedCodebook::keep_winners(const float* words, const double* offset, std::int64_t count,
+                                  std::int64_t width) {
+    std::unordered_multimap<std::uint64_t, std::int64_t> seen;
+    seen.reserve(static_cast<std::size_t>(count));
+    std::vector<std::int64_t> kept;
+    for (std::int64_t k = 0; k < count; ++k) {
+        const float* word = words + k * width;
+        if (!all_finite(word, width) || (offset && !std::isfinite(offset[k]))) continue;
+        const std::uint64_t hash = hash_of(word, width);
+        auto [begin, end] = seen.equal_range(hash);
+        const auto twin = std::find_if(begin, end, [&](const auto& entry) {
+            return std::equal(word, word + width, words + kept[entry.second] * width);
+        });
+        if (twin == end) {
+            seen.emplace(hash, static_cast<std::int64_t>(kept.size()));
+            kept.push_back(k);
+        } else if (offset && offset[k] < offset[kept[twin->second]]) {
+            kept[twin->second] = k;
+        }
+    }
+    name_ = std::move(kept);
+    sort_by_length(words, width);
+    exact_.assign(name_.size() * view_.stride, 0.0f);
+    for (std::size_t k = 0; k < name_.size(); ++k) {
+        std::memcpy(&exact_[k * view_.stride], words + name_[k] * width, width * sizeof(float));
+        if (offset) offset_.push_back(offset[name_[k]]);
+    }
+}
+
+// Panels of like lengths have tight bounds. The order means nothing else: ties compare names.
+void PackedCodebook::sort_by_length(const float* words, std::int64_t width) {
+    std::vector<double> square(name_.size());
+    std::vector<std::size_t> order(name_.size());
+    for (std::size_t i = 0; i < name_.size(); ++i) {
+        const float* word = words + name_[i] * width;
+        square[i] = std::inner_product(word, word + width, word, 0.0);
+        order[i] = i;
+    }
+    std::sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) { return square[a] < square[b]; });
+    std::vector<std::int64_t> sorted;
+    for (std::size_t i : order) sorted.push_back(name_[i]);
+    name_ = std::move(sorted);
+}
+
+void PackedCodebook::quantize(std::int64_t width, Layout layout) {
+    const std::int64_t count = view_.words;
+    // The largest element, and the largest sum of same-signed neighbours: 255·(b_j + b_{j+1}) must fit
+    // in 16 bits, for vpmaddubsw saturates.
+    double largest = 0.0, pair = 0.0, longest = 0.0;
+    std::vector<double> half(count);
+    for (std::int64_t k = 0; k < count; ++k) {
+        const float* word = &exact_[k * view_.stride];
+        double square = 0.0;
+        for (std::int64_t d = 0; d < width; d += 2) {
+            const double a = word[d], b = word[d + 1];
+            square += a * a + b * b;
+            largest = std::max({largest, std::abs(a), std::abs(b)});
+            pair = std::max({pair, std::max(a, 0.0) + std::max(b, 0.0), -std::min(a, 0.0) - std::min(b, 0.0)});
+        }
+        longest = std::max(longest, std::sqrt(square));
+        half[k] = 0.5 * square + (view_.offset ? 0.5 * view_.offset[k] : 0.0);
+    }
+    double highest = 0.0;
+    if (count && view_.offset) {
+        const double shift = *std::min_element(half.begin(), half.end());
+        for (double& value : half) value -= shift;
+    }
+    for (double value : half) highest = std::max(highest, std::abs(value));
+    view_.longest = static_cast<float>(longest * (1 + 1e-6));
+    view_.highest = static_cast<float>(highest * (1 + 1e-6));
+    view_.screened = count > 1 && largest >= kSmallest && largest <= kLargest && highest < kLargest * kLargest;
+    if (!view_.screened) return;
+
+    const float scale = static_cast<float>(
+        layout.narrow_sums ? std::min(126.9 / largest, 126.9 / pair) : 126.9 / largest);
+    view_.scale = scale;
+    const std::int64_t block_steps = width <= kShortWidth ? kShortBlockSteps : kBlockSteps;
+    view_.blocks = view_.stride / (block_steps * kStepWidth);
+    const std::int64_t vector_bytes = 4 * layout.lanes;
+    const std::int64_t panel_words = kVectors * layout.lanes;
+    view_.panels = (count + panel_words - 1) / panel_words;
+    view_.panel_bytes = view_.blocks * (1 + block_steps) * kVectors * vector_bytes;
+    packed_.assign(view_.panels * view_.panel_bytes, 0);
+    half_.assign(view_.panels * panel_words, kNever);
+
+    rounding_.assign(round_up(view_.panels, layout.lanes), 0.0f);
+    reach_.assign(round_up(view_.panels, layout.lanes), 0.0f);
+    double lane_reach = 0.0;
+    std::vector<std::int8_t> word(view_.stride);
+    for (std::int64_t k = 0; k < count; ++k) {
+        double error = 0.0, square = 0.0;
+        for (std::int64_t d = 0; d < width; ++d) {
+            const double exact = static_cast<double>(exact_[k * view_.stride + d]) * scale;
+            const double rounded = rounded_to_integer(exact);
+            error += (exact - rounded) * (exact - rounded);
+            square += rounded * rounded;
+            word[d] = static_cast<std::int8_t>(-rounded);  // negated: scores subtract the product
+        }
+        const std::int64_t panel = k / panel_words, vector = k % panel_words / layout.lanes;
+        rounding_[panel] = std::max(rounding_[panel], static_cast<float>(std::sqrt(error) * (1 + 1e-6)));
+        reach_[panel] = std::max(reach_[panel], static_cast<float>(std::sqrt(square) * (1 + 1e-6)));
+        const std::int64_t lane = k % layout.lanes;
+        half_[k] = static_cast<float>(half[k]);
+        std::int8_t* target = &packed_[panel * view_.panel_bytes + vector * vector_bytes + 4 * lane];
+        // The row's bytes carry +128 (they are unsigned); the initial sums take it off again: 16-bit ones
+        // in every block, 32-bit ones once.
+        std::int32_t whole = 0;
+        for (std::int64_t block = 0; block < view_.blocks; ++block) {
+            std::int8_t* initial = target + block * (1 + block_steps) * kVectors * vector_bytes;
+            std::int32_t sums[2] = {0, 0}, squares[2] = {0, 0};
+            for (std::int64_t step = 0; step < block_steps; ++step) {
+                const std::int8_t* part = &word[(block * block_steps + step) * kStepWidth];
+                std::memcpy(initial + (1 + step) * kVectors * vector_bytes, part, kStepWidth);
+                for (int d = 0; d < kStepWidth; ++d) {
+                    sums[d / 2] += part[d];
+                    squares[d / 2] += part[d] * part[d];
+                }
+            }
+            whole += sums[0] + sums[1];
+            if (!layout.narrow_sums) continue;
+            const std::int16_t correction[2] = {static_cast<std::int16_t>(-128 * sums[0]),
+                                                static_cast<std::int16_t>(-128 * sums[1])};
+            std::memcpy(initial, correction, sizeof correction);
+            lane_reach = std::max(lane_reach, std::sqrt(double(std::max(squares[0], squares[1]))));
+        }
+        if (!layout.narrow_sums) {
+            const std::int32_t correction = -128 * whole;
+            std::memcpy(target, &correction, sizeof correction);
+        }
+    }
+    view_.packed = packed_.data();
+    view_.half = half_.data();
+    view_.rounding = rounding_.data();
+    view_.reach = reach_.data();
+    // ‖round(a)‖ over the 16 numbers of a half block is at most ‖a‖ + ½√16, and Cauchy–Schwarz bounds
+    // every partial sum by ‖round(a)‖·lane_reach ≤ 32767.
+    view_.lane_limit = layout.narrow_sums && lane_reach > 0
+                           ? static_cast<float>(32700.0 / lane_reach - 2.0)
+                           : std::numeric_limits<float>::infinity();
+}
+
+}  // namespace lf

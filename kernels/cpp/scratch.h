@@ -1,0 +1,56 @@
+// A thread's scratch: arrays carved out of one piece of memory, and rows loaded into it.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+
+#include "search.h"
+
+namespace lf::LF_INSTRUCTION_SET {
+namespace {
+
+class Carver {
+  public:
+    // Null only measures.
+    explicit Carver(void* memory) : memory_(static_cast<char*>(memory)) {}
+
+    template <class T> T* take(std::int64_t count) {
+        T* part = memory_ ? reinterpret_cast<T*>(memory_ + bytes_) : nullptr;
+        bytes_ += (static_cast<std::size_t>(count) * sizeof(T) + 63) / 64 * 64;
+        return part;
+    }
+    std::size_t bytes() const { return bytes_; }
+
+  private:
+    char* memory_;
+    std::size_t bytes_ = 0;
+};
+
+// Row `row` of x as float32, zeros up to the stride.
+template <class V> void load_row(const Search& search, std::int64_t row, float* to) {
+    const std::int64_t width = search.width, step = search.column_stride;
+    std::memset(to + width, 0, (search.stride - width) * sizeof(float));
+    if (search.element == Element::float32) {
+        const float* from = static_cast<const float*>(search.x) + row * search.row_stride;
+        if (step == 1)
+            std::memcpy(to, from, width * sizeof(float));
+        else
+            for (std::int64_t d = 0; d < width; ++d) to[d] = from[d * step];
+        return;
+    }
+    const auto* from = static_cast<const std::uint16_t*>(search.x) + row * search.row_stride;
+    constexpr std::int64_t kLanes = V::kLayout.lanes;
+    for (std::int64_t d = 0; d < width; d += kLanes) {
+        const std::int64_t count = width - d < kLanes ? width - d : kLanes;
+        std::uint16_t part[kLanes] = {};
+        const std::uint16_t* source = from + d;
+        if (step != 1 || count < kLanes) {
+            for (std::int64_t i = 0; i < count; ++i) part[i] = from[(d + i) * step];
+            source = part;
+        }
+        V::store(to + d, search.element == Element::float16 ? V::from_half(source) : V::from_bfloat(source));
+    }
+}
+
+}  // namespace
+}  // namespace lf::LF_INSTRUCTION_SET

@@ -1,0 +1,236 @@
+// The screen: scores of all codewords in int8, and which of them could be the nearest.
+//
+// With a = α r, b_k = β e_k and â, b̂_k rounded to integers, rank by
+//
+//     s_k = ½‖e_k‖² + ½offset_k − r·e_k        ŝ_k = half_k − (â·b̂_k)/(αβ)
+//
+// The integer product is exact, and a·b − â·b̂ = a·(b − b̂) + (a − â)·b̂, so that by Cauchy–Schwarz
+//
+//     |ŝ_k − s_k| ≤ E_p = (‖a‖ max‖b − b̂‖ + ‖a − â‖ max‖b̂‖)/(αβ) + 2⁻²⁰ (‖r‖ max‖e‖ + max|half|)
+//
+// with the norms of the errors actually made. The maxima of the first two terms are taken over a panel p
+// of codewords, which are sorted by length, so that short ones get a short bound; the last term covers
+// every float32 rounding on the way (half, the conversion, 1/(αβ), one fused multiply-add, the sums with
+// E: each ≤ 2⁻²³ of these magnitudes). With U = min_k (ŝ_k + E_p) the nearest codeword is among the
+// candidates: those with ŝ_k ≤ U + E_p.
+#pragma once
+#include <cfloat>
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+
+#include "codebook.h"
+
+namespace lf::LF_INSTRUCTION_SET {
+namespace {
+
+constexpr int kLanes = Vector::kLayout.lanes;
+constexpr int kPanelWords = kVectors * kLanes;
+constexpr std::int64_t kBlockWidth = kBlockSteps * kStepWidth;
+// Codewords scored before candidates are collected: their bytes should stay in the L1 cache.
+constexpr std::int64_t kTileBytes = 24 * 1024;
+constexpr std::int64_t kTilePanels = 1024 / kPanelWords;
+constexpr std::int64_t kTileBounds = kTilePanels + kLanes;  // written in whole vectors
+
+// Numbers of a block's rows, each an array of `rows`: the arithmetic on them is vectorised over rows.
+struct Rounded {
+    float* largest;   // max |r_j|, known before the rest
+    float* square;    // ‖r‖²
+    float* half;      // the largest squared norm of half a block
+    float* scale;     // α
+    float* error;     // ‖a − â‖²
+    float* inverse;   // 1/(αβ)
+    float* along;     // E of panel p is along·rounding_p + across·reach_p + float32
+    float* across;
+    float* float32;
+    float* product;   // bound of the rounding of a float32 r·e
+};
+
+// r·e in float32: a lane adds stride / kLanes products, and the lanes are added in a tree.
+inline float product_of(const float* row, const float* word, std::int64_t stride) {
+    auto sum = Vector::fill(0.0f);
+    for (std::int64_t d = 0; d < stride; d += kLanes) sum = Vector::fused(Vector::load(row + d), Vector::load(word + d), sum);
+    float first, second;
+    Vector::halves(sum, first, second);
+    return first + second;
+}
+
+// E of a panel's scores for one row.
+inline float bound_of(const Codebook& book, const Rounded& of, int row, std::int64_t panel) {
+    return of.along[row] * book.rounding[panel] + of.across[row] * book.reach[panel] + of.float32[row];
+}
+
+// The largest magnitude of a row; not below FLT_MAX's successor where it holds NaN or Inf.
+inline float largest_of(const float* row, std::int64_t stride) {
+    auto most = Vector::zero();
+    for (std::int64_t d = 0; d < stride; d += kLanes)
+        most = Vector::larger(most, Vector::magnitude(Vector::load(row + d)));
+    const std::int32_t bits = Vector::largest(most);
+    float largest;
+    std::memcpy(&largest, &bits, sizeof bits);
+    return largest;
+}
+
+inline bool is_finite(const float* row, std::int64_t stride) { return largest_of(row, stride) <= FLT_MAX; }
+
+inline void measure_row(const float* row, std::int64_t stride, const Rounded& of, int at) {
+    float square = 0.0f, half = 0.0f;
+    for (std::int64_t begin = 0; begin < stride; begin += kBlockWidth) {
+        const std::int64_t end = begin + kBlockWidth < stride ? begin + kBlockWidth : stride;
+        auto squares = Vector::fill(0.0f);
+        for (std::int64_t d = begin; d < end; d += kLanes) {
+            const auto part = Vector::load(row + d);
+            squares = Vector::fused(part, part, squares);
+        }
+        float first, second;
+        Vector::halves(squares, first, second);
+        square += first + second;
+        const float larger = first < second ? second : first;
+        half = half < larger ? larger : half;
+    }
+    of.square[at] = square;
+    of.half[at] = half;
+}
+
+inline void round_row(const float* row, std::int64_t stride, const Rounded& of, int at, std::uint8_t* bytes) {
+    const auto factor = Vector::fill(of.scale[at]);
+    auto errors = Vector::fill(0.0f);
+    for (std::int64_t d = 0; d < stride; d += kLanes) {
+        const auto scaled = Vector::multiply(factor, Vector::load(row + d));
+        const auto error = Vector::subtract(scaled, Vector::store_rounded(bytes + d, scaled));
+        errors = Vector::fused(error, error, errors);
+    }
+    float first, second;
+    Vector::halves(errors, first, second);
+    of.error[at] = first + second;
+}
+
+// Rounds a block's rows to bytes. α is as large as 8 bits, and the 16-bit sums of half a block, allow.
+inline void round_rows(const float* rows, int count, const Codebook& book, const Rounded& of, std::uint8_t* bytes) {
+    for (int row = 0; row < count; ++row) measure_row(rows + row * book.stride, book.stride, of, row);
+    // The square root's rounding; and squares below 2⁻¹²⁶ may vanish, so that a norm is short by √D·2⁻⁶³.
+    constexpr float kUp = 1 + 0x1p-10f;
+    const float vanished = std::sqrt(static_cast<float>(book.stride)) * 0x1p-60f;
+    for (int row = 0; row < count; ++row) {
+        const float by_half = book.lane_limit / (std::sqrt(of.half[row]) * kUp + vanished);
+        const float by_byte = 126.99f / of.largest[row];
+        const float scale = by_half < by_byte ? by_half : by_byte;
+        of.scale[row] = scale < 0x1p60f ? scale : 0x1p60f;  // keeps α r finite where the row is nearly 0
+    }
+    for (int row = 0; row < count; ++row)
+        round_row(rows + row * book.stride, book.stride, of, row, bytes + row * book.stride);
+    for (int row = 0; row < count; ++row) {
+        const float norm = std::sqrt(of.square[row]) * kUp + vanished, length = norm * of.scale[row];
+        const float error = std::sqrt(of.error[row]) * kUp + vanished + length * 0x1p-22f;
+        of.inverse[row] = 1.0f / (of.scale[row] * book.scale);
+        of.along[row] = length * of.inverse[row] * kUp;
+        of.across[row] = error * of.inverse[row] * kUp;
+        of.float32[row] = 0x1p-20f * (norm * book.longest + book.highest);
+        of.product[row] = static_cast<float>(book.stride / kLanes + 16) * 0x1p-23f * norm * book.longest;
+    }
+}
+
+// Scores of a tile's panels for kRows rows.
+//
+// bytes: kRows rows, `stride` apart -> scores [kRows, kTilePanels, kPanelWords], and the smallest of each
+// lane's kVectors, smallest [kRows, kTilePanels, kLanes].
+template <int kSteps>
+inline void score_tile(const Codebook& book, std::int64_t first, std::int64_t panels, const std::uint8_t* bytes,
+                       const float* inverses, float* scores, float* smallest) {
+    constexpr int kRows = Vector::kRows;
+    constexpr bool kNarrow = Vector::kLayout.narrow_sums;
+    constexpr std::int64_t kVectorBytes = 4 * kLanes;
+    const std::int8_t* at = book.packed + first * book.panel_bytes;
+    const float* half = book.half + first * kPanelWords;
+    for (std::int64_t panel = 0; panel < panels; ++panel) {
+        typename Vector::Sums sums[kRows][kVectors];
+        typename Vector::Wide totals[kRows][kVectors];
+        std::int64_t block = 0;
+        do {
+            if (kNarrow || block == 0)
+                for (int v = 0; v < kVectors; ++v) {
+                    const auto initial = Vector::load_sums(at + v * kVectorBytes);
+                    for (int r = 0; r < kRows; ++r) sums[r][v] = initial;
+                }
+            at += kVectors * kVectorBytes;
+            const std::uint8_t* row = bytes + block * kSteps * kStepWidth;
+#pragma GCC unroll 8
+            for (int step = 0; step < kSteps; ++step) {
+                decltype(Vector::broadcast_step(row)) parts[kRows];
+                for (int r = 0; r < kRows; ++r)
+                    parts[r] = Vector::broadcast_step(row + r * book.stride + step * kStepWidth);
+                for (int v = 0; v < kVectors; ++v) {
+                    const auto words = Vector::load_bytes(at + (step * kVectors + v) * kVectorBytes);
+                    for (int r = 0; r < kRows; ++r) sums[r][v] = Vector::multiply_add(sums[r][v], parts[r], words);
+                }
+            }
+            at += kSteps * kVectors * kVectorBytes;
+            if (!kNarrow && block + 1 < book.blocks) continue;  // to the condition: the sums go on
+            for (int r = 0; r < kRows; ++r)
+                for (int v = 0; v < kVectors; ++v) {
+                    const auto wide = Vector::widen(sums[r][v]);
+                    totals[r][v] = kNarrow && block > 0 ? Vector::add(totals[r][v], wide) : wide;
+                }
+        } while (++block < book.blocks);
+        for (int r = 0; r < kRows; ++r) {
+            const auto inverse = Vector::fill(inverses[r]);
+            auto least = Vector::fill(FLT_MAX);
+            for (int v = 0; v < kVectors; ++v) {
+                const auto score = Vector::fused(Vector::to_float(totals[r][v]), inverse, Vector::load(half + v * kLanes));
+                Vector::store(scores + (r * kTilePanels + panel) * kPanelWords + v * kLanes, score);
+                least = v == 0 ? score : Vector::smaller(least, score);
+            }
+            Vector::store(smallest + (r * kTilePanels + panel) * kLanes, least);
+        }
+        half += kPanelWords;
+    }
+}
+
+// One row's part of the scores of a tile.
+struct Tile {
+    std::int64_t first, panels;
+    const float* scores;    // [panels, kPanelWords]
+    float* smallest;        // [panels, kLanes] of a lane's scores; less E once that is known
+    float* bounds;          // [panels] E
+};
+
+inline std::int64_t tile_panels(const Codebook& book) {
+    const std::int64_t fitting = kTileBytes / book.panel_bytes;
+    return fitting < 1 ? 1 : fitting < kTilePanels ? fitting : kTilePanels;
+}
+
+// ½‖e‖² + ½offset − r·e in float32.
+inline float score32(const Codebook& book, const float* row, std::int64_t word) {
+    return book.half[word] - product_of(row, book.exact + word * book.stride, book.stride);
+}
+
+// Its distance from the real number, at most.
+inline float score32_error(const Rounded& of, int row) { return of.float32[row] + of.product[row]; }
+
+// Finds E of every panel and takes it off the smallest scores: what is left bounds them from below.
+inline void find_bounds(const Codebook& book, const Rounded& of, int row, const Tile& tile) {
+    const auto along = Vector::fill(of.along[row]), across = Vector::fill(of.across[row]);
+    for (std::int64_t p = 0; p < tile.panels; p += kLanes) {
+        const auto rest = Vector::fused(across, Vector::load(book.reach + tile.first + p), Vector::fill(of.float32[row]));
+        Vector::store(tile.bounds + p, Vector::fused(along, Vector::load(book.rounding + tile.first + p), rest));
+    }
+    for (std::int64_t p = 0; p < tile.panels; ++p) {
+        float* lanes = tile.smallest + p * kLanes;
+        Vector::store(lanes, Vector::subtract(Vector::load(lanes), Vector::fill(tile.bounds[p])));
+    }
+}
+
+// Bits of the lanes, from panel `begin` on, that hold a score which could be at most `ceiling`.
+constexpr std::int64_t kGroup = 64 / kLanes;
+
+inline std::uint64_t lanes_below(const Tile& tile, std::int64_t begin, float ceiling) {
+    const std::int64_t group = tile.panels - begin < kGroup ? tile.panels - begin : kGroup;
+    const auto limit = Vector::fill(ceiling);
+    std::uint64_t hits = 0;
+    for (std::int64_t p = 0; p < group; ++p)
+        hits |= static_cast<std::uint64_t>(Vector::at_most(Vector::load(tile.smallest + (begin + p) * kLanes), limit)) << (p * kLanes);
+    return hits;
+}
+
+}  // namespace
+}  // namespace lf::LF_INSTRUCTION_SET

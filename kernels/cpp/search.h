@@ -1,0 +1,39 @@
+// What a search is asked, in plain data: built once by library.cpp, read by every instruction set.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+
+#include "codebook.h"
+
+namespace lf {
+
+enum class Element : std::int32_t { float32 = 0, float16 = 1, bfloat16 = 2 };
+
+struct Search {
+    const void* x;  // [rows, width], strides in elements
+    Element element;
+    std::int64_t rows, width, row_stride, column_stride;
+    std::int64_t levels;
+    const Codebook* codebooks;  // [levels]
+    std::int64_t beam;          // paths kept; 1 is the greedy search
+
+    std::int64_t* codes;  // [rows, levels]
+    float* quantized;     // [rows, width] or null
+    float* margins;       // [rows, levels] or null, with errors
+    float* errors;        // [rows, levels] or null
+    double* scores;       // [rows] of the last level, or null
+
+    std::int64_t stride;  // floats a row of the scratch takes
+    std::int64_t block;   // rows searched together
+};
+
+// One instruction set's kernels. A block starts at row `first` and works in its thread's own scratch.
+struct Kernels {
+    Layout layout;
+    std::size_t (*scratch_bytes)(const Search&);
+    void (*search_block)(const Search&, std::int64_t first, void* scratch);
+    std::size_t (*beam_scratch_bytes)(const Search&);
+    void (*beam_block)(const Search&, std::int64_t first, void* scratch);
+};
+
+}  // namespace lf

@@ -1,0 +1,72 @@
+// Settling: which of the candidates is the nearest, decided as if by real numbers.
+//
+// Distances are sums of squared differences, so they have no cancellation: with relative rounding u an
+// n-term sum errs by less than (n + 8)·u of itself, in any order, fused or not. Float64 compares two
+// distances, and where it can't separate them they are summed exactly.
+#pragma once
+#include <cmath>
+#include <cstdint>
+
+#include "codebook.h"
+#include "exact.h"
+
+namespace lf::LF_INSTRUCTION_SET {
+namespace {
+
+struct Choice {
+    std::int64_t word = -1;
+    double score = 0.0;          // ‖r − e‖² + offset
+    double runner_up = INFINITY;  // of the next distinct codeword
+};
+
+inline double distance64(const float* row, const float* word, std::int64_t stride) {
+    double sum = 0.0;
+#pragma omp simd reduction(+ : sum)
+    for (std::int64_t d = 0; d < stride; ++d) {
+        const double difference = static_cast<double>(row[d]) - static_cast<double>(word[d]);
+        sum += difference * difference;
+    }
+    return sum;
+}
+
+inline const float* word_at(const Codebook& book, std::int64_t word) { return book.exact + word * book.stride; }
+
+inline double offset_at(const Codebook& book, std::int64_t word) { return book.offset ? book.offset[word] : 0.0; }
+
+// Rounding of two float64 scores together, an upper bound.
+inline double score_error(double a, double offset_a, double b, double offset_b, std::int64_t stride) {
+    return static_cast<double>(stride + 8) * 0x1p-52 * (a + b + std::fabs(offset_a) + std::fabs(offset_b));
+}
+
+// Takes `word` into account; whoever is nearer, or as near and earlier, is the choice.
+inline void contend(const float* row, const Codebook& book, std::int64_t word, Choice& choice) {
+    const double offset = offset_at(book, word);
+    const double distance = distance64(row, word_at(book, word), book.stride), score = distance + offset;
+    if (choice.word < 0) {
+        choice.word = word;
+        choice.score = score;
+        return;
+    }
+    const double gap = score - choice.score, held = offset_at(book, choice.word);
+    bool nearer = gap < 0;
+    if (std::fabs(gap) <= score_error(distance, offset, std::fabs(choice.score - held), held, book.stride)) {
+        const int sign = compare_distances(row, word_at(book, word), offset, row, word_at(book, choice.word), held, book.stride);
+        nearer = sign < 0 || (sign == 0 && book.name[word] < book.name[choice.word]);
+    }
+    if (nearer) {
+        choice.runner_up = choice.score;
+        choice.word = word;
+        choice.score = score;
+    } else if (score < choice.runner_up) {
+        choice.runner_up = score;
+    }
+}
+
+inline Choice settle_all(const float* row, const Codebook& book) {
+    Choice choice;
+    for (std::int64_t word = 0; word < book.words; ++word) contend(row, book, word, choice);
+    return choice;
+}
+
+}  // namespace
+}  // namespace lf::LF_INSTRUCTION_SET

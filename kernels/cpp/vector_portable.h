@@ -1,0 +1,112 @@
+// The same operations in plain C++, for the compiler to vectorise: what every other processor runs.
+#pragma once
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+
+#include "codebook.h"
+
+namespace lf::LF_INSTRUCTION_SET {
+
+struct Vector {
+    static constexpr Layout kLayout{8, false};
+    static constexpr int kRows = 2;
+    static constexpr int kLanes = 8;
+
+    struct Bytes { std::int8_t at[4 * kLanes]; };
+    struct Step { std::uint8_t at[4]; };
+    struct Wide { std::int32_t at[kLanes]; };
+    using Sums = Wide;
+    struct Float { float at[kLanes]; };
+
+    template <class To, class From> static To copy(const From* from) {
+        To to;
+        std::memcpy(&to, from, sizeof to);
+        return to;
+    }
+    template <class Operation> static Float map(Operation operation) {
+        Float to;
+        for (int i = 0; i < kLanes; ++i) to.at[i] = operation(i);
+        return to;
+    }
+
+    static Bytes load_bytes(const std::int8_t* from) { return copy<Bytes>(from); }
+    static Sums load_sums(const std::int8_t* from) { return copy<Sums>(from); }
+    static Step broadcast_step(const std::uint8_t* from) { return copy<Step>(from); }
+    static Sums multiply_add(Sums sums, Step row, Bytes words) {
+        for (int i = 0; i < kLanes; ++i) {
+            std::int32_t sum = sums.at[i];
+            for (int d = 0; d < 4; ++d) sum += row.at[d] * words.at[4 * i + d];
+            sums.at[i] = sum;
+        }
+        return sums;
+    }
+    static Wide widen(Sums sums) { return sums; }
+    static Wide add(Wide a, Wide b) {
+        for (int i = 0; i < kLanes; ++i) a.at[i] += b.at[i];
+        return a;
+    }
+    static Float to_float(Wide a) { return map([&](int i) { return static_cast<float>(a.at[i]); }); }
+
+    static Float load(const float* from) { return copy<Float>(from); }
+    static void store(float* to, Float a) { std::memcpy(to, &a, sizeof a); }
+    static Float fill(float value) { return map([&](int) { return value; }); }
+    static Float subtract(Float a, Float b) { return map([&](int i) { return a.at[i] - b.at[i]; }); }
+    static Float add(Float a, Float b) { return map([&](int i) { return a.at[i] + b.at[i]; }); }
+    static Float multiply(Float a, Float b) { return map([&](int i) { return a.at[i] * b.at[i]; }); }
+    static Float fused(Float a, Float b, Float c) { return map([&](int i) { return a.at[i] * b.at[i] + c.at[i]; }); }
+    static Float smaller(Float a, Float b) { return map([&](int i) { return a.at[i] < b.at[i] ? a.at[i] : b.at[i]; }); }
+    static std::uint32_t at_most(Float a, Float b) {
+        std::uint32_t mask = 0;
+        for (int i = 0; i < kLanes; ++i) mask |= std::uint32_t(a.at[i] <= b.at[i]) << i;
+        return mask;
+    }
+    static float smallest(Float a) {
+        float least = a.at[0];
+        for (float value : a.at) least = value < least ? value : least;
+        return least;
+    }
+    static void halves(Float a, float& first, float& second) {
+        first = a.at[0] + a.at[1] + a.at[4] + a.at[5];
+        second = a.at[2] + a.at[3] + a.at[6] + a.at[7];
+    }
+    static Wide magnitude(Float a) {
+        Wide bits = copy<Wide>(&a);
+        for (std::int32_t& value : bits.at) value &= 0x7fffffff;
+        return bits;
+    }
+    static Wide larger(Wide a, Wide b) {
+        for (int i = 0; i < kLanes; ++i) a.at[i] = a.at[i] < b.at[i] ? b.at[i] : a.at[i];
+        return a;
+    }
+    static Wide zero() { return Wide{}; }
+    static std::int32_t largest(Wide a) {
+        std::int32_t most = a.at[0];
+        for (std::int32_t value : a.at) most = most < value ? value : most;
+        return most;
+    }
+    static Float store_rounded(std::uint8_t* to, Float a) {
+        return map([&](int i) {
+            const float rounded = std::nearbyint(a.at[i]);
+            to[i] = static_cast<std::uint8_t>(static_cast<int>(rounded) + 128);
+            return rounded;
+        });
+    }
+    // 5 exponent and 10 fraction bits; a subnormal is fraction · 2⁻²⁴.
+    static Float from_half(const std::uint16_t* from) {
+        return map([&](int i) {
+            const std::uint32_t sign = (from[i] & 0x8000u) << 16, exponent = from[i] >> 10 & 31, fraction = from[i] & 1023u;
+            if (exponent == 0) return std::copysign(static_cast<float>(fraction) * 0x1p-24f, sign ? -1.0f : 1.0f);
+            const std::uint32_t bits = sign | (exponent == 31 ? 255u : exponent + 112u) << 23 | fraction << 13;
+            return copy<float>(&bits);
+        });
+    }
+    static Float from_bfloat(const std::uint16_t* from) {
+        return map([&](int i) {
+            const std::uint32_t bits = std::uint32_t(from[i]) << 16;
+            return copy<float>(&bits);
+        });
+    }
+};
+
+}  // namespace lf::LF_INSTRUCTION_SET
