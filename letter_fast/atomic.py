@@ -6,6 +6,7 @@ import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from glob import escape
 from pathlib import Path
 from typing import BinaryIO
 
@@ -15,10 +16,12 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     """A binary file that becomes `path` when the block ends, and nothing if the block fails.
 
     Written beside `path` and synced to disk before it takes the name, so that neither a crash nor a
-    full disk leaves half a file there.
+    full disk leaves half a file there. What a killed writer of the same file left is removed.
     """
     target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(target.parent)
+    for abandoned in target.parent.glob(f".{escape(target.name)}.*.part"):
+        abandoned.unlink(missing_ok=True)
     handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".part")
     try:
         with os.fdopen(handle, "wb") as file:
@@ -33,6 +36,26 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
+
+
+def make_folder(path: str | os.PathLike[str]) -> Path:
+    """The folder `path`, made if need be; ValueError if it is, or lies below, a file."""
+    folder = Path(path)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise ValueError(f"{folder} can't be a folder: there is a file of that name") from error
+    return folder
+
+
+def check_target(path: str | os.PathLike[str]) -> None:
+    """Refuses, before the work that would be lost, a `path` that no file can be written to."""
+    target = Path(path)
+    if target.is_dir():
+        raise ValueError(f"{target} is a folder; give the name of a file")
+    parent = next(folder for folder in target.absolute().parents if folder.exists())
+    if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
+        raise ValueError(f"{target} can't be written: {parent} is no writable folder")
 
 
 def write_bytes(path: str | os.PathLike[str], content: bytes) -> None:

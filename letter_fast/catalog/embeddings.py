@@ -61,6 +61,10 @@ class Embeddings(ABC):
             if not path.is_file():
                 reason = "is a folder, not a file" if path.is_dir() else "does not exist"
                 raise CatalogError(f"{path} {reason}")
+            if path.suffix == ".npy" and vectors is not None:
+                raise CatalogError(f"{path} holds one array; there is no {vectors!r} to choose")
+            if path.suffix in (".npy", ".safetensors") and ids is not None:
+                raise CatalogError(f"{path} can't hold item ids; only .parquet has columns")
             if path.suffix == ".npy":
                 return open_npy(path)
             if path.suffix == ".safetensors":

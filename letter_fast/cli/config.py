@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
 
 if TYPE_CHECKING:
     from letter_fast.model import LetterConfig
@@ -16,30 +22,32 @@ def read_options(path: Path | None) -> tuple[dict[str, Any], dict[str, Any]]:
     """The tables [model] and [training] of the file.
 
     Raises:
-        ValueError: the file is absent or broken, or has other keys at its top level.
+        ValueError: the file is absent or broken, or has an unknown key or a bad value.
     """
     if path is None:
         return {}, {}
-    import sys
-
-    if sys.version_info >= (3, 11):
-        import tomllib
-    else:
-        import tomli as tomllib
-
-    from letter_fast.model.config import check_keys
+    from letter_fast.model import LetterConfig
+    from letter_fast.options import check_keys
+    from letter_fast.training import TrainSettings
 
     if not path.is_file():
-        raise ValueError(f"{path} does not exist")
+        raise ValueError(f"{path} does not exist" if not path.exists() else f"{path} is no file")
     try:
         content = tomllib.loads(path.read_text())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is not TOML: {error}") from error
-    check_keys(content, ["model", "training"], "configuration")
-    tables = [content.get(name, {}) for name in ("model", "training")]
-    if not all(isinstance(table, dict) for table in tables):
-        raise ValueError(f"{path}: model and training must be tables")
-    return tables[0], tables[1]
+    try:
+        check_keys(content, ("model", "training"), "top-level")
+        for name, table in content.items():
+            if not isinstance(table, dict):
+                raise ValueError(f"{name} must be a table, [{name}], got {table!r}")
+        model, training = content.get("model", {}), content.get("training", {})
+        # Here, where the file can be named; the flags are checked with the whole.
+        LetterConfig.from_dict({"input_dim": 1, **model})
+        TrainSettings.from_dict(training)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+    return model, training
 
 
 def build(
@@ -48,7 +56,7 @@ def build(
     """Model and settings: defaults, then what the inputs say, then the file, then the flags given.
 
     Raises:
-        ValueError: an unknown key, or a value of the wrong type or out of range.
+        ValueError: the file or a flag is wrong.
     """
     from letter_fast.model import LetterConfig
     from letter_fast.training import TrainSettings
@@ -64,7 +72,4 @@ def build(
     for name, value in flags.items():
         if value is not None:
             (model if name in model_names else training)[name] = value
-    try:
-        return LetterConfig.from_dict(model), TrainSettings.from_dict(training)
-    except TypeError as error:
-        raise ValueError(f"an option has a value of the wrong type: {error}") from error
+    return LetterConfig.from_dict(model), TrainSettings.from_dict(training)

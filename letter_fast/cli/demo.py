@@ -26,16 +26,22 @@ def demo(
 
     Reads MovieLens-100k from the recbole wheel (pip install --no-deps recbole==1.2.1).
     """
+    import torch
     from rich.console import Console
     from rich.table import Table
 
     from letter_fast.demo.showcase import prefix_neighbours, run_showcase
     from letter_fast.evaluation import comparison_table
+    from letter_fast.tokenization import collision_statistics
 
     if items is not None and items < 256:
         raise ValueError(f"--items must be at least 256, got {items}")
     if epochs is not None and epochs < 1:
         raise ValueError(f"--epochs must be at least 1, got {epochs}")
+    if items is None:
+        # Steps of 256 rows are too small to share: a second thread gains little on an idle machine
+        # and costs tenfold on a busy one.
+        torch.set_num_threads(1)
     with progress("epochs") as bar:
         tasks: dict[str, Any] = {}
 
@@ -52,15 +58,22 @@ def demo(
     console = Console()
     console.print(comparison_table(made.runs))
     table = Table(title="Items and their semantic IDs (LETTER)", show_lines=True)
-    for name in ("item", "semantic ID", "nearest by shared prefix"):
-        table.add_column(name)
-    names = made.titles or [f"item {row}" for row in range(len(made.ids))]
-    tokens = made.ids.tokens()
-    for row in (row for row in _SHOWN if row < len(names)):
-        near = prefix_neighbours(made.ids, row, 3)
-        close = "\n".join(f"{names[other]}  {' '.join(tokens[other])}" for other in near)
-        table.add_row(names[row], " ".join(tokens[row]), close or "–")
+    # Long titles are cut, IDs never, in a terminal of 80 columns.
+    table.add_column("item", no_wrap=True, max_width=22)
+    table.add_column("semantic ID", no_wrap=True)
+    table.add_column("codes shared · with", no_wrap=True, max_width=26)
+
+    def name_of(row: int) -> str:
+        return made.titles[row] if made.titles else f"item {row}"
+
+    for row in (row for row in _SHOWN if row < len(made.ids)):
+        close = []
+        for other in prefix_neighbours(made.ids, row, 3):
+            equal = made.ids.codes[other] == made.ids.codes[row]
+            close.append(f"{equal.cumprod().sum()} · {name_of(other)}")
+        table.add_row(name_of(row), " ".join(made.ids.tokens([row])[0]), "\n".join(close) or "–")
     console.print(table)
-    print(f"all {len(made.ids):,} IDs are unique: {not made.ids.duplicates()}")
+    statistics = collision_statistics(made.ids.codes)
+    print(f"{statistics.distinct:,} unique IDs for {statistics.items:,} items")
     for run in ("letter", "rqvae"):
         print(f"{made.folder / run}: ids.parquet, index.json, model.safetensors, log.jsonl, *.png")

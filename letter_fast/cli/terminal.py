@@ -19,7 +19,11 @@ def print_json(value: Mapping[str, Any]) -> None:
 
 @contextmanager
 def progress(unit: str) -> Iterator[Any]:
-    """A rich progress bar with rate and time left, on stderr; tasks may carry a `note`."""
+    """A rich progress bar with rate and time left, on stderr; tasks may carry a `note`.
+
+    For people only: nothing is drawn into a file. It vanishes if the work fails, so that what is
+    left on stderr is the one line that says why.
+    """
     from rich.console import Console
     from rich.progress import (
         BarColumn,
@@ -28,24 +32,28 @@ def progress(unit: str) -> Iterator[Any]:
         ProgressColumn,
         Task,
         TextColumn,
-        TimeElapsedColumn,
         TimeRemainingColumn,
     )
     from rich.text import Text
 
     class Rate(ProgressColumn):
         def render(self, task: Task) -> Text:
-            return Text(f"{task.speed:,.1f} {unit}/s" if task.speed else "", style="cyan")
+            speed = task.finished_speed or task.speed
+            return Text(f"{speed:,.1f} {unit}/s" if speed else "", style="cyan")
 
+    console = Console(stderr=True)
     with Progress(
         TextColumn("{task.description}"),
-        BarColumn(),
+        BarColumn(bar_width=12),
         MofNCompleteColumn(),
         Rate(),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
+        TimeRemainingColumn(compact=True, elapsed_when_finished=True),
         TextColumn("{task.fields[note]}"),
-        console=Console(stderr=True),
+        console=console,
+        disable=not console.is_terminal,
     ) as bar:
-        yield bar
+        try:
+            yield bar
+        except BaseException:
+            bar.live.transient = True
+            raise

@@ -36,6 +36,7 @@ def tokenize(
 
     Example: letter-fast tokenize run text.npy --out ids.parquet
     """
+    from letter_fast.atomic import check_target
     from letter_fast.catalog import Embeddings
     from letter_fast.model import Letter
     from letter_fast.tokenization import SemanticIds
@@ -45,6 +46,9 @@ def tokenize(
         raise ValueError(f"--out must end in .parquet, got {out}")
     if batch_size < 1:
         raise ValueError(f"--batch-size must be at least 1, got {batch_size}")
+    for target in (out, index_json):
+        if target is not None:
+            check_target(target)
     if not Path(model).is_dir():
         raise ValueError(f"{model} is not a folder; give the folder that train wrote")
     catalog = Embeddings.open(embeddings, vectors=vectors, ids=ids)

@@ -20,6 +20,14 @@ def numbers(text: str | None) -> tuple[int, ...] | None:
         raise ValueError(f"{text!r} must be integers joined by commas, like 256,256,256") from error
 
 
+def _model(text: str) -> Any:
+    return typer.Option(help=text, rich_help_panel="Model (default)")
+
+
+def _training(text: str) -> Any:
+    return typer.Option(help=text, rich_help_panel="Training (default)")
+
+
 def train(
     embeddings: Annotated[
         Path, typer.Argument(help="Item text embeddings: .npy, .parquet or .safetensors.")
@@ -31,52 +39,57 @@ def train(
     ] = None,
     config: Annotated[
         Path | None,
-        typer.Option(help="TOML file with tables model and training; flags override it."),
+        typer.Option(
+            help="TOML file with tables model and training, which may hold any field of "
+            "LetterConfig and TrainSettings; flags override it."
+        ),
     ] = None,
-    epochs: Annotated[int | None, typer.Option(help="Passes over the catalog. (200)")] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Items per step. (1024)")] = None,
-    learning_rate: Annotated[float | None, typer.Option(help="Of AdamW. (1e-3)")] = None,
-    codebook_size: Annotated[
-        str | None, typer.Option(help="Codewords of each level. (256,256,256,256)")
-    ] = None,
-    hidden: Annotated[
-        str | None, typer.Option(help="Encoder widths. (2048,1024,512,256,128,64)")
-    ] = None,
-    latent_dim: Annotated[int | None, typer.Option(help="Width of the latent. (32)")] = None,
-    cf_weight: Annotated[float | None, typer.Option(help="α of the CF loss. (0.01)")] = None,
-    diversity_weight: Annotated[
-        float | None, typer.Option(help="β of the diversity loss. (1e-4)")
-    ] = None,
-    residual_grad: Annotated[
-        str | None,
-        typer.Option(help="straight_through, detach, full or aggregate. (straight_through)"),
-    ] = None,
-    start: Annotated[
-        str | None, typer.Option(help="balanced_kmeans, kmeans or random. (balanced_kmeans)")
-    ] = None,
-    precision: Annotated[str | None, typer.Option(help="float32 or bfloat16. (float32)")] = None,
-    evaluate_every: Annotated[
-        int | None, typer.Option(help="Epochs between evaluations. (10)")
-    ] = None,
-    checkpoint_every: Annotated[
-        int | None, typer.Option(help="Epochs between checkpoints. (10)")
-    ] = None,
-    early_stop: Annotated[
-        str | None, typer.Option(help="Stop by loss, recon or collision_rate.")
-    ] = None,
-    seed: Annotated[int | None, typer.Option(help="Of every random choice. (0)")] = None,
-    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, …")] = "cpu",
-    tensorboard: Annotated[
-        bool, typer.Option("--tensorboard", help="Also write TensorBoard events.")
-    ] = False,
-    fresh: Annotated[
-        bool, typer.Option("--fresh", help="Ignore a checkpoint in the output folder.")
-    ] = False,
     vectors: Annotated[
         str | None, typer.Option(help="Column or tensor that holds the vectors.")
     ] = None,
     ids: Annotated[str | None, typer.Option(help="Column that holds the item ids.")] = None,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Ignore a checkpoint in the output folder.")
+    ] = False,
     json: Json = False,
+    codebook_size: Annotated[
+        str | None, _model("Codewords of each level. (256,256,256,256)")
+    ] = None,
+    hidden: Annotated[str | None, _model("Encoder widths. (2048,1024,512,256,128,64)")] = None,
+    latent_dim: Annotated[int | None, _model("Width of the latent. (32)")] = None,
+    cf_weight: Annotated[float | None, _model("α of the CF loss. (0.01)")] = None,
+    diversity_weight: Annotated[float | None, _model("β of the diversity loss. (0.0001)")] = None,
+    residual_grad: Annotated[
+        str | None, _model("straight_through, detach, full or aggregate. (straight_through)")
+    ] = None,
+    epochs: Annotated[int | None, _training("Passes over the catalog. (200)")] = None,
+    batch_size: Annotated[int | None, _training("Items per step. (1024)")] = None,
+    learning_rate: Annotated[float | None, _training("Of AdamW. (0.001)")] = None,
+    start: Annotated[
+        str | None,
+        _training("Codebooks start by balanced_kmeans, kmeans or random. (balanced_kmeans)"),
+    ] = None,
+    revive_after: Annotated[
+        int | None, _training("Epochs without use that revive a codeword; 0 is never. (0)")
+    ] = None,
+    precision: Annotated[str | None, _training("float32 or bfloat16. (float32)")] = None,
+    evaluate_every: Annotated[int | None, _training("Epochs between evaluations. (10)")] = None,
+    checkpoint_every: Annotated[int | None, _training("Epochs between checkpoints. (10)")] = None,
+    early_stop: Annotated[
+        str | None, _training("Stop by loss, recon or collision_rate. (None)")
+    ] = None,
+    seed: Annotated[int | None, _training("Of every random choice. (0)")] = None,
+    device: Annotated[
+        str, typer.Option(help="cpu, cuda, cuda:1, …", rich_help_panel="Training (default)")
+    ] = "cpu",
+    tensorboard: Annotated[
+        bool,
+        typer.Option(
+            "--tensorboard",
+            help="Also write TensorBoard events.",
+            rich_help_panel="Training (default)",
+        ),
+    ] = False,
 ) -> None:
     """Train a tokenizer (LETTER, or RQ-VAE without --cf). A killed run goes on where it was.
 
@@ -101,6 +114,7 @@ def train(
         "diversity_weight": diversity_weight,
         "residual_grad": residual_grad,
         "start": start,
+        "revive_after": revive_after,
         "precision": precision,
         "evaluate_every": evaluate_every,
         "checkpoint_every": checkpoint_every,
@@ -115,7 +129,7 @@ def train(
     )
     try:
         place = torch.device(device)
-        torch.empty(0, device=place)
+        torch.zeros((), device=place).item()
     except (RuntimeError, AssertionError) as error:
         raise ValueError(
             f"device {device!r} can't be used: {str(error).splitlines()[0]}"
@@ -127,8 +141,8 @@ def train(
 
         def show(record: dict[str, Any]) -> None:
             rate = record.get("collision_rate")
-            note = f"loss {record['loss']:.4g}"
-            note += f", collisions {rate:.2%}" if rate is not None else ""
+            note = f"loss {record['loss']:.3g}"
+            note += f", collisions {rate:.1%}" if rate is not None else ""
             bar.update(task, completed=record["epoch"], note=note)
 
         result = run(

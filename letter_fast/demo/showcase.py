@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from letter_fast.atomic import make_folder
 from letter_fast.catalog import Embeddings
 from letter_fast.demo.movielens import load_movies
 from letter_fast.demo.synthetic import write_synthetic
@@ -42,7 +43,7 @@ def run_showcase(
     Raises:
         ValueError: the data are absent, or `items` is too small for the codebooks.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     titles = item_ids = None
     text: Any
     cf: Any
@@ -76,7 +77,7 @@ def run_showcase(
             text,
             cf,
             out,
-            TrainSettings(epochs=passes, batch_size=batch, evaluate_every=passes),
+            TrainSettings(epochs=passes, batch_size=batch, evaluate_every=passes, revive_after=5),
             resume=False,
             on_epoch=_named(on_epoch, name, passes),
         )

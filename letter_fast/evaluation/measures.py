@@ -17,6 +17,8 @@ from letter_fast.tokenization import SemanticIds, collision_statistics
 # Items whose neighbours are looked for, at most; a seeded sample of larger catalogs.
 _QUERIES = 10_000
 _NEIGHBOURS = 10
+# Scores held at once: 64 MiB of them.
+_SCORES = 1 << 24
 
 
 @dataclass(frozen=True)
@@ -141,7 +143,7 @@ def cf_recall(q: Tensor, h: Tensor, seed: int = 0) -> float:
     if len(rows) == 0:
         return 0.0
     found = 0
-    for part in rows.split(512):
+    for part in rows.split(max(1, _SCORES // len(h))):
         scores = q[part] @ h.T
         own = scores.gather(1, part[:, None])
         found += int(((scores >= own).sum(dim=1) <= _NEIGHBOURS).sum())
@@ -162,7 +164,7 @@ def code_overlap(codes: NDArray[np.int64], h: Tensor, seed: int = 0) -> tuple[fl
     rows = _queries(h, seed)
     near = min(_NEIGHBOURS, len(usable) - 1)
     shared = 0.0
-    for part in rows.split(512):
+    for part in rows.split(max(1, _SCORES // len(known))):
         scores = unit[part] @ known.T
         scores[part[:, None] == usable[None, :]] = -torch.inf
         others = usable[scores.topk(near, dim=1).indices]

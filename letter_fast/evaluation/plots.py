@@ -11,6 +11,14 @@ from numpy.typing import NDArray
 
 from letter_fast.atomic import write_bytes
 
+_TERMS = {
+    "loss": "total",
+    "recon": "reconstruction",
+    "quantization": "quantization",
+    "cf": "CF",
+    "diversity": "diversity",
+}
+
 
 def plot_run(folder: Path, records: list[dict[str, Any]]) -> list[Path]:
     """losses.png and perplexity.png of a training log, into `folder`.
@@ -23,12 +31,11 @@ def plot_run(folder: Path, records: list[dict[str, Any]]) -> list[Path]:
     epochs = [record["epoch"] for record in records]
 
     figure, axes = _figure()
-    for name in ("loss", "recon", "quantization", "cf", "diversity"):
+    for name in _TERMS:
         values = [record[name] for record in records]
         if any(values):
-            axes.plot(epochs, values, label={"recon": "reconstruction", "cf": "CF"}.get(name, name))
-    axes.set(xlabel="epoch", ylabel="loss (unweighted terms)", yscale="log", title="Loss terms")
-    axes.legend(frameon=False)
+            axes.plot(epochs, values, label=_TERMS[name])
+    axes.set(xlabel="epoch", yscale="log", title="The loss and its terms, unweighted")
     losses = _save(figure, folder / "losses.png")
 
     figure, axes = _figure()
@@ -37,7 +44,6 @@ def plot_run(folder: Path, records: list[dict[str, Any]]) -> list[Path]:
         axes.plot(epochs, values, label=f"level {level + 1}")
     axes.set(xlabel="epoch", ylabel="perplexity (codewords)", title="Codes in use, by epoch")
     axes.set_ylim(bottom=0)
-    axes.legend(frameon=False)
     return [losses, _save(figure, folder / "perplexity.png")]
 
 
@@ -53,7 +59,6 @@ def plot_usage(folder: Path, codes: NDArray[np.int64], sizes: list[int]) -> Path
         title=f"How {len(codes):,} items spread over the codewords",
     )
     axes.set_ylim(bottom=0)
-    axes.legend(frameon=False)
     return _save(figure, folder / "usage.png")
 
 
@@ -72,6 +77,8 @@ def _figure() -> tuple[Any, Any]:
 
 
 def _save(figure: Any, path: Path) -> Path:
+    # Beside the axes, where no curve can run through it.
+    figure.legend(frameon=False, loc="outside right center")
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png")
     write_bytes(path, buffer.getvalue())

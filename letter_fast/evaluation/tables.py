@@ -25,28 +25,28 @@ def comparison_table(runs: Mapping[str, Evaluation]) -> Table:
     add("reconstruction error ↓", [f"{run.reconstruction:.3g}" for run in every])
     for level in range(max(len(run.latent_error) for run in every)):
         add(
-            f"latent error after level {level + 1} ↓",
+            f"latent error, level {level + 1} ↓",
             [_at(run.latent_error, level, "{:.1%}") for run in every],
         )
     for level in range(levels):
         add(
-            f"codewords used, level {level + 1} ↑",
+            f"codes used, level {level + 1} ↑",
             [_at(run.usage, level, "{:.1%}") for run in every],
         )
     for level in range(levels):
         add(
-            f"perplexity (entropy in bits), level {level + 1} ↑",
+            f"perplexity (bits), level {level + 1} ↑",
             [
                 f"{_at(run.perplexity, level, '{:.1f}')} ({_at(run.entropy, level, '{:.2f}')})"
                 for run in every
             ],
         )
-    add("collisions, 1 − distinct / items ↓", [f"{run.collision_rate:.2%}" for run in every])
+    add("collisions, 1 − unique/N ↓", [f"{run.collision_rate:.2%}" for run in every])
     add("items in a collision ↓", [f"{run.colliding:.2%}" for run in every])
     add("largest group ↓", [str(run.largest_group) for run in every])
     add("CF recall@10 ↑", [_optional(run.cf_recall) for run in every])
-    add("codes shared with CF neighbours ↑", [_optional(run.neighbour_overlap) for run in every])
-    add("codes shared by chance", [_optional(run.random_overlap) for run in every])
+    add("shared with CF neighbours ↑", [_optional(run.neighbour_overlap) for run in every])
+    add("shared by chance", [_optional(run.random_overlap) for run in every])
     return table
 
 

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from difflib import get_close_matches
 from typing import Any
 
 from letter_fast import validation
 from letter_fast.losses import REDUCTIONS, RESIDUAL_GRADS
+from letter_fast.options import check_keys, check_types
+
+_COUNTS = (
+    "input_dim", "hidden", "latent_dim", "codebook_size", "cf_dim", "diversity_clusters",
+    "sinkhorn_sweeps",
+)  # fmt: skip
+_WEIGHTS = ("quantization_weight", "commitment_weight", "cf_weight", "diversity_weight")
 
 
 @dataclass(frozen=True)
@@ -18,7 +24,7 @@ class LetterConfig:
     With cf_weight = diversity_weight = 0 the model is an RQ-VAE (TIGER).
 
     Raises:
-        ValueError: a value is out of range.
+        ValueError: a value is of the wrong type or out of range.
     """
 
     input_dim: int
@@ -58,14 +64,18 @@ class LetterConfig:
 
     def __post_init__(self) -> None:
         for name in ("hidden", "codebook_size", "sinkhorn_epsilon"):
-            object.__setattr__(self, name, tuple(getattr(self, name)))
+            if isinstance(getattr(self, name), list):
+                object.__setattr__(self, name, tuple(getattr(self, name)))
+        check_types(self)
         if self.sinkhorn_epsilon == (0.0, 0.0, 0.0, 0.003) and len(self.codebook_size) != 4:
             # The default speaks of the last level only.
             last = (0.0,) * (len(self.codebook_size) - 1) + (0.003,)
             object.__setattr__(self, "sinkhorn_epsilon", last)
-        counts = (self.input_dim, self.latent_dim, self.diversity_clusters, self.sinkhorn_sweeps)
-        if min(*counts, *self.hidden, *self.codebook_size, self.cf_dim or 1) < 1:
-            raise ValueError("every width, size and count of a LetterConfig must be at least 1")
+        for name in _COUNTS:
+            value = getattr(self, name)
+            each = value if isinstance(value, tuple) else (value,)
+            if any(one is not None and one < 1 for one in each):
+                raise ValueError(f"{name} must be at least 1, got {value}")
         if not self.codebook_size:
             raise ValueError("codebook_size needs at least one level")
         if len(self.sinkhorn_epsilon) != len(self.codebook_size):
@@ -73,17 +83,9 @@ class LetterConfig:
                 f"sinkhorn_epsilon needs one value per level: {len(self.codebook_size)} levels, "
                 f"got {list(self.sinkhorn_epsilon)}"
             )
-        weights = {
-            name: getattr(self, name)
-            for name in (
-                "quantization_weight",
-                "commitment_weight",
-                "cf_weight",
-                "diversity_weight",
-            )
-        }
-        if negative := [name for name, value in weights.items() if not value >= 0]:
-            raise ValueError(f"{negative[0]} must be at least 0, got {weights[negative[0]]}")
+        for name in _WEIGHTS:
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must be at least 0, got {getattr(self, name)}")
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout must be in [0, 1), got {self.dropout}")
         validation.choice(self.residual_grad, RESIDUAL_GRADS, "residual_grad")
@@ -105,12 +107,3 @@ class LetterConfig:
         if "input_dim" not in values:
             raise ValueError("the model configuration lacks input_dim")
         return cls(**values)
-
-
-def check_keys(values: Mapping[str, Any], known: list[str], what: str) -> None:
-    """Refuses keys that are not `known`, naming the nearest right one."""
-    for key in values:
-        if key not in known:
-            near = get_close_matches(key, known, n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise ValueError(f"unknown {what} option {key!r}{hint}")

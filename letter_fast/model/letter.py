@@ -26,6 +26,23 @@ from .encoder import mlp
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
 
+_CARD = """---
+{{ card_data }}
+---
+
+# Semantic-ID tokenizer
+
+Turns item embeddings into short tuples of codes; trained with letter-fast
+([LETTER](https://arxiv.org/abs/2405.07314)). `config.json` holds its shape and loss weights.
+
+```python
+import letter_fast as lf
+
+model = lf.Letter.from_pretrained("path or repository")
+ids = lf.tokenize(model, "embeddings.npy")
+```
+"""
+
 
 class LetterLosses(NamedTuple):
     """total = recon + w_rq (quantization + β diversity) + α cf, and its unweighted terms.
@@ -46,6 +63,7 @@ class Letter(
     PyTorchModelHubMixin,
     library_name="letter-fast",
     tags=["semantic-ids", "generative-recommendation"],
+    model_card_template=_CARD,
 ):
     """The tokenizer of Wang et al. 2024 (arXiv 2405.07314)."""
 
@@ -194,7 +212,10 @@ class Letter(
             raise ValueError(f"{config_file} is not JSON: {error}") from error
         if not isinstance(values, dict):
             raise ValueError(f"{config_file} must hold a JSON object")
-        model = cls(LetterConfig.from_dict(values))
+        try:
+            model = cls(LetterConfig.from_dict(values))
+        except ValueError as error:
+            raise ValueError(f"{config_file}: {error}") from error
         try:
             model.load_state_dict(load_file(weights_file, device=map_location))
         except (SafetensorError, RuntimeError) as error:

@@ -210,13 +210,10 @@ class _Assignment:
         crowded = np.zeros(len(everything), dtype=bool)
         for rows in _groups(everything):
             crowded[rows] = True
-        _, prefix = np.unique(everything[:, :-1], axis=0, return_inverse=True)
-        prefix = prefix.ravel()
-        for group in np.unique(prefix[crowded]):
-            members = np.flatnonzero(prefix == group)
-            self._settle(
-                free[members[members < len(free)]], everything[members[members >= len(free)]]
-            )
+        for members in _groups(everything[:, :-1]):
+            if crowded[members].any():
+                mine = members < len(free)
+                self._settle(free[members[mine]], everything[members[~mine]])
         if self.spilled:
             self._place_spilled()
         return self.codes

@@ -24,6 +24,7 @@ from .trie import PrefixTrie
 Codes = NDArray[np.int64]
 
 _FORMAT = 1
+_BLOCK = 65_536  # items written at once
 _KEY = b"letter_fast"
 _TOKEN = re.compile(r"<([a-z])_(\d+)>")
 
@@ -104,12 +105,12 @@ class SemanticIds:
 
     # Words for a recommender
 
-    def tokens(self) -> list[list[str]]:
-        """Each item's tokens, "<a_12>" being code 12 at the first level."""
+    def tokens(self, rows: Sequence[int] | slice | None = None) -> list[list[str]]:
+        """The tokens of each item, or of those in `rows`; "<a_12>" is code 12 of level 1."""
         letters = self._letters()
+        chosen = self.codes if rows is None else self.codes[rows]
         return [
-            [f"<{letter}_{code}>" for letter, code in zip(letters, row)]
-            for row in self.codes.tolist()
+            [f"<{letter}_{code}>" for letter, code in zip(letters, row)] for row in chosen.tolist()
         ]
 
     def vocabulary(self) -> list[str]:
@@ -171,12 +172,13 @@ class SemanticIds:
 
     def to_letter_json(self, path: str | os.PathLike[str]) -> None:
         """LETTER's index.json: {"row number": ["<a_1>", "<b_2>", …]}, rows in table order."""
-        rows = (
-            f"{json.dumps(str(row))}: {json.dumps(tokens)}"
-            for row, tokens in enumerate(self.tokens())
-        )
         with replacing(path) as file:
-            file.write(("{" + ", ".join(rows) + "}\n").encode())
+            file.write(b"{")
+            for begin in range(0, len(self), _BLOCK):
+                block = enumerate(self.tokens(slice(begin, begin + _BLOCK)), start=begin)
+                text = ", ".join(f'"{row}": {json.dumps(tokens)}' for row, tokens in block)
+                file.write(f"{', ' if begin else ''}{text}".encode())
+            file.write(b"}\n")
 
     @classmethod
     def from_letter_json(

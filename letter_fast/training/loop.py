@@ -7,12 +7,12 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from letter_fast.atomic import make_folder
 from letter_fast.catalog import Embeddings, align_cf
 from letter_fast.model import Letter
 
@@ -62,7 +62,6 @@ def train(
     targets = _targets(model, catalog, cf)
     place = torch.device(device) if device else model.quantizer.codebooks.device
     model.to(place).train()
-    folder = _prepare(out)
 
     optimizer = torch.optim.AdamW(
         model.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay
@@ -70,9 +69,10 @@ def train(
     identity = {
         "model": model.config.to_dict(),
         "settings": settings.to_dict(),
-        "embeddings": catalog.fingerprint() if folder else "",
-        "cf": targets.fingerprint() if folder and targets is not None else "",
+        "embeddings": catalog.fingerprint() if out else "",
+        "cf": targets.fingerprint() if out and targets is not None else "",
     }
+    folder = make_folder(out) if out else None
     state = load_checkpoint(folder, identity) if folder and resume else None
     run = _Run(model, optimizer, settings)
     if state is None:
@@ -236,13 +236,3 @@ def _targets(model: Letter, catalog: Embeddings, cf: Any) -> Embeddings | None:
             f"set cf_dim={targets.width}"
         )
     return targets
-
-
-def _prepare(out: str | os.PathLike[str] | None) -> Path | None:
-    if out is None:
-        return None
-    folder = Path(out)
-    if folder.exists() and not folder.is_dir():
-        raise ValueError(f"{folder} is a file; the output must be a folder")
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder

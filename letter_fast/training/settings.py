@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from letter_fast import validation
-from letter_fast.model.config import check_keys
+from letter_fast.options import check_keys, check_types
 
 STARTS = ("balanced_kmeans", "kmeans", "random")
 PRECISIONS = ("float32", "bfloat16")
@@ -19,7 +19,7 @@ class TrainSettings:
     """Everything about a run that is not the model.
 
     Raises:
-        ValueError: a value is out of range.
+        ValueError: a value is of the wrong type or out of range.
     """
 
     epochs: int = 200
@@ -56,6 +56,7 @@ class TrainSettings:
     """Also write TensorBoard events (needs the `tensorboard` extra)."""
 
     def __post_init__(self) -> None:
+        check_types(self)
         positive = (
             "epochs", "batch_size", "start_rows", "start_restarts",
             "evaluate_every", "checkpoint_every", "patience",
@@ -64,9 +65,9 @@ class TrainSettings:
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         for name in ("weight_decay", "clip_norm", "revive_after", "seed"):
-            if not getattr(self, name) >= 0:
+            if getattr(self, name) < 0:
                 raise ValueError(f"{name} must be at least 0, got {getattr(self, name)}")
-        if not self.learning_rate > 0:
+        if self.learning_rate <= 0:
             raise ValueError(f"learning_rate must be above 0, got {self.learning_rate}")
         validation.choice(self.start, STARTS, "start")
         validation.choice(self.precision, PRECISIONS, "precision")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
+from typing import get_type_hints
 
 import numpy as np
 import oracle
@@ -11,7 +13,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+import letter_fast as lf
 from letter_fast.cli.app import run
+from letter_fast.cli.config import read_options
+from letter_fast.cli.train import train
 from letter_fast.tokenization import SemanticIds
 
 TEXT = oracle.clustered(120, 10, 8, seed=1).numpy()
@@ -61,7 +66,7 @@ def test_train_tokenize_evaluate(folder: Path, capfd: pytest.CaptureFixture[str]
         "usage.png", "losses.png", "perplexity.png",
     }  # fmt: skip
     assert run(["evaluate", str(folder / "run"), "--embeddings", text, "--ids", str(table)]) == 0
-    assert "codewords used, level 3" in capfd.readouterr().out
+    assert "codes used, level 3" in capfd.readouterr().out
 
 
 def test_config_file_and_flags_that_override_it(folder: Path, tmp_path: Path) -> None:
@@ -77,6 +82,55 @@ def test_config_file_and_flags_that_override_it(folder: Path, tmp_path: Path) ->
     assert len((tmp_path / "log.jsonl").read_text().splitlines()) == 1
 
 
+@pytest.mark.parametrize("rows", [120, 5])
+def test_progress_is_drawn_on_a_terminal_and_vanishes_on_failure(
+    folder: Path,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    rows: int,
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")  # makes rich take stderr for a terminal
+    np.save(tmp_path / "text.npy", TEXT[:rows])
+    arguments = ["train", str(tmp_path / "text.npy"), "--out", str(tmp_path / "run"), *SMALL]
+    capfd.readouterr()
+    code = run(arguments)
+    drawn = capfd.readouterr().err
+    assert "training" in drawn
+    if rows == 120:
+        assert code == 0
+        assert "3/3" in drawn
+        assert "epochs/s" in drawn
+        assert "collisions" in drawn
+    else:
+        assert code == 2
+        assert drawn.splitlines()[-1].endswith("5 items, fewer than the 16 codewords of a level")
+        assert "\x1b[2K" in drawn  # the line of the bar is erased
+
+
+def test_help_states_the_defaults() -> None:
+    defaults = {
+        field.name: field.default
+        for options in (lf.LetterConfig, lf.TrainSettings)
+        for field in dataclasses.fields(options)
+    }
+    stated = 0
+    for name, kind in get_type_hints(train, include_extras=True).items():
+        text = kind.__metadata__[0].help if name in defaults else ""
+        if text.endswith(")"):
+            value = defaults[name]
+            wanted = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+            assert text.endswith(f"({wanted})"), name
+            stated += 1
+    assert stated == 16
+
+
+def test_the_example_configuration_is_valid() -> None:
+    model, training = read_options(Path(__file__).parents[2] / "examples" / "train.toml")
+    assert model
+    assert training
+
+
 def write_bad(root: Path) -> dict[str, str]:
     nan = TEXT.copy()
     nan[5, 1] = np.nan
@@ -88,6 +142,19 @@ def write_bad(root: Path) -> dict[str, str]:
     (root / "bad.toml").write_text("[model]\nlatent = 3\n")
     (root / "worse.toml").write_text("[model\n")
     (root / "type.toml").write_text('[training]\nepochs = "many"\n')
+    (root / "float.toml").write_text("[model]\nlatent_dim = 4.0\n")
+    (root / "bool.toml").write_text("[training]\nepochs = true\n")
+    (root / "list.toml").write_text("[model]\nhidden = 16\n")
+    (root / "nan.toml").write_text("[model]\ncf_weight = nan\n")
+    (root / "table.toml").write_text("[modle]\n")
+    (root / "file").write_text("")
+    whole = (root / "narrow.npy").read_bytes()
+    (root / "cut.npy").write_bytes(whole[: len(whole) // 2])
+    pq.write_table(pa.table({"v": list(TEXT)}), root / "cut.parquet")
+    whole = (root / "cut.parquet").read_bytes()
+    (root / "cut.parquet").write_bytes(whole[: len(whole) // 2])
+    others = [f"other-{row}" for row in range(len(CF))]
+    pq.write_table(pa.table({"item_id": others, "v": list(CF)}), root / "others.parquet")
     return {path.name: str(path) for path in root.iterdir()}
 
 
@@ -109,13 +176,45 @@ def write_bad(root: Path) -> dict[str, str]:
         (["train", "text.npy", "--out", "OUT", "--hidden", "a"], "joined by commas"),
         (["train", "text.npy", "--out", "OUT", "--config", "bad.toml"], "did you mean"),
         (["train", "text.npy", "--out", "OUT", "--config", "worse.toml"], "is not TOML"),
-        (["train", "text.npy", "--out", "OUT", "--config", "type.toml"], "wrong type"),
+        (["train", "text.npy", "--out", "OUT", "--config", "type.toml"], "epochs must be an int"),
+        (["train", "text.npy", "--out", "OUT", "--config", "float.toml"], "float.toml: latent_dim"),
+        (["train", "text.npy", "--out", "OUT", "--config", "bool.toml"], "bool.toml: epochs must"),
+        (["train", "text.npy", "--out", "OUT", "--config", "list.toml"], "hidden must be a list"),
+        (["train", "text.npy", "--out", "OUT", "--config", "nan.toml"], "finite number, got nan"),
+        (["train", "text.npy", "--out", "OUT", "--config", "table.toml"], "did you mean 'model'"),
+        (
+            ["train", "text.npy", "--out", "file", "--codebook-size", "8"],
+            "there is a file of that name",
+        ),
+        (["train", "text.npy", "--out", "OUT", "--ids", "item"], "can't hold item ids"),
+        (["train", "text.npy", "--out", "OUT", "--vectors", "x"], "holds one array"),
+        (["train", "cut.npy", "--out", "OUT"], "cut.npy can't be read as npy"),
+        (["train", "cut.parquet", "--out", "OUT"], "cut.parquet can't be read as parquet"),
+        (
+            [
+                "train",
+                "text.parquet",
+                "--cf",
+                "others.parquet",
+                "--out",
+                "OUT",
+                "--codebook-size",
+                "8",
+            ],
+            "lacks 120 of 120",
+        ),
+        (["train", "bad", "--out", "OUT"], "is a folder, not a file"),
         (["train", "text.npy", "--out", "OUT", "--config", "none.toml"], "does not exist"),
         (["train", "text.npy", "--out", "OUT", "--device", "gpu"], "can't be used"),
         (["tokenize", "RUN", "narrow.npy", "--out", "OUT.parquet"], "width 3, the model expects"),
         (["tokenize", "RUN", "nan.npy", "--out", "OUT.parquet"], "row 5"),
         (["tokenize", "nowhere", "text.npy", "--out", "OUT.parquet"], "not a folder"),
         (["tokenize", "RUN", "text.npy", "--out", "OUT.csv"], "must end in .parquet"),
+        (["tokenize", "RUN", "text.npy", "--out", "file/x.parquet"], "can't be written"),
+        (
+            ["tokenize", "RUN", "text.npy", "--out", "OUT.parquet", "--index-json", "RUN"],
+            "a folder",
+        ),
         (["tokenize", "RUN", "text.npy", "--out", "OUT.parquet", "--unique", "x"], "one of none"),
         (["tokenize", "RUN", "text.npy", "--out", "OUT.parquet", "--existing", "nan.npy"], "ID t"),
         (["evaluate", "RUN", "--embeddings", "narrow.npy"], "width 3"),
@@ -133,18 +232,18 @@ def test_bad_input(
     bad = tmp_path / "bad"
     bad.mkdir()
     names = {**write_bad(bad), "RUN": str(folder / "run")}
-    names |= {name: str(folder / name) for name in ("text.npy", "cf.npy")}
+    names |= {name: str(folder / name) for name in ("text.npy", "text.parquet", "cf.npy")}
+    names |= {"bad": str(bad), "file/x.parquet": str(bad / "file" / "x.parquet")}
     outputs = {"OUT": "out", "OUT.parquet": "out.parquet", "OUT.csv": "out.csv"}
     names |= {name: str(tmp_path / file) for name, file in outputs.items()}
     capfd.readouterr()
     assert run([names.get(argument, argument) for argument in arguments]) == 2
     captured = capfd.readouterr()
-    lines = [line for line in captured.err.splitlines() if line.startswith("letter-fast:")]
-    assert len(lines) == 1
-    assert message in lines[0]
-    assert "Traceback" not in captured.err
-    left = [path for path in tmp_path.rglob("*") if path.is_file() and bad not in path.parents]
-    assert [path for path in left if path.name != "log.jsonl"] == []
+    assert captured.out == ""
+    assert len(captured.err.splitlines()) == 1
+    assert captured.err.startswith("letter-fast: ")
+    assert message in captured.err
+    assert list(tmp_path.iterdir()) == [bad]
 
 
 def test_help_is_quick_about_imports() -> None:

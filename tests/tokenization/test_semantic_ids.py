@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from letter_fast.tokenization import SemanticIds, collision_statistics
+from letter_fast.tokenization import SemanticIds, collision_statistics, semantic_ids
 
 CODES = np.array([[0, 2], [1, 0], [0, 2], [1, 1]])
 IDS = SemanticIds(CODES, [2, 3], ["w", "x", "y", "z"], {"policy": "none"})
@@ -29,7 +29,18 @@ def test_lookups_both_ways() -> None:
 
 def test_words() -> None:
     assert IDS.tokens()[1] == ["<a_1>", "<b_0>"]
+    assert IDS.tokens([3, 0]) == [IDS.tokens()[3], IDS.tokens()[0]]
     assert IDS.vocabulary() == ["<a_0>", "<a_1>", "<b_0>", "<b_1>", "<b_2>"]
+
+
+@pytest.mark.parametrize("block", [1, 2, 3, 4, 9])
+def test_the_index_is_the_same_however_it_is_cut(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, block: int
+) -> None:
+    monkeypatch.setattr(semantic_ids, "_BLOCK", block)
+    IDS.to_letter_json(tmp_path / "index.json")
+    index = json.loads((tmp_path / "index.json").read_text())
+    assert index == {str(row): tokens for row, tokens in enumerate(IDS.tokens())}
 
 
 @settings(max_examples=30, deadline=None)

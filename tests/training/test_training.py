@@ -168,6 +168,14 @@ def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
         lf.TrainSettings.from_dict({"batchsize": 3})
 
 
+def test_bad_rows_are_found_before_anything_is_written(tmp_path: Path) -> None:
+    broken = TEXT.clone()
+    broken[140, 3] = torch.nan
+    with pytest.raises(ValueError, match="row 140 holds NaN"):
+        lf.train(model(), broken, CF, tmp_path / "out", settings())
+    assert not (tmp_path / "out").exists()
+
+
 def test_tensorboard_and_log(tmp_path: Path) -> None:
     lf.train(model(), TEXT, CF, tmp_path, settings(tensorboard=True))
     assert list((tmp_path / "tensorboard").glob("events*"))

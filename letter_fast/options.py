@@ -1,0 +1,54 @@
+"""Option dataclasses, filled by people: every key is known, every value of its declared type."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
+from types import UnionType
+from typing import Any, Union, get_args, get_origin, get_type_hints
+
+_NAMES = {
+    bool: "true or false",
+    int: "an integer",
+    float: "a finite number",
+    str: "a string",
+    type(None): "absent",
+}
+
+
+def check_keys(values: Mapping[str, Any], known: Sequence[str], what: str) -> None:
+    """Refuses keys that are not `known`: ValueError names the key and the nearest right one."""
+    for key in values:
+        if key not in known:
+            near = get_close_matches(key, known, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise ValueError(f"unknown {what} option {key!r}{hint}")
+
+
+def check_types(options: Any) -> None:
+    """Refuses a field of the dataclass `options` whose value is not of its declared type."""
+    for name, kind in get_type_hints(type(options)).items():
+        value = getattr(options, name)
+        if not _fits(value, kind):
+            raise ValueError(f"{name} must be {_describe(kind)}, got {value!r}")
+
+
+def _fits(value: Any, kind: Any) -> bool:
+    if get_origin(kind) in (Union, UnionType):
+        return any(_fits(value, one) for one in get_args(kind))
+    if get_origin(kind) is tuple:  # tuple[int, ...]
+        return isinstance(value, tuple) and all(_fits(one, get_args(kind)[0]) for one in value)
+    if isinstance(value, bool):  # which Python counts among the integers
+        return kind is bool
+    if kind is float:
+        return isinstance(value, int | float) and math.isfinite(value)
+    return isinstance(value, kind)
+
+
+def _describe(kind: Any) -> str:
+    if get_origin(kind) in (Union, UnionType):
+        return " or ".join(_describe(one) for one in get_args(kind))
+    if get_origin(kind) is tuple:
+        return f"a list, each item {_describe(get_args(kind)[0])}"
+    return _NAMES[kind]
