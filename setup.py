@@ -1,9 +1,10 @@
 """Package layout and the native library; everything else stands in pyproject.toml.
 
-`kernels/` installs as `letter_fast.kernels`. The C++ part is one shared library behind a C ABI,
-loaded with ctypes: it needs neither torch nor Python headers to build, and one binary serves every
-torch. Each source is compiled once per instruction set it names; ninja builds only what changed. A
-machine without a compiler still gets a working package (the reference backend) and one warning.
+`kernels/` installs as `letter_fast.kernels`, `bench/` as `letter_fast.bench`. The C++ part is one
+shared library behind a C ABI, loaded with ctypes: it needs neither torch nor Python headers to
+build, and one binary serves every torch. Its kernels are compiled once per instruction set; ninja
+builds only what changed. A machine without a compiler still gets a working package (the reference
+backend) and one warning.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ COMMON = [
 # For developers, by LETTER_FAST_BUILD; see the Makefile.
 VARIANTS: dict[str, list[str]] = {
     "release": [],
-    "sanitize": ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined", "-g"],
+    "sanitize": ["-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"],
     # The AVX-512 kernels on any processor, their intrinsics emulated.
     "emulate": ["-DLF_EMULATED"],
 }
@@ -122,13 +123,17 @@ class BuildNative(build_ext):
             )
 
 
+# Links of the checkout to folders that are packages of their own.
+LINKED = ["letter_fast.bench*", "letter_fast.kernels*"]
+
 setup(
     packages=[
-        *find_packages(include=["letter_fast", "letter_fast.*"], exclude=["letter_fast.kernels*"]),
+        *find_packages(include=["letter_fast", "letter_fast.*"], exclude=LINKED),
+        "letter_fast.bench",
         "letter_fast.kernels",
         *(f"letter_fast.kernels.{name}" for name in find_packages("kernels")),
     ],
-    package_dir={"letter_fast.kernels": "kernels"},
+    package_dir={"letter_fast.bench": "bench", "letter_fast.kernels": "kernels"},
     package_data={"letter_fast": ["py.typed"], "letter_fast.kernels.cpp": ["*.cpp", "*.h"]},
     ext_modules=[Extension("letter_fast.kernels.cpp.native", sources=[], optional=True)],
     cmdclass={"build_ext": BuildNative},

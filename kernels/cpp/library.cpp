@@ -2,8 +2,11 @@
 #include <algorithm>
 #include <cstdint>
 #include <cstdlib>
+#include <deque>
 #include <memory>
+#include <mutex>
 #include <new>
+#include <utility>
 #include <vector>
 
 #ifdef _OPENMP
@@ -67,6 +70,50 @@ Kernels kernels_of(Set set) {
 // Rows of a block: enough to reuse a tile of codewords, few enough to stay in the L2 cache.
 constexpr std::int64_t kBlockRows = 64, kWideBlockRows = 16, kWide = 1024;
 
+// Packed codebooks of earlier calls. A hit compares every float, so that it can't be stale, and that costs a
+// small part of packing anew. The oldest go first.
+class Cache {
+  public:
+    std::shared_ptr<const PackedCodebook> get(const float* words, std::int64_t count, std::int64_t width, Layout layout) {
+        const std::lock_guard<std::mutex> lock(mutex_);
+        for (const Entry& entry : entries_)
+            if (entry.layout.lanes == layout.lanes && entry.layout.narrow_sums == layout.narrow_sums &&
+                entry.packed->holds(words, count, width))
+                return entry.packed;
+        return nullptr;
+    }
+    void put(std::shared_ptr<const PackedCodebook> packed, Layout layout) {
+        if (packed->bytes() > kBytes || packed->left_out()) return;
+        const std::lock_guard<std::mutex> lock(mutex_);
+        held_ += packed->bytes();
+        entries_.push_back({std::move(packed), layout});
+        while (held_ > kBytes || entries_.size() > kEntries) {
+            held_ -= entries_.front().packed->bytes();
+            entries_.pop_front();
+        }
+    }
+
+  private:
+    struct Entry {
+        std::shared_ptr<const PackedCodebook> packed;
+        Layout layout;
+    };
+    static constexpr std::size_t kBytes = std::size_t{32} << 20, kEntries = 16;
+    std::mutex mutex_;
+    std::deque<Entry> entries_;
+    std::size_t held_ = 0;
+};
+
+std::shared_ptr<const PackedCodebook> pack(const float* words, const double* offset, std::int64_t count,
+                                           std::int64_t width, Layout layout) {
+    static Cache cache;
+    if (offset) return std::make_shared<PackedCodebook>(words, offset, count, width, layout);
+    if (auto found = cache.get(words, count, width, layout)) return found;
+    auto made = std::make_shared<const PackedCodebook>(words, offset, count, width, layout);
+    cache.put(made, layout);
+    return made;
+}
+
 struct Free {
     void operator()(void* memory) const { std::free(memory); }
 };
@@ -127,14 +174,14 @@ LF_EXPORT std::int32_t lf_instruction_set() { return lf::widest_set(); }
 // 0, or 1 where memory ran out.
 LF_EXPORT std::int32_t lf_residual_search(const SearchRequest* request) try {
     const lf::Kernels kernels = lf::kernels_of(static_cast<lf::Set>(request->instruction_set));
-    std::vector<std::unique_ptr<lf::PackedCodebook>> packed;
+    std::vector<std::shared_ptr<const lf::PackedCodebook>> packed;
     std::vector<lf::Codebook> views;
     std::int64_t begin = 0;
     for (std::int64_t level = 0; level < request->levels; ++level) {
         const std::int64_t size = request->sizes[level];
-        packed.push_back(std::make_unique<lf::PackedCodebook>(
-            request->codebooks + begin * request->width, request->offset ? request->offset + begin : nullptr,
-            size, request->width, kernels.layout));
+        packed.push_back(lf::pack(request->codebooks + begin * request->width,
+                                  request->offset ? request->offset + begin : nullptr, size, request->width,
+                                  kernels.layout));
         views.push_back(packed.back()->view());
         begin += size;
     }

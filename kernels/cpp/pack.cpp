@@ -26,28 +26,41 @@ bool all_finite(const float* word, std::int64_t width) {
 
 // Equal codewords hash alike: −0 counts as 0.
 std::uint64_t hash_of(const float* word, std::int64_t width) {
-    std::uint64_t hash = 0x9e3779b97f4a7c15u;
+    // Independent sums, for the compiler to vectorise; each element's bits are mixed with its place.
+    std::uint64_t hash = 0;
     for (std::int64_t d = 0; d < width; ++d) {
         const float value = word[d] + 0.0f;
         std::uint32_t bits;
         std::memcpy(&bits, &value, sizeof bits);
-        hash = (hash ^ bits) * 0x100000001b3u;
-        hash ^= hash >> 29;
+        hash += (bits + 0x9e3779b9u * static_cast<std::uint64_t>(d)) * (0x100000001b3u + 2 * static_cast<std::uint64_t>(d) * 0x85ebca6bu);
     }
-    return hash;
+    return hash ^ hash >> 31;
 }
 
 }  // namespace
 
 PackedCodebook::PackedCodebook(const float* words, const double* offset, std::int64_t count,
-                               std::int64_t width, Layout layout) {
+                               std::int64_t width, Layout layout)
+    : width_(width) {
     view_.stride = width <= kShortWidth ? kShortWidth : round_up(width, kBlockSteps * kStepWidth);
     keep_winners(words, offset, count, width);
     view_.words = static_cast<std::int64_t>(name_.size());
+    left_out_ = view_.words < count;
     view_.exact = exact_.data();
     view_.offset = offset ? offset_.data() : nullptr;
     view_.name = name_.data();
     quantize(width, layout);
+}
+
+std::size_t PackedCodebook::bytes() const {
+    return (exact_.size() + half_.size()) * sizeof(float) + packed_.size() + name_.size() * sizeof(std::int64_t);
+}
+
+bool PackedCodebook::holds(const float* words, std::int64_t count, std::int64_t width) const {
+    if (count != view_.words || width != width_ || view_.offset) return false;
+    for (std::int64_t k = 0; k < count; ++k)
+        if (std::memcmp(words + name_[k] * width, &exact_[k * view_.stride], width * sizeof(float)) != 0) return false;
+    return true;
 }
 
 // Of equal codewords only the first of those with the least offset can win; one with NaN or Inf never.
@@ -99,17 +112,22 @@ void PackedCodebook::quantize(std::int64_t width, Layout layout) {
     const std::int64_t count = view_.words;
     // The largest element, and the largest sum of same-signed neighbours: 255·(b_j + b_{j+1}) must fit
     // in 16 bits, for vpmaddubsw saturates.
-    double largest = 0.0, pair = 0.0, longest = 0.0;
+    float largest = 0.0f, pair = 0.0f;
+    double longest = 0.0;
     std::vector<double> half(count);
     for (std::int64_t k = 0; k < count; ++k) {
         const float* word = &exact_[k * view_.stride];
+        float most = 0.0f, sums = 0.0f;
         double square = 0.0;
-        for (std::int64_t d = 0; d < width; d += 2) {
-            const double a = word[d], b = word[d + 1];
-            square += a * a + b * b;
-            largest = std::max({largest, std::abs(a), std::abs(b)});
-            pair = std::max({pair, std::max(a, 0.0) + std::max(b, 0.0), -std::min(a, 0.0) - std::min(b, 0.0)});
+#pragma omp simd reduction(max : most, sums) reduction(+ : square)
+        for (std::int64_t d = 0; d < view_.stride; d += 2) {
+            const float a = word[d], b = word[d + 1];
+            square += static_cast<double>(a) * a + static_cast<double>(b) * b;
+            most = std::max(most, std::max(std::abs(a), std::abs(b)));
+            sums = std::max(sums, std::max(std::max(a, 0.0f) + std::max(b, 0.0f), std::max(-a, 0.0f) + std::max(-b, 0.0f)));
         }
+        largest = std::max(largest, most);
+        pair = std::max(pair, sums);
         longest = std::max(longest, std::sqrt(square));
         half[k] = 0.5 * square + (view_.offset ? 0.5 * view_.offset[k] : 0.0);
     }
@@ -142,12 +160,13 @@ void PackedCodebook::quantize(std::int64_t width, Layout layout) {
     std::vector<std::int8_t> word(view_.stride);
     for (std::int64_t k = 0; k < count; ++k) {
         double error = 0.0, square = 0.0;
-        for (std::int64_t d = 0; d < width; ++d) {
-            const double exact = static_cast<double>(exact_[k * view_.stride + d]) * scale;
-            const double rounded = rounded_to_integer(exact);
-            error += (exact - rounded) * (exact - rounded);
+        const float* exact = &exact_[k * view_.stride];
+#pragma omp simd reduction(+ : error, square)
+        for (std::int64_t d = 0; d < view_.stride; ++d) {
+            const double scaled = static_cast<double>(exact[d]) * scale, rounded = rounded_to_integer(scaled);
+            error += (scaled - rounded) * (scaled - rounded);
             square += rounded * rounded;
-            word[d] = static_cast<std::int8_t>(-rounded);  // negated: scores subtract the product
+            word[d] = static_cast<std::int8_t>(static_cast<std::int32_t>(-rounded));  // negated: scores subtract it
         }
         const std::int64_t panel = k / panel_words, vector = k % panel_words / layout.lanes;
         rounding_[panel] = std::max(rounding_[panel], static_cast<float>(std::sqrt(error) * (1 + 1e-6)));

@@ -1,5 +1,6 @@
 // Owns what a `Codebook` points to.
 #pragma once
+#include <cstddef>
 #include <cstdint>
 #include <vector>
 
@@ -16,12 +17,19 @@ class PackedCodebook {
     PackedCodebook& operator=(const PackedCodebook&) = delete;
 
     const Codebook& view() const { return view_; }
+    std::size_t bytes() const;
+    // Whether some of the words can never win.
+    bool left_out() const { return left_out_; }
+    // Whether it was made of these very words, none left out, and no offsets.
+    bool holds(const float* words, std::int64_t count, std::int64_t width) const;
 
   private:
     void keep_winners(const float* words, const double* offset, std::int64_t count, std::int64_t width);
     void sort_by_length(const float* words, std::int64_t width);
     void quantize(std::int64_t width, Layout layout);
 
+    std::int64_t width_;
+    bool left_out_ = false;
     Codebook view_{};
     std::vector<float> exact_;
     std::vector<double> offset_;

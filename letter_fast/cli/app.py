@@ -6,6 +6,7 @@ import sys
 
 import typer
 
+from .bench import bench
 from .demo import demo
 from .evaluate import evaluate
 from .tokenize import tokenize
@@ -17,7 +18,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (train, tokenize, evaluate, demo):
+for command in (train, tokenize, evaluate, demo, bench):
     app.command()(command)
 
 
@@ -27,13 +28,15 @@ def main() -> None:
 
 
 def run(arguments: list[str]) -> int:
-    """Runs one command; 0, or 2 after one line on stderr that says what is wrong."""
+    """Runs one command; 0, or 2 (interrupted: 130) after one line on stderr that says why."""
     try:
         result = app(arguments, standalone_mode=False)
-    except (ValueError, OSError) as error:
+    except OSError as error:
+        return _fail(f"{error.filename}: {error.strerror}" if error.filename else str(error))
+    except ValueError as error:
         return _fail(str(error))
     except KeyboardInterrupt:
-        return _fail("interrupted")
+        return _fail("interrupted", code=130)
     except Exception as error:
         # Usage errors: typer carries its own copy of click, whose classes have no public name.
         if hasattr(error, "format_message"):
@@ -42,6 +45,7 @@ def run(arguments: list[str]) -> int:
     return result if isinstance(result, int) else 0
 
 
-def _fail(message: str) -> int:
-    print("letter-fast: " + " ".join(message.split()), file=sys.stderr)
-    return 2
+def _fail(message: str, code: int = 2) -> int:
+    if message:  # empty where the command's help was printed instead
+        print("letter-fast: " + " ".join(message.split()), file=sys.stderr)
+    return code

@@ -12,7 +12,9 @@ from letter_fast import kernels
 def residual_search_beam(
     x: Tensor, codebooks: Tensor, sizes: list[int], beam: int
 ) -> tuple[Tensor, Tensor]:
-    """x [N, D] floating point, codebooks [ΣK, D] float32 -> codes [N, L] int64, quantized [N, D] float32"""
+    """x [N, D] floating point, codebooks [ΣK, D] float32
+    -> codes [N, L] int64, quantized [N, D] float32
+    """
     return kernels.pick(x.device).residual_search_beam(x, codebooks, sizes, beam)
 
 

@@ -1,0 +1,1 @@
+"""Benchmarks: workloads.py -> peers.py -> measure.py -> report.py; see README.md."""

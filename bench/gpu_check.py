@@ -1,0 +1,56 @@
+"""python -m bench.gpu_check: the GPU tests, then memory and benches on the GPU, within 9 minutes.
+
+Runs from a source checkout with nothing installed but torch, triton and numpy. Without pytest the
+tests can't run: it says so, goes on, and ends with exit code 1.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import torch
+
+_ROOT = Path(__file__).resolve().parent.parent
+_MINUTES = 9.0
+
+
+def main() -> None:
+    if not torch.cuda.is_available():
+        sys.exit(f"gpu-check needs a CUDA device; torch {torch.__version__} sees none")
+    end = time.monotonic() + 60 * _MINUTES - 15
+    failed = []
+    if importlib.util.find_spec("pytest") is None:
+        print("pytest is not installed: THE TESTS DID NOT RUN", flush=True)
+        failed.append("tests")
+    # Other packages of the machine may warn; only failures count here.
+    elif not _run(["pytest", "-m", "gpu", "-o", "filterwarnings=default", "tests"], end - 240):
+        failed.append("tests")
+    if not _run(["bench.memory", "--device", "cuda"], end - 200):
+        failed.append("memory")
+    # Another project's kernel that hangs or faults must not cost us our own figures.
+    benches = ["bench", "--device", "cuda"]
+    if not _run(benches, end - 100) and not _run([*benches, "--skip", "flash", "rectokens"], end):
+        failed.append("benches")
+    if failed:
+        sys.exit(f"gpu-check failed: {', '.join(failed)}")
+
+
+def _run(module: list[str], end: float) -> bool:
+    """python -m `module`, stopped at `end`; whether it succeeded."""
+    print("==>", " ".join(module), flush=True)
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", *module], cwd=_ROOT, timeout=max(1.0, end - time.monotonic())
+        )
+    except subprocess.TimeoutExpired:
+        print("out of time", flush=True)
+        return False
+    return done.returncode == 0
+
+
+if __name__ == "__main__":
+    main()
