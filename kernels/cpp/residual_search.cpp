@@ -1,8 +1,9 @@
 // c_l = argmin_k ‖r_{l−1} − e_k‖² + offset_k, r_l = fl32(r_{l−1} − e_{c_l}), all levels of a block of rows.
 //
 // Compiled once per instruction set. A block of rows stays in the thread's scratch through all levels:
-// residuals in float32, and at each level their bytes (screen.h), the candidates and what settles them
-// (settle.h). Nothing of the size rows × codewords exists.
+// residuals in float32, and at each level their bytes and the scores of one tile of codewords (screen.h).
+// Whoever could be nearest is scored in float32; where that leaves more than one, settle.h decides. Nothing of
+// the size rows × codewords exists.
 #include "instruction_set.h"
 #include "screen.h"
 #include "scratch.h"
@@ -11,9 +12,8 @@
 namespace lf::LF_INSTRUCTION_SET {
 namespace {
 
-// Candidates a row may collect; with more, it is settled over all codewords.
-constexpr int kMost = 64;
-constexpr int kOverflow = -1;
+// Codewords a row remembers having scored, should their scores be too close to tell.
+constexpr int kRemembered = 32;
 
 // Rows that go through a tile's stages together, so that one's latency hides behind the others' work.
 constexpr int kTogether = 8;
@@ -24,13 +24,18 @@ struct Block {
     bool* dead;            // [rows]: NaN or Inf
     std::uint8_t* bytes;   // [rows, stride]
     Rounded rounded;       // [rows] each
+    bool* blind;           // [rows]: the screen's bound says nothing
     float* ceiling;        // [rows] U: no score of a nearest codeword is above (two: of the two nearest)
     float* first;          // [rows] two: the least upper bound, where `ceiling` is the second least
-    int* count;            // [rows]
-    std::int32_t* words;   // [rows, kMost] candidates
-    float* lower;          // [rows, kMost] lower bounds of their scores
-    float* tile_scores;    // [kTogether, kTilePanels, kPanelWords]
-    float* tile_smallest;  // [kTogether, kTilePanels, kLanes]
+    float* best;           // [rows] the least float32 score so far
+    float* second;         // [rows] the next
+    std::int64_t* word;    // [rows] whose score `best` is
+    int* count;            // [rows] how many were scored
+    std::int32_t* scored;  // [rows, kRemembered] the first of them
+    Choice* choice;        // [rows] two: the same in float64
+    float* tile_scores;    // [kTogether, kTileScores]
+    float* tile_lower;     // [kTogether, kTilePanels, kLanes]
+    float* tile_lowest;    // [kTogether, kLanes]
     float* tile_bounds;    // [kTogether, kTileBounds] E of each panel
 };
 
@@ -43,45 +48,57 @@ Block carve(const Search& search, Carver& carver) {
     block.bytes = carver.take<std::uint8_t>(all);
     Rounded& of = block.rounded;
     float** const numbers[] = {&of.largest, &of.square, &of.half,    &of.scale,   &of.error,      &of.inverse,
-                               &of.along,   &of.across, &of.float32, &of.product, &block.ceiling, &block.first};
+                               &of.along,   &of.across, &of.float32, &of.product, &block.ceiling, &block.first,
+                               &block.best, &block.second};
     for (float** number : numbers) *number = carver.take<float>(rows);
+    block.blind = carver.take<bool>(rows);
+    block.word = carver.take<std::int64_t>(rows);
     block.count = carver.take<int>(rows);
-    block.words = carver.take<std::int32_t>(rows * kMost);
-    block.lower = carver.take<float>(rows * kMost);
-    block.tile_scores = carver.take<float>(kTogether * kTilePanels * kPanelWords);
-    block.tile_smallest = carver.take<float>(kTogether * kTilePanels * kLanes);
+    block.scored = carver.take<std::int32_t>(rows * kRemembered);
+    block.choice = carver.take<Choice>(rows);
+    block.tile_scores = carver.take<float>(kTogether * kTileScores);
+    block.tile_lower = carver.take<float>(kTogether * kTilePanels * kLanes);
+    block.tile_lowest = carver.take<float>(kTogether * kLanes);
     block.tile_bounds = carver.take<float>(kTogether * kTileBounds);
     return block;
 }
 
 float* residual_of(const Search& search, const Block& block, int row) { return block.residual + row * search.stride; }
 
-// Lowers U by a tile: its most promising codeword is scored in float32, whose error is far below E.
-void lower_ceiling(const Search& search, const Codebook& book, Block& block, int row, const Tile& tile) {
-    auto lanes = Vector::fill(FLT_MAX);
-    for (std::int64_t p = 0; p < tile.panels; ++p) lanes = Vector::smaller(lanes, Vector::load(tile.smallest + p * kLanes));
-    const float least = Vector::smallest(lanes);
-    if (!(least <= block.ceiling[row])) return;
+// Scores a codeword in float32, whose error is far below E.
+void consider(const Search& search, const Codebook& book, Block& block, int row, std::int64_t word) {
+    const float score = score32(book, residual_of(search, block, row), word), best = block.best[row];
+    if (block.count[row] < kRemembered) block.scored[row * kRemembered + block.count[row]] = static_cast<std::int32_t>(word);
+    ++block.count[row];
+    const bool better = score < best;
+    const float larger = better ? best : score;
+    block.best[row] = better ? score : best;
+    block.word[row] = better ? word : block.word[row];
+    block.second[row] = larger < block.second[row] ? larger : block.second[row];
+    block.ceiling[row] = block.best[row] + score32_error(block.rounded, row);
+}
+
+// The codeword of a tile with the least lower bound; −1 where that is above U.
+std::int64_t most_promising(const Block& block, int row, const Tile& tile) {
+    const float least = Vector::smallest(Vector::load(tile.lowest));
+    if (!(least <= block.ceiling[row])) return -1;
     for (std::int64_t begin = 0; begin < tile.panels; begin += kGroup) {
         const std::uint64_t hits = lanes_below(tile, begin, least);
         if (!hits) continue;
         const int bit = __builtin_ctzll(hits);
-        const float* scores = tile.scores + (begin + bit / kLanes) * kPanelWords + bit % kLanes;
+        const std::int64_t at = (begin + bit / kLanes) * kPanelWords + bit % kLanes;
         int best = 0;
-        for (int v = 1; v < kVectors; ++v) best = scores[v * kLanes] < scores[best * kLanes] ? v : best;
-        const std::int64_t word = (tile.first + begin + bit / kLanes) * kPanelWords + best * kLanes + bit % kLanes;
-        if (word >= book.words) return;
-        const float upper = score32(book, residual_of(search, block, row), word) + score32_error(block.rounded, row);
-        block.ceiling[row] = upper < block.ceiling[row] ? upper : block.ceiling[row];
-        return;
+        for (int v = 1; v < kVectors; ++v) best = tile.scores[at + v * kLanes] < tile.scores[at + best * kLanes] ? v : best;
+        return tile.first * kPanelWords + at + best * kLanes;
     }
+    return -1;
 }
 
-// The same for the second least upper bound.
+// Lowers U to the second least upper bound of a score.
 void lower_second(Block& block, int row, const Tile& tile) {
     float least = block.first[row], second = block.ceiling[row];
     for (std::int64_t i = 0; i < tile.panels * kLanes; ++i) {
-        const float upper = tile.smallest[i] + 2 * tile.bounds[i / kLanes];
+        const float upper = tile.lower[i] + 2 * tile.bounds[i / kLanes];
         const float larger = upper < least ? least : upper;
         least = upper < least ? upper : least;
         second = larger < second ? larger : second;
@@ -90,48 +107,47 @@ void lower_second(Block& block, int row, const Tile& tile) {
     block.ceiling[row] = second;
 }
 
-// Drops candidates that a lower U ruled out.
-void prune(Block& block, int row) {
-    int kept = 0;
-    for (int i = 0; i < block.count[row]; ++i) {
-        const int from = row * kMost + i, to = row * kMost + kept;
-        block.words[to] = block.words[from];
-        block.lower[to] = block.lower[from];
-        kept += block.lower[from] <= block.ceiling[row];
-    }
-    block.count[row] = kept;
-}
-
-// Adds a tile's candidates.
-void collect(const Codebook& book, Block& block, int row, const Tile& tile) {
-    const float ceiling = block.ceiling[row];
-    std::int32_t* words = block.words + row * kMost;
-    float* lower = block.lower + row * kMost;
-    int count = block.count[row];
-    if (count == kOverflow) return;
-    for (std::int64_t begin = 0; begin < tile.panels; begin += kGroup) {
-        for (std::uint64_t hits = lanes_below(tile, begin, ceiling); hits; hits &= hits - 1) {
-            if (count + kVectors > kMost) {
-                block.count[row] = count;
-                prune(block, row);
-                count = block.count[row];
-                if (count + kVectors > kMost) {
-                    block.count[row] = kOverflow;
-                    return;
-                }
-            }
+// Calls `take` with every codeword of a tile, but for `known`, whose lower bound is at most U.
+template <class Take>
+void for_candidates(const Codebook& book, const Block& block, int row, const Tile& tile, std::int64_t known, Take take) {
+    for (std::int64_t begin = 0; begin < tile.panels; begin += kGroup)
+        for (std::uint64_t hits = lanes_below(tile, begin, block.ceiling[row]); hits; hits &= hits - 1) {
             const int bit = __builtin_ctzll(hits);
-            const std::int64_t panel = begin + bit / kLanes;
-            for (int v = 0; v < kVectors; ++v) {
-                const std::int64_t at = panel * kPanelWords + v * kLanes + bit % kLanes;
-                const std::int64_t word = tile.first * kPanelWords + at;
-                words[count] = static_cast<std::int32_t>(word);
-                lower[count] = tile.scores[at] - tile.bounds[panel];
-                count += (lower[count] <= ceiling) & (word < book.words);  // not the padding
+            const std::int64_t panel = begin + bit / kLanes, at = panel * kPanelWords + bit % kLanes;
+            const std::int64_t word = tile.first * kPanelWords + at;
+            const float limit = block.ceiling[row] + tile.bounds[panel];
+            unsigned below = 0;
+            for (int v = 0; v < kVectors; ++v)
+                below |= unsigned((tile.scores[at + v * kLanes] <= limit) & (word + v * kLanes != known)) << v;
+            for (; below; below &= below - 1) {
+                const std::int64_t candidate = word + __builtin_ctz(below) * kLanes;
+                if (candidate < book.words) take(candidate);  // not the padding
             }
         }
+}
+
+// The candidates of a tile, for rows from `begin` on: float32 scores.
+void compare(const Search& search, const Codebook& book, Block& block, int begin, int together, const Tile* tiles) {
+    std::int64_t known[kTogether];
+    for (int i = 0; i < together; ++i) known[i] = most_promising(block, begin + i, tiles[i]);
+    for (int i = 0; i < together; ++i)
+        if (known[i] >= 0 && known[i] < book.words) consider(search, book, block, begin + i, known[i]);
+    for (int i = 0; i < together; ++i)
+        if (known[i] >= 0 && !block.blind[begin + i])
+            for_candidates(book, block, begin + i, tiles[i], known[i],
+                           [&](std::int64_t word) { consider(search, book, block, begin + i, word); });
+}
+
+// The same where the runner-up is asked for too: in float64.
+void compare_two(const Search& search, const Codebook& book, Block& block, int begin, int together, const Tile* tiles) {
+    for (int i = 0; i < together; ++i) {
+        const int row = begin + i;
+        lower_second(block, row, tiles[i]);
+        if (block.blind[row]) continue;
+        for_candidates(book, block, row, tiles[i], -1, [&](std::int64_t word) {
+            contend(residual_of(search, block, row), book, word, block.choice[row]);
+        });
     }
-    block.count[row] = count;
 }
 
 void screen(const Search& search, const Codebook& book, Block& block, int rows, bool two) {
@@ -139,60 +155,50 @@ void screen(const Search& search, const Codebook& book, Block& block, int rows, 
     round_rows(block.residual, rows, book, block.rounded, block.bytes);
     for (int row = 0; row < rows; ++row) {
         block.ceiling[row] = block.first[row] = FLT_MAX;
+        block.best[row] = block.second[row] = INFINITY;
+        block.word[row] = -1;
+        block.count[row] = 0;
+        block.choice[row] = Choice();
         // A bound that is huge or no number rules nobody out.
-        block.count[row] = bound_of(book, block.rounded, row, book.panels - 1) < 0x1p100f ? 0 : kOverflow;
+        block.blind[row] = !(bound_of(book, block.rounded, row, book.panels - 1) < 0x1p100f);
     }
-    const auto score = book.stride > kShortWidth ? score_tile<kBlockSteps> : score_tile<kShortBlockSteps>;
+    const ScoreTile score = score_tile_for(book);
     const std::int64_t panels = tile_panels(book);
     Tile tiles[kTogether];
     for (std::int64_t first = 0; first < book.panels; first += panels) {
         for (int i = 0; i < kTogether; ++i)
             tiles[i] = {first, first + panels < book.panels ? panels : book.panels - first,
-                        block.tile_scores + i * kTilePanels * kPanelWords, block.tile_smallest + i * kTilePanels * kLanes,
-                        block.tile_bounds + i * kTileBounds};
+                        block.tile_scores + i * kTileScores, block.tile_lower + i * kTilePanels * kLanes,
+                        block.tile_lowest + i * kLanes, block.tile_bounds + i * kTileBounds};
         for (int begin = 0; begin < rows; begin += kTogether) {
             const int together = rows - begin < kTogether ? rows - begin : kTogether;
+            for (int i = 0; i < together; ++i) find_bounds(book, block.rounded, begin + i, tiles[i]);
             for (int i = 0; i < together; i += kRows)
                 score(book, first, tiles[i].panels, block.bytes + (begin + i) * search.stride, block.rounded.inverse + begin + i,
-                      block.tile_scores + i * kTilePanels * kPanelWords, block.tile_smallest + i * kTilePanels * kLanes);
-            for (int i = 0; i < together; ++i) find_bounds(book, block.rounded, begin + i, tiles[i]);
-            for (int i = 0; i < together; ++i)
-                two ? lower_second(block, begin + i, tiles[i]) : lower_ceiling(search, book, block, begin + i, tiles[i]);
-            for (int i = 0; i < together; ++i) collect(book, block, begin + i, tiles[i]);
+                      tiles[i].bounds, tiles[i].scores, tiles[i].lower, tiles[i].lowest);
+            two ? compare_two(search, book, block, begin, together, tiles) : compare(search, book, block, begin, together, tiles);
         }
     }
-    if (panels >= book.panels) return;
-    for (int row = 0; row < rows; ++row)
-        if (block.count[row] > 1) prune(block, row);
 }
 
-// The nearest of a row's candidates: by float32 scores where their gap exceeds their error, else settled.
+// The nearest codeword of a row, as the screen found it or as it is settled.
 Choice choose(const Search& search, const Codebook& book, const Block& block, int row, bool two) {
     const float* residual = residual_of(search, block, row);
-    const std::int32_t* words = block.words + row * kMost;
-    const int count = block.count[row];
+    if (!book.screened || block.blind[row]) return settle_all(residual, book);
+    if (two) return block.choice[row];
     Choice choice;
-    // Without a candidate the bound was not a number, and the screen said nothing.
-    if (!book.screened || count < 1) return settle_all(residual, book);
-    float ceiling = INFINITY, scores[kMost];
-    if (!two) {
-        choice.word = words[0];
-        if (count == 1) return choice;
-        float least = INFINITY, second = INFINITY;
-        for (int i = 0; i < count; ++i) {
-            const float score = scores[i] = score32(book, residual, words[i]);
-            const float larger = score < least ? least : score;
-            choice.word = score < least ? words[i] : choice.word;
-            least = score < least ? score : least;
-            second = larger < second ? larger : second;
-        }
-        ceiling = least + 2 * score32_error(block.rounded, row) * (1 + 0x1p-10f);
-        if (second > ceiling) return choice;
+    const float ceiling = block.best[row] + 2 * score32_error(block.rounded, row) * (1 + 0x1p-10f);
+    if (block.second[row] > ceiling) {
+        choice.word = block.word[row];
+        return choice;
     }
-    choice.word = -1;
-    for (int i = 0; i < count; ++i)
-        if (two || !(scores[i] > ceiling)) contend(residual, book, words[i], choice);
-    return choice;
+    const bool remembered = block.count[row] <= kRemembered;
+    const std::int64_t count = remembered ? block.count[row] : book.words;
+    for (std::int64_t i = 0; i < count; ++i) {
+        const std::int64_t word = remembered ? block.scored[row * kRemembered + i] : i;
+        if (!(score32(book, residual, word) > ceiling)) contend(residual, book, word, choice);
+    }
+    return choice.word < 0 ? settle_all(residual, book) : choice;
 }
 
 // r ← r − e and q ← q + e, each rounded once: what every backend does.

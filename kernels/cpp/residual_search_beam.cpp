@@ -33,8 +33,9 @@ struct Beam {
     double seed;              // an upper bound of τ from the screen alone
     Candidate* candidates;    // [most]
     Candidate* chosen;        // [beam + 1] ascending
-    float* tile_scores;       // [kRows, kTilePanels, kPanelWords]
-    float* tile_smallest;     // [kRows, kTilePanels, kLanes]
+    float* tile_scores;       // [kRows, kTileScores]
+    float* tile_lower;        // [kRows, kTilePanels, kLanes]
+    float* tile_lowest;       // [kRows, kLanes]
     float* tile_bounds;       // [kRows, kTileBounds]
 };
 
@@ -58,8 +59,9 @@ Beam carve(const Search& search, Carver& carver) {
     beam.least = carver.take<double>(search.beam);
     beam.candidates = carver.take<Candidate>(most_candidates(search));
     beam.chosen = carver.take<Candidate>(search.beam + 1);
-    beam.tile_scores = carver.take<float>(Vector::kRows * kTilePanels * kPanelWords);
-    beam.tile_smallest = carver.take<float>(Vector::kRows * kTilePanels * kLanes);
+    beam.tile_scores = carver.take<float>(Vector::kRows * kTileScores);
+    beam.tile_lower = carver.take<float>(Vector::kRows * kTilePanels * kLanes);
+    beam.tile_lowest = carver.take<float>(Vector::kRows * kLanes);
     beam.tile_bounds = carver.take<float>(Vector::kRows * kTileBounds);
     return beam;
 }
@@ -133,7 +135,7 @@ int collect(const Level& of, Beam& beam, int count, int path, const Tile& tile) 
         int lanes = 0;
         const std::int64_t room = of.keep < kTilePanels * kLanes ? of.keep : kTilePanels * kLanes;
         for (std::int64_t i = 0; i < tile.panels * kLanes; ++i)
-            lanes = insert(uppers, lanes, room, square + 2.0 * (tile.smallest[i] + 2.0 * tile.bounds[i / kLanes]) + error);
+            lanes = insert(uppers, lanes, room, square + 2.0 * (tile.lower[i] + 2.0 * tile.bounds[i / kLanes]) + error);
         if (lanes == of.keep) beam.seed = uppers[lanes - 1];
     }
     for (std::int64_t begin = 0; begin < tile.panels; begin += kGroup) {
@@ -177,17 +179,22 @@ int screen(const Level& of, Beam& beam) {
     beam.bounded = 0;
     beam.seed = INFINITY;
     int count = 0;
-    const auto score = book.stride > kShortWidth ? score_tile<kBlockSteps> : score_tile<kShortBlockSteps>;
+    const ScoreTile score = score_tile_for(book);
     const std::int64_t panels = tile_panels(book);
     for (std::int64_t first = 0; first < book.panels; first += panels)
         for (int begin = 0; begin < of.paths; begin += kRows) {
             const std::int64_t some = first + panels < book.panels ? panels : book.panels - first;
-            score(book, first, some, beam.bytes + begin * book.stride, beam.rounded.inverse + begin, beam.tile_scores, beam.tile_smallest);
-            for (int r = 0; r < kRows && begin + r < of.paths; ++r) {
-                const Tile tile{first, some, beam.tile_scores + r * kTilePanels * kPanelWords,
-                                beam.tile_smallest + r * kTilePanels * kLanes, beam.tile_bounds + r * kTileBounds};
-                find_bounds(book, beam.rounded, begin + r, tile);
-                count = collect(of, beam, count, begin + r, tile);
+            const int some_rows = of.paths - begin < kRows ? of.paths - begin : kRows;
+            Tile tiles[kRows];
+            for (int r = 0; r < some_rows; ++r) {
+                tiles[r] = {first, some, beam.tile_scores + r * kTileScores, beam.tile_lower + r * kTilePanels * kLanes,
+                            beam.tile_lowest + r * kLanes, beam.tile_bounds + r * kTileBounds};
+                find_bounds(book, beam.rounded, begin + r, tiles[r]);
+            }
+            score(book, first, some, beam.bytes + begin * book.stride, beam.rounded.inverse + begin, beam.tile_bounds,
+                  beam.tile_scores, beam.tile_lower, beam.tile_lowest);
+            for (int r = 0; r < some_rows; ++r) {
+                count = collect(of, beam, count, begin + r, tiles[r]);
                 if (count < 0) return -1;
             }
         }

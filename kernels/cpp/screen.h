@@ -31,6 +31,8 @@ constexpr std::int64_t kBlockWidth = kBlockSteps * kStepWidth;
 constexpr std::int64_t kTileBytes = 24 * 1024;
 constexpr std::int64_t kTilePanels = 1024 / kPanelWords;
 constexpr std::int64_t kTileBounds = kTilePanels + kLanes;  // written in whole vectors
+// Floats from one row's scores to the next: not a multiple of 4 KB, which would share cache sets.
+constexpr std::int64_t kTileScores = kTilePanels * kPanelWords + 16;
 
 // Numbers of a block's rows, each an array of `rows`: the arithmetic on them is vectorised over rows.
 struct Rounded {
@@ -130,18 +132,22 @@ inline void round_rows(const float* rows, int count, const Codebook& book, const
     }
 }
 
-// Scores of a tile's panels for kRows rows.
+// Scores of a tile's panels for kRows rows, and what bounds them from below.
 //
-// bytes: kRows rows, `stride` apart -> scores [kRows, kTilePanels, kPanelWords], and the smallest of each
-// lane's kVectors, smallest [kRows, kTilePanels, kLanes].
-template <int kSteps>
+// bytes: kRows rows, `stride` apart , bounds [kRows, kTileBounds] E of each panel
+// -> scores [kRows, kTileScores];
+//    lower [kRows, kTilePanels, kLanes], the smallest of a lane's kVectors scores, less E;
+//    lowest [kRows, kLanes], the smallest of a lane's `lower`.
+template <int kSteps, bool kOneBlock>
 inline void score_tile(const Codebook& book, std::int64_t first, std::int64_t panels, const std::uint8_t* bytes,
-                       const float* inverses, float* scores, float* smallest) {
+                       const float* inverses, const float* bounds, float* scores, float* lower, float* lowest) {
     constexpr int kRows = Vector::kRows;
     constexpr bool kNarrow = Vector::kLayout.narrow_sums;
     constexpr std::int64_t kVectorBytes = 4 * kLanes;
     const std::int8_t* at = book.packed + first * book.panel_bytes;
     const float* half = book.half + first * kPanelWords;
+    typename Vector::Float least[kRows];
+    for (auto& lanes : least) lanes = Vector::fill(FLT_MAX);
     for (std::int64_t panel = 0; panel < panels; ++panel) {
         typename Vector::Sums sums[kRows][kVectors];
         typename Vector::Wide totals[kRows][kVectors];
@@ -165,6 +171,7 @@ inline void score_tile(const Codebook& book, std::int64_t first, std::int64_t pa
                 }
             }
             at += kSteps * kVectors * kVectorBytes;
+            if (kOneBlock) break;  // the sums stay in registers
             if (!kNarrow && block + 1 < book.blocks) continue;  // to the condition: the sums go on
             for (int r = 0; r < kRows; ++r)
                 for (int v = 0; v < kVectors; ++v) {
@@ -174,29 +181,41 @@ inline void score_tile(const Codebook& book, std::int64_t first, std::int64_t pa
         } while (++block < book.blocks);
         for (int r = 0; r < kRows; ++r) {
             const auto inverse = Vector::fill(inverses[r]);
-            auto least = Vector::fill(FLT_MAX);
+            auto smallest = Vector::fill(FLT_MAX);
             for (int v = 0; v < kVectors; ++v) {
-                const auto score = Vector::fused(Vector::to_float(totals[r][v]), inverse, Vector::load(half + v * kLanes));
-                Vector::store(scores + (r * kTilePanels + panel) * kPanelWords + v * kLanes, score);
-                least = v == 0 ? score : Vector::smaller(least, score);
+                const auto total = kOneBlock ? Vector::widen(sums[r][v]) : totals[r][v];
+                const auto score = Vector::fused(Vector::to_float(total), inverse, Vector::load(half + v * kLanes));
+                Vector::store(scores + r * kTileScores + panel * kPanelWords + v * kLanes, score);
+                smallest = v == 0 ? score : Vector::smaller(smallest, score);
             }
-            Vector::store(smallest + (r * kTilePanels + panel) * kLanes, least);
+            smallest = Vector::subtract(smallest, Vector::fill(bounds[r * kTileBounds + panel]));
+            Vector::store(lower + (r * kTilePanels + panel) * kLanes, smallest);
+            least[r] = Vector::smaller(least[r], smallest);
         }
         half += kPanelWords;
     }
+    for (int r = 0; r < kRows; ++r) Vector::store(lowest + r * kLanes, least[r]);
 }
 
 // One row's part of the scores of a tile.
 struct Tile {
     std::int64_t first, panels;
-    const float* scores;    // [panels, kPanelWords]
-    float* smallest;        // [panels, kLanes] of a lane's scores; less E once that is known
-    float* bounds;          // [panels] E
+    float* scores;  // [panels, kPanelWords]
+    float* lower;   // [panels, kLanes]
+    float* lowest;  // [kLanes]
+    float* bounds;  // [panels] E
 };
 
 inline std::int64_t tile_panels(const Codebook& book) {
     const std::int64_t fitting = kTileBytes / book.panel_bytes;
     return fitting < 1 ? 1 : fitting < kTilePanels ? fitting : kTilePanels;
+}
+
+using ScoreTile = decltype(&score_tile<kBlockSteps, true>);
+
+inline ScoreTile score_tile_for(const Codebook& book) {
+    if (book.stride <= kShortWidth) return score_tile<kShortBlockSteps, true>;
+    return book.blocks == 1 ? score_tile<kBlockSteps, true> : score_tile<kBlockSteps, false>;
 }
 
 // ½‖e‖² + ½offset − r·e in float32.
@@ -207,16 +226,12 @@ inline float score32(const Codebook& book, const float* row, std::int64_t word) 
 // Its distance from the real number, at most.
 inline float score32_error(const Rounded& of, int row) { return of.float32[row] + of.product[row]; }
 
-// Finds E of every panel and takes it off the smallest scores: what is left bounds them from below.
+// E of every panel for one row.
 inline void find_bounds(const Codebook& book, const Rounded& of, int row, const Tile& tile) {
     const auto along = Vector::fill(of.along[row]), across = Vector::fill(of.across[row]);
     for (std::int64_t p = 0; p < tile.panels; p += kLanes) {
         const auto rest = Vector::fused(across, Vector::load(book.reach + tile.first + p), Vector::fill(of.float32[row]));
         Vector::store(tile.bounds + p, Vector::fused(along, Vector::load(book.rounding + tile.first + p), rest));
-    }
-    for (std::int64_t p = 0; p < tile.panels; ++p) {
-        float* lanes = tile.smallest + p * kLanes;
-        Vector::store(lanes, Vector::subtract(Vector::load(lanes), Vector::fill(tile.bounds[p])));
     }
 }
 
@@ -228,7 +243,7 @@ inline std::uint64_t lanes_below(const Tile& tile, std::int64_t begin, float cei
     const auto limit = Vector::fill(ceiling);
     std::uint64_t hits = 0;
     for (std::int64_t p = 0; p < group; ++p)
-        hits |= static_cast<std::uint64_t>(Vector::at_most(Vector::load(tile.smallest + (begin + p) * kLanes), limit)) << (p * kLanes);
+        hits |= static_cast<std::uint64_t>(Vector::at_most(Vector::load(tile.lower + (begin + p) * kLanes), limit)) << (p * kLanes);
     return hits;
 }
 
