@@ -22,7 +22,7 @@ test-emulated: $(INSTALLED)
 sanitize: $(INSTALLED)
 	LETTER_FAST_BUILD=sanitize $(call BUILT,sanitized)
 	LETTER_FAST_NATIVE=$(call NATIVE_OF,sanitized) LD_PRELOAD=$$($(CXX) -print-file-name=libasan.so) \
-	ASAN_OPTIONS=detect_leaks=0 $(BIN)/python -m pytest $(KERNEL_TESTS) -k "screen or half or threads or beam"
+	ASAN_OPTIONS=detect_leaks=0 $(BIN)/python -m pytest $(KERNEL_TESTS)
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

@@ -80,6 +80,11 @@ def pick(device: torch.device) -> Backend:
     name = _forced.get() or os.environ.get("LETTER_FAST_BACKEND") or _default(device.type)
     if name == "cpp" and device.type != "cpu":
         raise ValueError(f"the cpp backend runs on the CPU, the tensors are on {device}")
+    if name == "triton" and device.type == "cpu" and os.environ.get("TRITON_INTERPRET") != "1":
+        raise ValueError(
+            "the triton backend runs on a GPU; on the CPU only in Triton's interpreter, with "
+            "TRITON_INTERPRET=1 from the start"
+        )
     return _load(name)
 
 

@@ -38,6 +38,11 @@ def test_backends_are_chosen_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
         assert kernels.pick(cpu).__name__.endswith("reference")  # type: ignore[attr-defined]
     with pytest.raises(ValueError, match="no backend 'fast'"), kernels.use_backend("fast"):
         pass
+    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
+    for name, device in (("cpp", "cuda"), ("triton", "cpu")):
+        monkeypatch.setenv("LETTER_FAST_BACKEND", name)
+        with pytest.raises(ValueError, match=f"the {name} backend runs on"):
+            kernels.pick(torch.device(device))
     monkeypatch.setenv("LETTER_FAST_BACKEND", "cuda")
     with pytest.raises(ValueError, match="no backend 'cuda'"):
         kernels.pick(cpu)

@@ -33,7 +33,7 @@ struct Codebook {
     const std::int8_t* packed;  // [panels][blocks]: kVectors initial sums, then the block's steps
     const float* half;          // [panels, kVectors, lanes] ½‖e‖² + ½offset − shift; huge in the padding
     float scale;                // β
-    const float* rounding;      // [panels, padded to whole vectors] max_k ‖b_k − round(b_k)‖
+    const float* rounding;      // [panels, and a vector beyond] max_k ‖b_k − round(b_k)‖
     const float* reach;         // likewise, max_k ‖round(b_k)‖
     float lane_limit;           // largest norm of a row's half block whose 16-bit sums can't overflow
     float longest;              // max_k ‖e_k‖

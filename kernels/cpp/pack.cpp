@@ -154,8 +154,8 @@ void PackedCodebook::quantize(std::int64_t width, Layout layout) {
     packed_.assign(view_.panels * view_.panel_bytes, 0);
     half_.assign(view_.panels * panel_words, kNever);
 
-    rounding_.assign(round_up(view_.panels, layout.lanes), 0.0f);
-    reach_.assign(round_up(view_.panels, layout.lanes), 0.0f);
+    rounding_.assign(view_.panels + layout.lanes, 0.0f);
+    reach_.assign(view_.panels + layout.lanes, 0.0f);
     double lane_reach = 0.0;
     std::vector<std::int8_t> word(view_.stride);
     for (std::int64_t k = 0; k < count; ++k) {

@@ -1,0 +1,251 @@
+"""What the compiler says of the Triton kernels without a GPU: registers, spills, tensor cores.
+
+    python -m bench.compile_report [--json FILE] [--only NAME] [--target NAME]
+
+Compiles every kernel with every tile of `kernels/triton/tiles.py` for its architecture. The exit
+code is 1 if one spills on sm_80 or sm_90, or if a screen has no tensor-core instruction.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import triton
+from rich.console import Console
+from rich.table import Table
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+
+from letter_fast.kernels.triton import tiles
+from letter_fast.kernels.triton.gather import gather_kernel
+from letter_fast.kernels.triton.nearest import score_kernel
+from letter_fast.kernels.triton.residual_search_beam import border_kernel, path_distances_kernel
+from letter_fast.kernels.triton.screen import screen_kernel
+from letter_fast.kernels.triton.screen_wide import screen_wide_kernel, split_kernel
+from letter_fast.kernels.triton.settle import settle_kernel
+
+TARGETS = {
+    "sm_80": GPUTarget("cuda", 80, 32),
+    "sm_90": GPUTarget("cuda", 90, 32),
+    "sm_100": GPUTarget("cuda", 100, 32),
+    "gfx942": GPUTarget("hip", "gfx942", 64),
+}
+SPILL_FREE = ("sm_80", "sm_90")
+
+# The kernels use one name for one thing, so a type a name is enough. Sizes are 32-bit, as Triton
+# passes them when they fit; a unit stride is a constant, as it makes it.
+TYPES = {
+    "x": "*fp32",
+    "codebook": "*fp32",
+    "codebooks": "*fp32",
+    "high": "*fp16",
+    "low": "*fp16",
+    "bias": "*fp32",
+    "limits": "*fp32",
+    "exponent": "*i32",
+    "offset": "*fp64",
+    "allowed": "*i8",
+    "starts": "*i64",
+    "sizes": "*i64",
+    "slots": "*i64",
+    "codes": "*i64",
+    "code": "*i64",
+    "queue": "*i64",
+    "count": "*i64",
+    "left": "*i64",
+    "left_count": "*i64",
+    "margins": "*fp32",
+    "errors": "*fp32",
+    "residuals": "*fp32",
+    "quantized": "*fp32",
+    "halves": "*fp16",
+    "facts": "*fp32",
+    "alive": "*i8",
+    "extensions": "*fp64",
+    "edge": "*fp64",
+    "following": "*fp64",
+    "score": "*fp64",
+}
+TENSOR_CORE = re.compile(r"\b(HGMMA|UTC\w*MMA|HMMA|v_mfma)\w*")
+
+
+@dataclass(frozen=True)
+class Case:
+    """One kernel as one launch compiles it."""
+
+    name: str
+    config: str
+    kernel: Any
+    constants: dict[str, Any]
+    warps: int
+    stages: int
+    tensor_core: bool
+
+
+@dataclass(frozen=True)
+class Row:
+    """What came out. Shared memory in bytes; spills as instructions (AMD: registers)."""
+
+    kernel: str
+    target: str
+    config: str
+    registers: int
+    spills: int
+    shared: int
+    tensor_core: str
+    bad: str
+
+
+def cases(target: str) -> Iterator[Case]:
+    """Every kernel × its configurations for one architecture."""
+    for width, pair in tiles.NARROW[target].items():
+        for three, tile in enumerate(pair):
+            yield Case(
+                "screen ×3" if three else "screen",
+                f"P={width} {tile.rows}×{tile.words} {tile.warps}w {tile.stages}s",
+                screen_kernel,
+                {
+                    "THREE": bool(three),
+                    "P": width,
+                    "BLOCK_N": tile.rows,
+                    "BLOCK_K": tile.words,
+                },
+                tile.warps,
+                tile.stages,
+                tensor_core=True,
+            )
+    for three, tile in enumerate(tiles.WIDE[target]):
+        yield Case(
+            "screen wide ×3" if three else "screen wide",
+            f"{tile.rows}×{tile.words} {tile.warps}w {tile.stages}s",
+            screen_wide_kernel,
+            {
+                "THREE": bool(three),
+                "BLOCK_N": tile.rows,
+                "BLOCK_K": tile.words,
+                "BLOCK_D": tiles.WIDE_STEP,
+            },
+            tile.warps,
+            tile.stages,
+            tensor_core=True,
+        )
+    shape = {"BLOCK_N": tiles.SPLIT_ROWS, "BLOCK_D": tiles.WIDE_STEP}
+    config = f"{tiles.SPLIT_ROWS}×{tiles.WIDE_STEP}"
+    yield Case("split", config, split_kernel, shape, 4, 3, False)
+    for (every, shifted), block in tiles.SETTLE.items():
+        shape = tiles.block_shape(block, tiles.SETTLE_STEP)
+        warps = shape.pop("num_warps")
+        config = "{BLOCK_K}×{BLOCK_D}".format(**shape)
+        yield Case(
+            "settle",
+            f"{config} {warps}w{' every' if every else ''}{' offset' if shifted else ''}",
+            settle_kernel,
+            {"EVERY": every, "HAS_OFFSET": shifted, **shape},
+            warps,
+            3,
+            tensor_core=False,
+        )
+    shape = tiles.block_shape(tiles.BEAM, tiles.SETTLE_STEP)
+    warps = shape.pop("num_warps")
+    config = "{BLOCK_K}×{BLOCK_D}".format(**shape) + f" {warps}w"
+    yield Case("path distances", config, path_distances_kernel, shape, warps, 3, False)
+    yield Case("border", config, border_kernel, {"KEEP": 32, **shape}, warps, 3, False)
+    yield Case("gather", "16×128", gather_kernel, {"BLOCK_N": 16, "BLOCK_D": 128}, 4, 3, False)
+    constants = {"HAS_OFFSET": True, "BLOCK_N": 16, "BLOCK_D": 128}
+    yield Case("score", "16×128", score_kernel, constants, 4, 3, False)
+
+
+def compile_case(case: Case, target: str) -> Row:
+    """Compiles one case and reads registers, spills and instructions from the binary."""
+    names = case.kernel.arg_names
+    constants = case.constants | ({"stride_d": 1} if "stride_d" in names else {})
+    signature = {
+        name: "constexpr" if name in constants else TYPES.get(name, "i32") for name in names
+    }
+    aligned = {
+        (at,): [["tt.divisibility", 16]]
+        for at, name in enumerate(names)
+        if signature[name].startswith("*") or name in ("D", "P", "stride_n")
+    }
+    source = ASTSource(case.kernel, signature, constants, aligned)
+    options = {"num_warps": case.warps, "num_stages": case.stages}
+    built = triton.compile(source, target=TARGETS[target], options=options)
+    if "cubin" in built.asm:
+        registers, spills, text = read_cubin(built.asm["cubin"])
+    else:
+        text = built.asm["amdgcn"]
+        registers = _number(r"\.vgpr_count:\s+(\d+)", text)
+        spills = _number(r"\.vgpr_spill_count:\s+(\d+)", text)
+    found = TENSOR_CORE.findall(text)
+    cores = f"{len(found)} {max(set(found), key=found.count)}" if found else "–"
+    bad = []
+    if spills and target in SPILL_FREE:
+        bad.append("spills")
+    if case.tensor_core and not found:
+        bad.append("no tensor core")
+    return Row(
+        kernel=case.name,
+        target=target,
+        config=case.config,
+        registers=registers,
+        spills=spills,
+        shared=built.metadata.shared,
+        tensor_core=cores,
+        bad=", ".join(bad),
+    )
+
+
+def read_cubin(cubin: bytes) -> tuple[int, int, str]:
+    """Registers a thread, loads and stores of spilled ones, and the disassembly."""
+    tool = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "kernel.cubin"
+        file.write_bytes(cubin)
+        usage, text = (
+            subprocess.run([tool, option, file], check=True, capture_output=True, text=True).stdout
+            for option in ("-res-usage", "-sass")
+        )
+    return _number(r"REG:(\d+)", usage), len(re.findall(r"\b(?:STL|LDL)\b", text)), text
+
+
+def _number(pattern: str, text: str) -> int:
+    found = re.search(pattern, text)
+    if found is None:
+        raise ValueError(f"the compiler's output has no {pattern!r}")
+    return int(found[1])
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        description="registers, spills and tensor cores, without a GPU"
+    )
+    parser.add_argument("--json", type=Path, help="also write the rows to this file")
+    parser.add_argument("--only", default="", help="only kernels whose name starts with this")
+    parser.add_argument("--target", choices=TARGETS, action="append", help="only these targets")
+    options = parser.parse_args(arguments)
+    rows = [
+        compile_case(case, target)
+        for target in options.target or TARGETS
+        for case in cases(target)
+        if case.name.startswith(options.only)
+    ]
+    table = Table("kernel", "target", "config", "registers", "spills", "shared", "tensor core", "")
+    for row in rows:
+        table.add_row(*map(str, asdict(row).values()))
+    Console(width=120 if not sys.stdout.isatty() else None).print(table)
+    if options.json:
+        options.json.write_text(json.dumps([asdict(row) for row in rows], indent=1) + "\n")
+    return int(any(row.bad for row in rows))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

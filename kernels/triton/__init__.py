@@ -1,0 +1,20 @@
+"""The search on GPUs: a certified fp16 screen, fp16×3 for what it leaves, then float64, then exact.
+
+    codebook.py           host    codewords scaled, split and laid out for the tensor cores
+    tiles.py              data    tile per architecture
+    score.py              device  split, score, error bound, best two
+    queue.py              device  the rows one stage leaves to the next
+    screen.py             kernel  D ≤ 128: all levels in one launch, the residual in registers
+    screen_wide.py        kernel  D > 128: one level a launch, a tiled product ending in arg-min
+    exact.py, settle.py   kernel  rows no screen certifies: float64, then integer limbs
+    gather.py             kernel  quantized = Σ codewords
+    nearest.py, residual_search.py, residual_search_beam.py          the operations, stage by stage
+
+Not measured on a GPU yet.
+"""
+
+from .nearest import nearest
+from .residual_search import residual_search
+from .residual_search_beam import residual_search_beam
+
+__all__ = ["nearest", "residual_search", "residual_search_beam"]

@@ -1,0 +1,102 @@
+"""c_l = argmin_k ‖r_{l−1} − e_k‖², r_l = fl32(r_{l−1} − e_{c_l}), r_0 = x: the stages in order.
+
+    screen, one fp16 product    ->  rows it can't certify  ->
+    screen, three fp16 products ->  rows it can't certify  ->
+    settle, float64 and exact
+
+Rows pass from stage to stage through a list and its length on the device: every stage is launched,
+reads the length there, and the host never waits.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from .codebook import Packed, pack
+from .gather import gather
+from .queue import queues
+from .screen import screen
+from .screen_wide import screen_wide, split_rows
+from .settle import settle
+from .tiles import NARROW_LIMIT, SLAB_BYTES, narrow, padded_width, wide
+
+
+def residual_search(
+    x: Tensor,
+    codebooks: Tensor,
+    sizes: list[int],
+    offset: Tensor | None = None,
+    with_quantized: bool = True,
+    with_margins: bool = False,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """x [N, D], codebooks [ΣK, D] float32, offset [ΣK] float64
+    -> codes [N, L] int64, quantized [N, D] or [0, D] float32, margins and errors [N, L] or [0, L]
+
+    Margins need the two least distances in float64, so the last stage takes every row for them.
+    """
+    N, L = len(x), len(sizes)
+    measured = x.new_empty((2, N if with_margins else 0, L), dtype=torch.float32)
+    margins, errors = measured.unbind(0)
+    if with_margins and N > 0:
+        packed = pack(codebooks, sizes, offset, padded_width(x.shape[1]))
+        codes = x.new_empty((N, L), dtype=torch.int64)
+        with torch.cuda.device_of(x):
+            settle(x, codebooks, offset, packed, codes, margins=margins, errors=errors)
+    else:
+        codes, packed = search(x, codebooks, sizes, offset)
+    if with_quantized and N > 0:
+        with torch.cuda.device_of(x):
+            quantized = gather(codes, codebooks, packed.layout)
+    else:
+        quantized = x.new_empty((0, x.shape[1]), dtype=torch.float32)
+    return codes, quantized, margins, errors
+
+
+def search(
+    x: Tensor, codebooks: Tensor, sizes: list[int], offset: Tensor | None
+) -> tuple[Tensor, Packed]:
+    """The codes, [N, L] int64, by all stages; and the codebooks as packed for them."""
+    N, D = x.shape
+    packed = pack(codebooks, sizes, offset, padded_width(D))
+    codes = x.new_empty((N, len(sizes)), dtype=torch.int64)
+    if N == 0:
+        return codes, packed
+    run = _search_narrow if D <= NARROW_LIMIT else _search_wide
+    with torch.cuda.device_of(x):
+        run(x, codebooks, offset, packed, codes)
+    return codes, packed
+
+
+def _search_narrow(
+    x: Tensor, codebooks: Tensor, offset: Tensor | None, packed: Packed, codes: Tensor
+) -> None:
+    """Each stage takes a row through all levels that are left of it."""
+    N, D = x.shape
+    first, second = queues(N, x.device)
+    one, three = narrow(D, x.device)
+    screen(x, codebooks, packed, codes, None, first, one)
+    screen(x, codebooks, packed, codes, first, second, three)
+    settle(x, codebooks, offset, packed, codes, second)
+
+
+def _search_wide(
+    x: Tensor, codebooks: Tensor, offset: Tensor | None, packed: Packed, codes: Tensor
+) -> None:
+    """Slab by slab and level by level, each through all stages."""
+    N, L = codes.shape
+    P = packed.high.shape[1]
+    slab = min(N, max(1, SLAB_BYTES // (4 * P)))
+    halves = torch.empty((2, slab, P), dtype=torch.float16, device=x.device)
+    facts = torch.empty((5, slab), dtype=torch.float32, device=x.device)
+    one, three = wide(x.device)
+    for start in range(0, N, slab):
+        rows = range(start, min(N, start + slab))
+        first, second = queues(len(rows), x.device)
+        for level in range(L):
+            first.length.zero_()
+            second.length.zero_()
+            split_rows(x, rows, level, codebooks, packed, codes, halves, facts)
+            screen_wide(rows, level, packed, codes, halves, facts, None, first, one)
+            screen_wide(rows, level, packed, codes, halves, facts, first, second, three)
+            settle(x, codebooks, offset, packed, codes, second, until=level + 1)

@@ -1,0 +1,188 @@
+"""All levels of the residual search for D ≤ 128, as far as fp16 scores certify.
+
+    per level:  v = αr;  score_k = bias_k + ρ·(v·w_k);  certify;  r ← r − e_code        (score.py)
+
+In:  x [N, D] any strides; codebooks [ΣK, D] float32; the packed slots; with THREE, a queue of items
+     row·2¹⁶ + level, of which the codes of lower levels stand in `codes`.
+Out: codes [N, L] int64 up to the first level a row can't certify there; that row joins `left`.
+     So does a row with NaN, Inf or a residual that overflows: settle.py marks it.
+
+Each program holds BLOCK_N rows in registers through all levels and streams the codewords past them
+in tiles of BLOCK_K. Later levels of a row that stopped are computed in vain: 1 to 10 % of rows
+stop, and leaving the tile would cost more.
+"""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from .codebook import Packed
+from .queue import Queue, dequeue, enqueue
+from .score import (
+    NEVER,
+    best_two,
+    certified,
+    error_bound,
+    power_of_two,
+    row_exponent,
+    split,
+    square_sum,
+)
+from .tiles import Tile, programs
+
+
+@triton.jit
+def screen_kernel(
+    x,
+    stride_n,
+    stride_d,
+    N,
+    D,
+    L,
+    codebooks,
+    high,
+    low,
+    bias,
+    exponent,
+    limits,
+    starts,
+    sizes,
+    slots,
+    codes,
+    queue,
+    count,
+    left,
+    left_count,
+    THREE: tl.constexpr,
+    P: tl.constexpr,
+    BLOCK_N: tl.constexpr,
+    BLOCK_K: tl.constexpr,
+):
+    PACKED: tl.constexpr = not THREE
+    PACKING: tl.constexpr = BLOCK_K * 2.0**-23 if PACKED else 0.0
+    d = tl.arange(0, P)
+    lane = tl.arange(0, BLOCK_K)
+    total = N
+    if THREE:
+        total = tl.load(count)
+
+    for block in range(tl.program_id(0), tl.cdiv(total, BLOCK_N), tl.num_programs(0)):
+        i = tl.cast(block, tl.int64) * BLOCK_N + tl.arange(0, BLOCK_N)
+        live = i < total
+        row = i
+        first = tl.zeros([BLOCK_N], tl.int32)
+        if THREE:
+            row, first = dequeue(queue, i, live)
+
+        inside = live[:, None] & (d < D)[None, :]
+        r = tl.load(
+            x + row[:, None] * stride_n + d.to(tl.int64)[None, :] * stride_d, mask=inside, other=0.0
+        )
+        r = r.to(tl.float32)
+        finite = tl.min((tl.abs(r) < float("inf")).to(tl.int32), axis=1) == 1  # NaN < inf: no
+        r = tl.where(finite[:, None], r, 0.0)
+        peak = tl.max(tl.abs(r), axis=1)
+        stop = tl.where(finite, L, 0)  # the first level not decided here
+
+        for level in range(L):
+            beta = tl.load(exponent + level)
+            alpha = row_exponent(peak, beta)
+            rho = power_of_two(127 + beta - alpha)
+            v = r * power_of_two(alpha)[:, None]
+            v_high, v_low, rest, rest_low = split(v)
+
+            # Before the tiles, so that only the fp16 halves of v live on through them.
+            size = tl.sqrt(square_sum(v))
+            low_size = size
+            rest_size = tl.sqrt(square_sum(rest))
+            if THREE:
+                low_size = tl.sqrt(square_sum(v_low.to(tl.float32))) * 2.0**-11
+                rest_size = tl.sqrt(square_sum(rest_low))
+            bound = error_bound(
+                rho, size, low_size, rest_size, limits + level * 5, P, THREE, PACKING
+            )
+
+            slot = tl.load(slots + level)
+            level_high = high + slot * P
+            level_low = low + slot * P
+            level_bias = bias + slot
+            best = tl.full([BLOCK_N], NEVER, tl.float32)
+            second = tl.full([BLOCK_N], NEVER, tl.float32)
+            code = tl.zeros([BLOCK_N], tl.int32)
+            for k in range(0, tl.load(sizes + level).to(tl.int32), BLOCK_K):
+                at = (k + lane)[None, :]
+                w_high = tl.load(level_high + at * P + d[:, None])
+                product = tl.dot(v_high, w_high, input_precision="ieee")
+                if THREE:
+                    w_low = tl.load(level_low + at * P + d[:, None])
+                    small = tl.dot(v_high, w_low, input_precision="ieee")
+                    small = tl.dot(v_low, w_high, small, input_precision="ieee")
+                    product += small * 2.0**-11
+                score = product * rho[:, None] + tl.load(level_bias + at)
+                one, where, two = best_two(score, lane, BLOCK_K, PACKED)
+                second = tl.minimum(tl.maximum(best, one), tl.minimum(second, two))
+                code = tl.where(one < best, k + where, code)
+                best = tl.minimum(best, one)
+
+            decided = certified(best, second, bound, PACKED)
+            place = codes + row * L + level
+            if THREE:
+                known = level < first
+                code = tl.where(
+                    known, tl.load(place, mask=live & known, other=0).to(tl.int32), code
+                )
+                decided = decided | known
+
+            codebook = codebooks + tl.load(starts + level) * D
+            r -= tl.load(codebook + code[:, None] * D + d[None, :], mask=inside, other=0.0)
+            peak = tl.max(tl.abs(r), axis=1)
+            decided = decided & (peak < float("inf"))
+            stop = tl.where((stop == L) & (decided == 0), level, stop)
+            tl.store(place, code.to(tl.int64), mask=live & (stop == L))
+            r = tl.where((stop == L)[:, None], r, 0.0)
+            peak = tl.where(stop == L, peak, 0.0)
+
+        enqueue(left, left_count, row, stop, live & (stop < L))
+
+
+def screen(
+    x: Tensor,
+    codebooks: Tensor,
+    packed: Packed,
+    codes: Tensor,
+    queue: Queue | None,
+    left: Queue,
+    tile: Tile,
+) -> None:
+    """One pass with one fp16 product over all rows, or with three over the `queue`."""
+    N, D = x.shape
+    L = codes.shape[1]
+    three = queue is not None
+    screen_kernel[(programs(N, tile.rows, x.device, persistent=three),)](
+        x,
+        x.stride(0),
+        x.stride(1),
+        N,
+        D,
+        L,
+        codebooks,
+        packed.high,
+        packed.low,
+        packed.bias,
+        packed.exponent,
+        packed.limits,
+        packed.layout.starts,
+        packed.layout.sizes,
+        packed.layout.slots,
+        codes,
+        *(queue or left),
+        *left,
+        THREE=three,
+        P=packed.high.shape[1],
+        BLOCK_N=tile.rows,
+        BLOCK_K=tile.words,
+        num_warps=tile.warps,
+        num_stages=tile.stages,
+    )

@@ -1,0 +1,270 @@
+"""One level of the residual search for D > 128: split the residual, then a product with arg-min.
+
+    split_kernel:        r = x − Σ_{l'<l} e_{c_l'}  ->  v = αr = high + 2⁻¹¹·low + rest (score.py)
+    screen_wide_kernel:  score_k = bias_k + ρ·(v·w_k) over tiles of codewords, certify
+
+In:  x [N, D] any strides; codes [N, L] of the levels before; the packed slots of this level; with
+     THREE, a queue of (row, level)s.
+Between: halves [2, rows, P] float16; facts [5, rows] float32: ρ, ‖v‖, ‖2⁻¹¹low‖, and the norm of
+     the rest without and with `low`. ‖v‖ = ∞ for a row to leave to settle.py: one that isn't
+     finite, or so large that its next residual might not be.
+Out: codes [N, L] of certified rows; the others join `left`. Marked rows (codes −1) are passed over.
+
+The residual is made again from x and the codes at each level: that costs L reads of x but no [N, D]
+float32. Rows go in slabs whose halves stay within SLAB_BYTES. A program streams all codewords of
+the level past its BLOCK_N rows; nothing N×K is stored.
+"""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from .codebook import Packed
+from .queue import Queue, dequeue, enqueue
+from .score import (
+    NEVER,
+    best_two,
+    certified,
+    error_bound,
+    power_of_two,
+    row_exponent,
+    split,
+    square_sum,
+)
+from .tiles import SPLIT_ROWS, WIDE_STEP, Tile, programs
+
+# Biased exponents of α and β above which |r| < 2¹⁶/α and |e| < 2¹⁵/β sum to less than 2¹²⁷.
+_SMALLEST_SCALE = tl.constexpr(17)
+
+
+@triton.jit
+def _residual(x, stride_n, stride_d, row, live, d, D, L, level, codebooks, starts, codes):
+    """r before `level`, rows × columns d."""
+    mask = live[:, None] & (d < D)[None, :]
+    r = tl.load(
+        x + row[:, None] * stride_n + d.to(tl.int64)[None, :] * stride_d, mask=mask, other=0.0
+    )
+    r = r.to(tl.float32)
+    for before in range(level):
+        code = tl.load(codes + row * L + before, mask=live, other=0)
+        word = codebooks + tl.load(starts + before) * D + code[:, None] * D + d[None, :]
+        r -= tl.load(word, mask=mask & (code >= 0)[:, None], other=0.0)
+    return r
+
+
+@triton.jit
+def split_kernel(
+    x,
+    stride_n,
+    stride_d,
+    first,
+    rows,
+    D,
+    L,
+    level,
+    codebooks,
+    starts,
+    exponent,
+    codes,
+    halves,
+    facts,
+    P,
+    BLOCK_N: tl.constexpr,
+    BLOCK_D: tl.constexpr,
+):
+    i = tl.program_id(0) * BLOCK_N + tl.arange(0, BLOCK_N)
+    live = i < rows
+    row = first + i.to(tl.int64)
+    finite = tl.full([BLOCK_N], 1, tl.int32)
+    peak = tl.zeros([BLOCK_N], tl.float32)
+    for d0 in range(0, P, BLOCK_D):
+        d = d0 + tl.arange(0, BLOCK_D)
+        r = _residual(x, stride_n, stride_d, row, live, d, D, L, level, codebooks, starts, codes)
+        finite = tl.minimum(finite, tl.min((tl.abs(r) < float("inf")).to(tl.int32), axis=1))
+        peak = tl.maximum(peak, tl.max(tl.abs(r), axis=1))
+
+    peak = tl.where(finite == 1, peak, 0.0)
+    beta = tl.load(exponent + level)
+    alpha = row_exponent(peak, beta)
+    size = tl.zeros([BLOCK_N], tl.float32)
+    low_size = tl.zeros([BLOCK_N], tl.float32)
+    rest_size = tl.zeros([BLOCK_N], tl.float32)
+    rest_low_size = tl.zeros([BLOCK_N], tl.float32)
+    for d0 in range(0, P, BLOCK_D):  # these rows still lie in the first-level cache
+        d = d0 + tl.arange(0, BLOCK_D)
+        r = _residual(x, stride_n, stride_d, row, live, d, D, L, level, codebooks, starts, codes)
+        v = r * power_of_two(alpha)[:, None]
+        v_high, v_low, rest, rest_low = split(v)
+        place = i.to(tl.int64)[:, None] * P + d[None, :]
+        tl.store(halves + place, v_high, mask=live[:, None])
+        tl.store(halves + rows * P + place, v_low, mask=live[:, None])
+        size += square_sum(v)
+        low_size += square_sum(v_low.to(tl.float32))
+        rest_size += square_sum(rest)
+        rest_low_size += square_sum(rest_low)
+
+    safe = (finite == 1) & (alpha > _SMALLEST_SCALE) & (beta > _SMALLEST_SCALE)
+    tl.store(facts + i, power_of_two(127 + beta - alpha), mask=live)
+    size = tl.where(safe, tl.sqrt(size), float("inf"))
+    tl.store(facts + rows + i, size, mask=live)
+    tl.store(facts + 2 * rows + i, tl.sqrt(low_size) * 2.0**-11, mask=live)
+    tl.store(facts + 3 * rows + i, tl.sqrt(rest_size), mask=live)
+    tl.store(facts + 4 * rows + i, tl.sqrt(rest_low_size), mask=live)
+
+
+@triton.jit
+def screen_wide_kernel(
+    first,
+    rows,
+    L,
+    level,
+    high,
+    low,
+    bias,
+    limits,
+    slots,
+    sizes,
+    halves,
+    facts,
+    codes,
+    queue,
+    count,
+    left,
+    left_count,
+    P,
+    THREE: tl.constexpr,
+    BLOCK_N: tl.constexpr,
+    BLOCK_K: tl.constexpr,
+    BLOCK_D: tl.constexpr,
+):
+    PACKED: tl.constexpr = not THREE
+    PACKING: tl.constexpr = BLOCK_K * 2.0**-23 if PACKED else 0.0
+    lane = tl.arange(0, BLOCK_K)
+    total = rows
+    if THREE:
+        total = tl.load(count).to(tl.int32)
+    slot = tl.load(slots + level)
+    level_high = high + slot * P
+    level_low = low + slot * P
+    level_bias = bias + slot
+    K = tl.load(sizes + level).to(tl.int32)
+
+    for block in range(tl.program_id(0), tl.cdiv(total, BLOCK_N), tl.num_programs(0)):
+        i = block * BLOCK_N + tl.arange(0, BLOCK_N)
+        live = i < total
+        if THREE:
+            queued, _ = dequeue(queue, i, live)
+            i = (queued - first).to(tl.int32)
+        i = tl.where(live, i, 0)
+        row = first + i.to(tl.int64)
+        v_high = halves + i.to(tl.int64)[:, None] * P
+        v_low = v_high + tl.cast(rows, tl.int64) * P
+        rho = tl.load(facts + i)
+
+        best = tl.full([BLOCK_N], NEVER, tl.float32)
+        second = tl.full([BLOCK_N], NEVER, tl.float32)
+        code = tl.zeros([BLOCK_N], tl.int32)
+        for k in range(0, K, BLOCK_K):
+            word = (k + lane)[None, :] * P
+            product = tl.zeros([BLOCK_N, BLOCK_K], tl.float32)
+            small = tl.zeros([BLOCK_N, BLOCK_K], tl.float32)
+            for d0 in range(0, P, BLOCK_D):
+                d = d0 + tl.arange(0, BLOCK_D)
+                a = tl.load(v_high + d[None, :])
+                b = tl.load(level_high + word + d[:, None])
+                product = tl.dot(a, b, product, input_precision="ieee")
+                if THREE:
+                    b_low = tl.load(level_low + word + d[:, None])
+                    small = tl.dot(a, b_low, small, input_precision="ieee")
+                    a_low = tl.load(v_low + d[None, :])
+                    small = tl.dot(a_low, b, small, input_precision="ieee")
+            if THREE:
+                product += small * 2.0**-11
+            score = product * rho[:, None] + tl.load(level_bias + k + lane)[None, :]
+            one, where, two = best_two(score, lane, BLOCK_K, PACKED)
+            second = tl.minimum(tl.maximum(best, one), tl.minimum(second, two))
+            code = tl.where(one < best, k + where, code)
+            best = tl.minimum(best, one)
+
+        size = tl.load(facts + rows + i)
+        low_size = tl.load(facts + 2 * rows + i)
+        rest_size = tl.load(facts + (4 if THREE else 3) * rows + i)
+        bound = error_bound(rho, size, low_size, rest_size, limits + level * 5, P, THREE, PACKING)
+        decided = certified(best, second, bound, PACKED)
+        place = codes + row * L
+        marked = tl.load(place, mask=live & (level > 0), other=0) < 0
+        tl.store(place + level, code.to(tl.int64), mask=live & decided & (marked == 0))
+        enqueue(left, left_count, row, level, live & (decided == 0) & (marked == 0))
+
+
+def split_rows(
+    x: Tensor,
+    rows: range,
+    level: int,
+    codebooks: Tensor,
+    packed: Packed,
+    codes: Tensor,
+    halves: Tensor,
+    facts: Tensor,
+) -> None:
+    """Residuals of the slab `rows` before `level`, as halves and facts."""
+    split_kernel[(triton.cdiv(len(rows), SPLIT_ROWS),)](
+        x,
+        x.stride(0),
+        x.stride(1),
+        rows.start,
+        len(rows),
+        x.shape[1],
+        codes.shape[1],
+        level,
+        codebooks,
+        packed.layout.starts,
+        packed.exponent,
+        codes,
+        halves,
+        facts,
+        packed.high.shape[1],
+        BLOCK_N=SPLIT_ROWS,
+        BLOCK_D=WIDE_STEP,
+    )
+
+
+def screen_wide(
+    rows: range,
+    level: int,
+    packed: Packed,
+    codes: Tensor,
+    halves: Tensor,
+    facts: Tensor,
+    queue: Queue | None,
+    left: Queue,
+    tile: Tile,
+) -> None:
+    """One level of the slab with one product, or of the `queue` with three."""
+    three = queue is not None
+    screen_wide_kernel[(programs(len(rows), tile.rows, codes.device, persistent=three),)](
+        rows.start,
+        len(rows),
+        codes.shape[1],
+        level,
+        packed.high,
+        packed.low,
+        packed.bias,
+        packed.limits,
+        packed.layout.slots,
+        packed.layout.sizes,
+        halves,
+        facts,
+        codes,
+        *(queue or left),
+        *left,
+        packed.high.shape[1],
+        THREE=three,
+        BLOCK_N=tile.rows,
+        BLOCK_K=tile.words,
+        BLOCK_D=WIDE_STEP,
+        num_warps=tile.warps,
+        num_stages=tile.stages,
+    )

@@ -1,0 +1,291 @@
+"""The rows no screen certified, and every row when margins are asked for: float64, then exact sums.
+
+    d_k = Σ_j (r_j − e_kj)² + offset_k        |computed − exact| ≤ E_k = (D + 8)·2⁻⁵²·(Σ + |offset|)
+
+A float64 difference of two float32 numbers and its square err by 2⁻⁵³ of themselves each, a sum of
+D squares in any order by D·2⁻⁵³ of itself, nothing cancels and nothing leaves float64's range; the
+offset, the bound and d ± E add a few 2⁻⁵³ more: D + 8, and twice for good measure. Whoever could be
+least, d_k − E_k ≤ min(d + E), stays; if more than one does, exact.py decides among them.
+
+In:  x [N, D] any strides; codebooks [ΣK, D] float32; offset [ΣK] float64; allowed [ΣK] int8;
+     a queue of (row, level)s, of which the codes of lower levels stand in `codes`, or, with
+     EVERY, all rows from level 0; `residuals` [programs, D] float32, a row of it a program's own.
+Out: codes [N, L] int64; −1 at all levels if x or a residual isn't finite or no codeword is allowed.
+     With EVERY also margins and errors [N, L] float32.
+
+A program takes one row at a time: rows left over are few, and K·D differences fill a block.
+"""
+
+from __future__ import annotations
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from .codebook import Packed
+from .exact import exact_least
+from .queue import Queue, dequeue
+from .tiles import SETTLE, block_shape, programs
+
+_NONE = tl.constexpr(2147483647)
+
+
+@triton.jit
+def publish(place, r, inside):
+    """Stores r for the other threads of the program to read after a barrier; 1 if it is finite.
+
+    What is tested is read back: on AMD a barrier waits for shared memory only, and the reduction
+    here can't end before each thread's own store is done.
+    """
+    tl.store(place, r, mask=inside)
+    back = tl.load(place, mask=inside, other=0.0, volatile=True)
+    return tl.min((tl.abs(back) < float("inf")).to(tl.int32), axis=0)
+
+
+@triton.jit
+def distances(
+    r_row,
+    codebook,
+    offset,
+    allowed,
+    k,
+    inside,
+    D,
+    HAS_OFFSET: tl.constexpr,
+    BLOCK_K: tl.constexpr,
+    BLOCK_D: tl.constexpr,
+):
+    """d and E of codewords k [BLOCK_K]; d = inf where k is not inside or not allowed."""
+    inside = inside & (tl.load(allowed + k, mask=inside, other=0) != 0)
+    total = tl.zeros([BLOCK_K], tl.float64)
+    for d0 in range(0, D, BLOCK_D):
+        d = d0 + tl.arange(0, BLOCK_D)
+        mask = inside[:, None] & (d < D)[None, :]
+        r = tl.load(r_row + d, mask=d < D, other=0.0).to(tl.float64)
+        word = codebook + k[:, None] * D + d[None, :]
+        gap = r[None, :] - tl.load(word, mask=mask, other=0.0).to(tl.float64)
+        total += tl.sum(gap * gap, axis=1)
+    size = total
+    if HAS_OFFSET:
+        shift = tl.load(offset + k, mask=inside, other=0.0)
+        size = total + tl.abs(shift)
+        total += shift
+    error = size * ((D + 8) * 2.0**-52)
+    return tl.where(inside, total, float("inf")), tl.where(inside, error, 0.0)
+
+
+@triton.jit
+def nearest_of_row(
+    r_row,
+    codebook,
+    offset,
+    allowed,
+    K,
+    D,
+    HAS_OFFSET: tl.constexpr,
+    BLOCK_K: tl.constexpr,
+    BLOCK_D: tl.constexpr,
+):
+    """argmin_k d_k of one row; _NONE if no codeword is allowed."""
+    lane = tl.arange(0, BLOCK_K)
+    ceiling = tl.full([], float("inf"), tl.float64)
+    for k0 in range(0, K, BLOCK_K):
+        k = k0 + lane
+        d, error = distances(
+            r_row, codebook, offset, allowed, k, k < K, D, HAS_OFFSET, BLOCK_K, BLOCK_D
+        )
+        ceiling = tl.minimum(ceiling, tl.min(d + error, axis=0))
+    number = 0
+    code = _NONE
+    for k0 in range(0, K, BLOCK_K):
+        k = k0 + lane
+        d, error = distances(
+            r_row, codebook, offset, allowed, k, k < K, D, HAS_OFFSET, BLOCK_K, BLOCK_D
+        )
+        staying = (d - error <= ceiling) & (d < float("inf"))
+        number += tl.sum(staying.to(tl.int32), axis=0)
+        code = tl.minimum(code, tl.min(tl.where(staying, k, _NONE), axis=0))
+    if number > 1:
+        # The best so far takes lane 0 of each tile. Those before it are beaten already.
+        for k0 in range(0, K, BLOCK_K - 1):
+            k = tl.where(lane == 0, code, k0 + lane - 1)
+            inside = (k < K) & ((lane == 0) | (k > code))
+            d, error = distances(
+                r_row, codebook, offset, allowed, k, inside, D, HAS_OFFSET, BLOCK_K, BLOCK_D
+            )
+            staying = (d - error <= ceiling) & (d < float("inf"))
+            if tl.sum(staying.to(tl.int32), axis=0) > 1:
+                r = r_row + 0 * k
+                e = codebook + k * D
+                code = exact_least(r, e, offset + k, k, staying, D, HAS_OFFSET, BLOCK_K, BLOCK_D)
+    return code
+
+
+@triton.jit
+def margin_of_row(
+    r_row,
+    codebook,
+    offset,
+    allowed,
+    code,
+    K,
+    D,
+    HAS_OFFSET: tl.constexpr,
+    BLOCK_K: tl.constexpr,
+    BLOCK_D: tl.constexpr,
+):
+    """The least d of the other allowed codewords, less d_code; inf if there is none."""
+    lane = tl.arange(0, BLOCK_K)
+    chosen = tl.full([], float("inf"), tl.float64)
+    other = tl.full([], float("inf"), tl.float64)
+    for k0 in range(0, K, BLOCK_K):
+        k = k0 + lane
+        d, _ = distances(
+            r_row, codebook, offset, allowed, k, k < K, D, HAS_OFFSET, BLOCK_K, BLOCK_D
+        )
+        chosen = tl.minimum(chosen, tl.min(tl.where(k == code, d, float("inf")), axis=0))
+        other = tl.minimum(other, tl.min(tl.where(k == code, float("inf"), d), axis=0))
+    return tl.maximum(other - chosen, 0.0)
+
+
+@triton.jit
+def settle_kernel(
+    x,
+    stride_n,
+    stride_d,
+    N,
+    D,
+    L,
+    until,
+    codebooks,
+    offset,
+    allowed,
+    starts,
+    sizes,
+    codes,
+    margins,
+    errors,
+    queue,
+    count,
+    residuals,
+    EVERY: tl.constexpr,
+    HAS_OFFSET: tl.constexpr,
+    BLOCK_K: tl.constexpr,
+    BLOCK_D: tl.constexpr,
+):
+    r_row = residuals + tl.program_id(0).to(tl.int64) * D
+    total = N
+    if not EVERY:
+        total = tl.load(count)
+
+    for i in range(tl.program_id(0), total, tl.num_programs(0)):
+        row = tl.cast(i, tl.int64)
+        first = 0
+        if not EVERY:
+            row, first = dequeue(queue, i, True)
+
+        finite = 1
+        tl.debug_barrier()  # the row before is done with r_row
+        for d0 in range(0, D, BLOCK_D):
+            d = d0 + tl.arange(0, BLOCK_D)
+            r = tl.load(x + row * stride_n + d.to(tl.int64) * stride_d, mask=d < D, other=0.0).to(
+                tl.float32
+            )
+            for level in range(first):
+                at = tl.load(starts + level) + tl.load(codes + row * L + level)
+                r -= tl.load(codebooks + at * D + d, mask=d < D, other=0.0)
+            finite = tl.minimum(finite, publish(r_row + d, r, d < D))
+
+        for level in range(first, until):
+            if finite == 1:
+                tl.debug_barrier()  # r_row is written
+                start = tl.load(starts + level)
+                K = tl.load(sizes + level).to(tl.int32)
+                code = nearest_of_row(
+                    r_row,
+                    codebooks + start * D,
+                    offset + start,
+                    allowed + start,
+                    K,
+                    D,
+                    HAS_OFFSET,
+                    BLOCK_K,
+                    BLOCK_D,
+                )
+                if code == _NONE:
+                    finite = 0
+                else:
+                    if EVERY:
+                        margin = margin_of_row(
+                            r_row,
+                            codebooks + start * D,
+                            offset + start,
+                            allowed + start,
+                            code,
+                            K,
+                            D,
+                            HAS_OFFSET,
+                            BLOCK_K,
+                            BLOCK_D,
+                        )
+                        tl.store(margins + row * L + level, margin.to(tl.float32))
+                    tl.store(codes + row * L + level, code.to(tl.int64))
+                    tl.debug_barrier()  # r_row is read
+                    error = tl.full([], 0.0, tl.float64)
+                    for d0 in range(0, D, BLOCK_D):
+                        d = d0 + tl.arange(0, BLOCK_D)
+                        r = tl.load(r_row + d, mask=d < D, other=0.0)
+                        r -= tl.load(codebooks + (start + code) * D + d, mask=d < D, other=0.0)
+                        finite = tl.minimum(finite, publish(r_row + d, r, d < D))
+                        error += tl.sum(r.to(tl.float64) * r.to(tl.float64), axis=0)
+                    if EVERY:
+                        tl.store(errors + row * L + level, error.to(tl.float32))
+
+        if finite == 0:
+            tl.debug_barrier()  # the stores above come first
+            for level in range(L):
+                tl.store(codes + row * L + level, tl.full([], -1, tl.int64))
+                if EVERY:
+                    tl.store(margins + row * L + level, float("nan"))
+                    tl.store(errors + row * L + level, float("nan"))
+
+
+def settle(
+    x: Tensor,
+    codebooks: Tensor,
+    offset: Tensor | None,
+    packed: Packed,
+    codes: Tensor,
+    queue: Queue | None = None,
+    until: int | None = None,
+    margins: Tensor | None = None,
+    errors: Tensor | None = None,
+) -> None:
+    """Decides the queued (row, level)s and what follows them, or, without a queue, every row."""
+    N, D = x.shape
+    L = codes.shape[1]
+    every, shifted = queue is None, offset is not None
+    grid = programs(N, 1, x.device, persistent=True)
+    settle_kernel[(grid,)](
+        x,
+        x.stride(0),
+        x.stride(1),
+        N,
+        D,
+        L,
+        L if until is None else until,
+        codebooks,
+        packed.allowed if offset is None else offset,
+        packed.allowed,
+        packed.layout.starts,
+        packed.layout.sizes,
+        codes,
+        codes if margins is None else margins,
+        codes if errors is None else errors,
+        *(queue or (codes, codes)),
+        torch.empty((grid, D), dtype=torch.float32, device=x.device),
+        EVERY=every,
+        HAS_OFFSET=shifted,
+        **block_shape(SETTLE[every, shifted], D),
+    )

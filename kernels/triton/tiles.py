@@ -1,0 +1,139 @@
+"""Tiles per architecture: data, each row with its reason.
+
+All come from the compile report (`python -m bench.compile_report`): the largest tile without spills
+whose accumulator still leaves room for the epilogue. Not measured on a GPU yet.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import NamedTuple
+
+import torch
+import triton
+
+
+class Tile(NamedTuple):
+    """rows × words of scores a program holds at once."""
+
+    rows: int
+    words: int
+    warps: int
+    stages: int
+
+
+# Above this width the residual doesn't fit in registers: screen_wide.py.
+NARROW_LIMIT = 128
+
+# Architecture -> padded width P -> tiles of the one-product and of the three-product screen.
+# 128 rows × 64 words on 8 warps is two warpgroups' wgmma on sm_90 (4 warps spill from P = 64 on);
+# where that spills too, rows are halved: P = 64 ×3 (44) and P = 128 (282 to 815) on sm_80,
+# P = 128 (389 and 571) on sm_90.
+NARROW: dict[str, dict[int, tuple[Tile, Tile]]] = {
+    "sm_80": {
+        16: (Tile(128, 64, 8, 2), Tile(128, 64, 8, 2)),
+        32: (Tile(128, 64, 8, 2), Tile(128, 64, 8, 2)),
+        64: (Tile(128, 64, 8, 2), Tile(64, 64, 8, 2)),
+        128: (Tile(64, 64, 8, 2), Tile(32, 64, 8, 2)),
+    },
+    "sm_90": {
+        16: (Tile(128, 64, 8, 2), Tile(128, 64, 8, 2)),
+        32: (Tile(128, 64, 8, 2), Tile(128, 64, 8, 2)),
+        64: (Tile(128, 64, 8, 2), Tile(128, 64, 8, 2)),
+        128: (Tile(64, 64, 8, 2), Tile(64, 64, 8, 2)),
+    },
+}
+NARROW["sm_100"] = NARROW["sm_90"]
+NARROW["gfx942"] = NARROW["sm_90"]
+NARROW["interpreter"] = {P: (Tile(16, 32, 1, 1),) * 2 for P in NARROW["sm_80"]}
+
+# The same two for D > 128; a step of the product takes WIDE_STEP of D.
+WIDE: dict[str, tuple[Tile, Tile]] = {
+    "sm_80": (Tile(128, 128, 8, 3), Tile(64, 64, 8, 2)),
+    "sm_90": (Tile(128, 128, 8, 3), Tile(128, 64, 8, 3)),
+    "interpreter": (Tile(16, 32, 1, 1),) * 2,
+}
+WIDE["sm_100"] = WIDE["sm_90"]
+WIDE["gfx942"] = WIDE["sm_80"]
+WIDE_STEP = 64
+# Rows of the wide search whose fp16 halves are in memory at once, in bytes.
+SLAB_BYTES = 256 << 20
+SPLIT_ROWS = 8
+
+
+class Block(NamedTuple):
+    """float64 differences a program of settle.py or of the beam search holds at once."""
+
+    elements: int
+    warps: int
+
+
+# (every row, with offsets) -> block. At other sizes ptxas trades registers for residency and keeps
+# a few scalars in local memory.
+SETTLE = {
+    (False, False): Block(1024, 4),
+    (False, True): Block(4096, 8),
+    (True, False): Block(1024, 4),
+    (True, True): Block(1024, 4),
+}
+BEAM = Block(1024, 8)
+# At most this much of them along D.
+SETTLE_STEP = 32
+
+# Distances and residuals of the beam search in memory at once, in bytes.
+BEAM_BYTES = 256 << 20
+
+# Programs a multiprocessor gets where the amount of work is known to the device only.
+PERSISTENT = 8
+
+
+def padded_width(D: int) -> int:
+    """P: a power of two that a tensor core takes, or a multiple of the wide screen's step."""
+    if D <= NARROW_LIMIT:
+        return max(16, int(triton.next_power_of_2(D)))
+    return -(-D // WIDE_STEP) * WIDE_STEP
+
+
+def narrow(D: int, device: torch.device) -> tuple[Tile, Tile]:
+    """Tiles of the screen with one product and of that with three, D ≤ NARROW_LIMIT."""
+    return NARROW[architecture(device)][padded_width(D)]
+
+
+def wide(device: torch.device) -> tuple[Tile, Tile]:
+    """The same two for D > NARROW_LIMIT."""
+    return WIDE[architecture(device)]
+
+
+def block_shape(block: Block, D: int) -> dict[str, int]:
+    """Its launch options."""
+    step = min(SETTLE_STEP, max(16, int(triton.next_power_of_2(D))))
+    return {"BLOCK_K": block.elements // step, "BLOCK_D": step, "num_warps": block.warps}
+
+
+def programs(work: int, each: int, device: torch.device, persistent: bool) -> int:
+    """Programs to launch for `work` pieces, `each` at a time; at most what fills the device."""
+    needed = -(-work // each)
+    if not persistent:
+        return needed
+    return min(needed, PERSISTENT * _multiprocessors(device))
+
+
+@lru_cache(maxsize=16)
+def architecture(device: torch.device) -> str:
+    """The table's row for `device`.
+
+    Consumer Blackwell (12.x) takes that of sm_80: mma.sync and 99 KB of shared memory.
+    """
+    if device.type == "cpu":
+        return "interpreter"
+    if torch.version.hip:
+        return "gfx942"
+    major, _ = torch.cuda.get_device_capability(device)
+    return "sm_100" if major == 10 else "sm_90" if major == 9 else "sm_80"
+
+
+@lru_cache(maxsize=16)
+def _multiprocessors(device: torch.device) -> int:
+    if device.type == "cpu":
+        return 1
+    return int(torch.cuda.get_device_properties(device).multi_processor_count)

@@ -1,0 +1,128 @@
+"""Exact codes on a CUDA device at sizes the interpreter can't reach, against float64 there."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from letter_fast.kernels import reference
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device"),
+]
+
+if torch.cuda.is_available():
+    from letter_fast.kernels import triton as backend
+
+
+def clustered(rows: int, width: int, seed: int) -> Tensor:
+    """Rows around 200 centres, as latents are."""
+    generator = torch.Generator("cuda").manual_seed(seed)
+    centres = torch.randn(200, width, device="cuda", generator=generator)
+    chosen = torch.randint(200, (rows,), device="cuda", generator=generator)
+    noise = torch.randn(rows, width, device="cuda", generator=generator)
+    return centres[chosen] + 0.3 * noise
+
+
+def residual_books(x: Tensor, sizes: list[int]) -> Tensor:
+    """Rows of x, then differences between rows: codebooks of the residuals' size."""
+    books = []
+    for level, size in enumerate(sizes):
+        picked = x[torch.arange(size, device=x.device) * 7 % len(x)]
+        books.append(picked if level == 0 else (picked - picked.roll(1, 0)) * 0.3**level)
+    return torch.cat(books)
+
+
+def compare(x: Tensor, books: Tensor, sizes: list[int]) -> None:
+    expected = reference.residual_search(x, books, sizes)
+    found = backend.residual_search(x, books, sizes)
+    assert torch.equal(found[0], expected[0])
+    assert torch.equal(found[1], expected[1])
+
+
+@pytest.mark.parametrize(
+    ("rows", "width", "sizes"),
+    [
+        (2_500_000, 32, [256] * 4),  # 10⁷ row-levels
+        (200_000, 16, [100, 300]),
+        (200_000, 64, [1000, 1000]),
+        (100_000, 128, [256, 256]),
+        (20_000, 768, [1024, 1024, 1024]),
+        (20_000, 200, [256, 7]),
+    ],
+)
+def test_codes_equal_the_reference(rows: int, width: int, sizes: list[int]) -> None:
+    x = clustered(rows, width, seed=width)
+    books = residual_books(x, sizes)
+    for part in x.split(250_000):
+        compare(part, books, sizes)
+
+
+@pytest.mark.parametrize("width", [4, 32, 100, 300])
+def test_rows_midway_between_codewords(width: int) -> None:
+    books = torch.randn(256, width, device="cuda")
+    pairs = torch.randint(256, (2, 20_000), device="cuda")
+    x = (books[pairs[0]] + books[pairs[1]]) / 2
+    x += 10.0 ** (-8 * torch.rand(20_000, 1, device="cuda")) * torch.randn_like(x)
+    compare(x, books, [256])
+
+
+@pytest.mark.parametrize("width", [4, 300])
+def test_grid_rows(width: int) -> None:
+    x = torch.randint(-1, 2, (500, width), device="cuda").float()
+    compare(x, torch.randint(-1, 2, (60, width), device="cuda").float(), [30, 30])
+
+
+@pytest.mark.parametrize("width", [32, 300])
+def test_the_same_codes_from_run_to_run_and_in_parts(width: int) -> None:
+    x = clustered(30_000, width, seed=3)
+    books = residual_books(x, [256, 256])
+    whole = backend.residual_search(x, books, [256, 256])[0]
+    assert torch.equal(whole, backend.residual_search(x, books, [256, 256])[0])
+    parts = [backend.residual_search(part, books, [256, 256])[0] for part in x.split(977)]
+    assert torch.equal(whole, torch.cat(parts))
+
+
+@pytest.mark.parametrize("width", [32, 300])
+def test_marked_rows_and_every_scale(width: int) -> None:
+    scale = 10.0 ** torch.linspace(-40, 30, 5000, device="cuda")
+    x = clustered(5000, width, seed=4) * scale[:, None]
+    x[::7, 1] = math.nan
+    x[::11, 0] = -math.inf
+    for factor in (1e-38, 1e-20, 1.0, 1e20, 1e30):
+        compare(x, clustered(64, width, seed=5) * factor, [32, 32])
+
+
+@pytest.mark.parametrize("width", [32, 300])
+def test_margins(width: int) -> None:
+    x = clustered(2000, width, seed=6)
+    books = residual_books(x, [64, 64])
+    expected = reference.residual_search(x, books, [64, 64], with_margins=True)
+    found = backend.residual_search(x, books, [64, 64], with_margins=True)
+    assert torch.equal(found[0], expected[0])
+    for part in (2, 3):
+        torch.testing.assert_close(found[part], expected[part], rtol=1e-5, atol=1e-6)
+
+
+def test_more_than_two_to_the_31_elements() -> None:
+    if torch.cuda.mem_get_info()[0] < 40 << 30:
+        pytest.skip("needs 40 GB of GPU memory")
+    row = clustered(1000, 32, seed=7).half()
+    x = row.repeat((2**31 // 32) // 1000 + 2, 1)
+    books = residual_books(row.float(), [256])
+    codes = backend.residual_search(x, books, [256], with_quantized=False)[0]
+    assert torch.equal(codes[-1000:], reference.residual_search(row, books, [256])[0])
+
+
+@pytest.mark.parametrize("beam", [1, 4])
+def test_beam(beam: int) -> None:
+    x = clustered(50, 32, seed=8)
+    books = residual_books(x, [20, 20, 20])
+    expected = reference.residual_search_beam(x, books, [20, 20, 20], beam)
+    found = backend.residual_search_beam(x, books, [20, 20, 20], beam)
+    assert torch.equal(found[0], expected[0])
+    assert torch.equal(found[1], expected[1])

@@ -1,0 +1,365 @@
+"""The Triton backend gives exact codes: on a CUDA device if there is one, else in the interpreter.
+
+The interpreter runs the very kernels, fp16 products and all, on the CPU; with tiles of 16 × 32, so
+that small cases cross tile borders.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import sys
+from importlib.util import find_spec
+from types import ModuleType
+from unittest import mock
+
+import numpy as np
+import oracle
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from letter_fast.kernels import reference
+from letter_fast.kernels.reference.residual_search_beam import distinct_codewords
+
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def load_backend() -> ModuleType:
+    """The backend; interpreted without a GPU, which Triton decides when a kernel is defined."""
+    if find_spec("triton") is None:
+        pytest.skip("triton is not installed", allow_module_level=True)
+    if DEVICE.type == "cuda":
+        from letter_fast.kernels import triton as backend
+
+        return backend
+    with mock.patch.dict(os.environ, TRITON_INTERPRET="1"):
+        import triton.experimental.gluon  # noqa: F401  (the first launch would import it)
+        from triton.runtime import interpreter
+
+        from letter_fast.kernels import triton as backend
+
+    # numpy ≥ 2.4 has no int() of an array with one element, which bounds of loops are here.
+    patch = interpreter._patch_lang_tensor
+
+    def patch_with_index(tensor: type, scope: object) -> None:
+        patch(tensor, scope)
+        scope.set_attr(tensor, "__index__", lambda self: self.handle.data.item())  # type: ignore[attr-defined]
+
+    interpreter._patch_lang_tensor = patch_with_index
+    return backend
+
+
+backend = load_backend()
+# The package has functions of these modules' names, so `import` would find those.
+packing, stages, beams = (
+    sys.modules[f"{backend.__name__}.{name}"]
+    for name in ("codebook", "residual_search", "residual_search_beam")
+)
+
+# Scales are tried out where they overflow, and numpy, which interprets, says so.
+pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")
+
+
+def search(x: Tensor, books: list[Tensor], **options: bool) -> tuple[Tensor, ...]:
+    sizes = [len(book) for book in books]
+    found = backend.residual_search(x.to(DEVICE), torch.cat(books).to(DEVICE), sizes, **options)
+    return tuple(part.cpu() for part in found)
+
+
+def check(x: Tensor, books: list[Tensor]) -> None:
+    expected, _ = oracle.residual_search(x, books)
+    codes, quantized, _, _ = search(x, books)
+    assert codes.tolist() == expected
+    total = torch.zeros_like(x)
+    for level, book in enumerate(books):
+        total = total + book[codes[:, level]]
+    assert torch.equal(quantized, total)
+
+
+def check_margins(x: Tensor, books: list[Tensor]) -> None:
+    expected = reference.residual_search(
+        x, torch.cat(books), [len(book) for book in books], with_margins=True
+    )
+    found = search(x, books, with_margins=True)
+    assert torch.equal(found[0], expected[0])
+    assert torch.equal(found[1], expected[1])
+    for part in (2, 3):
+        torch.testing.assert_close(found[part], expected[part], equal_nan=True)
+
+
+def left_over(x: Tensor, books: list[Tensor]) -> list[int]:
+    """How many rows the one-product and the three-product screen leave."""
+    kept = []
+
+    def spy(rows: int, device: torch.device) -> tuple[object, object]:
+        kept.extend(queues(rows, device))
+        return kept[-2], kept[-1]
+
+    queues = stages.queues
+    with mock.patch.object(stages, "queues", spy):
+        check(x, books)
+    return [int(queue.length) for queue in kept]
+
+
+@pytest.mark.parametrize("width", [1, 17, 33, 128, 200])
+def test_awkward_sizes(width: int) -> None:
+    x = oracle.clustered(19, width, 6, seed=width)
+    check(x, [oracle.clustered(size, width, 6, seed=7 + size) for size in (3, 40, 1)])
+
+
+@pytest.mark.parametrize("width", [5, 140])
+def test_margins_and_errors(width: int) -> None:
+    x = oracle.clustered(4, width, 4, seed=width)
+    x[1, 0], x[2] = math.nan, 3e38
+    books = [oracle.clustered(size, width, 4, seed=7 + size) for size in (9, 1)]
+    books[0][2] = books[0][4]
+    check_margins(x, [*books, torch.full((2, width), -3e38)])
+
+
+@pytest.mark.parametrize("scale", [1e-44, 1e-38, 1e-30, 1e-6, 1e6, 1e18, 1e30])
+@pytest.mark.parametrize("width", [9, 130])
+def test_scale_is_ordinary(scale: float, width: int) -> None:
+    x = oracle.clustered(6, width, 5, seed=1) * scale
+    check(x, [oracle.clustered(5, width, 5, seed=2) * scale, x[:3].clone()])
+
+
+def test_rows_and_codewords_of_mixed_scale() -> None:
+    x = oracle.clustered(12, 12, 5, seed=3) * (10.0 ** torch.linspace(-40, 18, 12))[:, None]
+    book = oracle.clustered(12, 12, 5, seed=4) * (10.0 ** torch.linspace(-40, 18, 12))[:, None]
+    check(x, [book])
+
+
+def test_zero_rows_and_codewords() -> None:
+    x = oracle.clustered(20, 8, 3, seed=5)
+    x[4:9] = 0.0
+    zeros = torch.zeros(1, 8)
+    check(x, [torch.cat([x[:3], -zeros, zeros]), zeros, x[:9] * 1e-4])
+
+
+@pytest.mark.parametrize("width", [1, 4, 32, 150])
+def test_one_step_from_a_tie(width: int) -> None:
+    x, book = oracle.near_ties(8, width, 9, seed=width)
+    check(x, [book])
+
+
+def test_grid_values_tie_exactly() -> None:
+    generator = torch.Generator().manual_seed(5)
+    x = torch.randint(-2, 3, (6, 4), generator=generator).float()
+    check(x, [torch.randint(-2, 3, (40, 4), generator=generator).float() for _ in range(2)])
+
+
+def test_a_difference_below_float64_decides() -> None:
+    # d = 1 + 2⁻⁸⁰ and 1 + 2⁻⁸²: equal in float64, and the first would win.
+    book = torch.tensor([[1.0, 2.0**-40], [-1.0, 2.0**-41], [1.0, -(2.0**-41)], [2.0, 0.0]])
+    check(torch.zeros(2, 2), [book])
+    far = torch.tensor([[1e30, 1e-30], [1e30, 0.0], [-1e30, -1e-45], [-1e30, 1e-45]])
+    check(torch.tensor([[0.0, 0.0], [0.0, 1e-45], [0.0, -1e-30]]), [far])
+
+
+def test_ties_across_tiles_go_to_the_lowest() -> None:
+    book = oracle.clustered(140, 2, 4, seed=6) + 8.0
+    book[[3, 70, 139]] = torch.tensor([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0]])
+    check(torch.zeros(1, 2), [book])
+
+
+def test_duplicate_codewords_count_as_the_first() -> None:
+    base = oracle.clustered(5, 6, 3, seed=6)
+    check(oracle.clustered(20, 6, 3, seed=7), [base[[0, 1, 0, 2, 1, 3, 4, 4]]])
+
+
+def test_nonfinite_rows_are_marked_alone() -> None:
+    for width in (8, 130):
+        x, book = oracle.clustered(20, width, 4, seed=8), oracle.clustered(12, width, 4, seed=9)
+        clean = search(x, [book, book])
+        x[3, 2], x[7, 0], x[11, 7] = math.nan, math.inf, -math.inf
+        codes, quantized, _, _ = search(x, [book, book])
+        bad = torch.tensor([3, 7, 11])
+        good = torch.tensor([row for row in range(20) if row not in bad])
+        assert (codes[bad] == -1).all()
+        assert (quantized[bad] == 0).all()
+        assert torch.equal(codes[good], clean[0][good])
+        assert torch.equal(quantized[good], clean[1][good])
+
+
+def test_nonfinite_codewords_never_win() -> None:
+    x, book = oracle.clustered(20, 8, 4, seed=10), oracle.clustered(12, 8, 4, seed=11)
+    keep = [k for k in range(12) if k not in (0, 4)]
+    expected = torch.tensor(keep)[oracle.nearest(x, book[keep])]
+    book[4, 0], book[0, 7] = math.nan, math.inf
+    assert torch.equal(search(x, [book])[0][:, 0], expected)
+    assert (search(x, [torch.full((3, 8), math.nan), book])[0] == -1).all()
+
+
+@pytest.mark.parametrize("width", [1, 129])
+def test_a_residual_that_overflows_marks_the_row(width: int) -> None:
+    x = torch.zeros(3, width)
+    x[0, 0], x[1, 0] = 3e38, 1.0
+    far, near = torch.zeros(2, 1, width)
+    far[0, 0] = -3e38
+    for books in ([far], [far, near], [near, far]):
+        codes, quantized, _, _ = search(x, books)
+        assert codes.tolist() == [[-1] * len(books), [0] * len(books), [0] * len(books)]
+        assert (quantized[0] == 0).all()
+
+
+@pytest.mark.parametrize("width", [16, 130])
+def test_codes_do_not_depend_on_the_batch(width: int) -> None:
+    x = oracle.clustered(40, width, 10, seed=12)
+    books = [oracle.clustered(40, width, 10, seed=seed) for seed in (13, 14)]
+    whole = search(x, books)
+    with mock.patch.object(stages, "SLAB_BYTES", 7 * 4 * 192):
+        parts = [search(part, books) for part in x.split(33)]
+    for at in (0, 1):
+        assert torch.equal(whole[at], torch.cat([part[at] for part in parts]))
+
+
+def test_any_strides_and_half_precision() -> None:
+    x = oracle.clustered(30, 12, 5, seed=15)
+    books = [oracle.clustered(9, 12, 5, seed=seed) for seed in (16, 17)]
+    expected = search(x, books)
+    strided = torch.zeros(12, 60).T
+    strided[::2] = x
+    reversed_copy = x.repeat(1, 2)[:, :12]
+    for view in (strided[::2], reversed_copy):
+        assert torch.equal(search(view, books)[0], expected[0])
+    for dtype in (torch.float16, torch.bfloat16):
+        low = x.to(dtype)
+        assert torch.equal(search(low, books)[0], search(low.float(), books)[0])
+
+
+def test_no_rows() -> None:
+    books = [torch.ones(2, 4), torch.ones(3, 4)]
+    shapes = [tuple(part.shape) for part in search(torch.empty(0, 4), books, with_margins=True)]
+    assert shapes == [(0, 2), (0, 4), (0, 2), (0, 2)]
+    code, score = backend.nearest(torch.empty(0, 4, device=DEVICE), books[0].to(DEVICE), None)
+    assert code.shape == score.shape == (0,)
+
+
+@pytest.mark.parametrize("scale", [0.0, 1e-320, 1.0, 1e6, 1e200])
+def test_nearest_with_offset(scale: float) -> None:
+    rows = 1 if 0 < scale < 1e-300 else 6
+    x, book = oracle.clustered(rows, 5, 4, seed=15), oracle.clustered(17, 5, 4, seed=16)
+    book[9:] = book[:8]
+    offset = scale * torch.linspace(1, -1, 17, dtype=torch.float64)
+    code, score = (
+        part.cpu() for part in backend.nearest(*(t.to(DEVICE) for t in (x, book, offset)))
+    )
+    assert code.tolist() == oracle.nearest(x, book, offset)
+    expected = (x.double() - book[code].double()).square().sum(1) + offset[code]
+    torch.testing.assert_close(score, expected, rtol=1e-12, atol=1e-12 * max(scale, 1.0))
+
+
+def test_nearest_marks() -> None:
+    x = torch.tensor([[1.0], [math.nan]], device=DEVICE)
+    code, score = backend.nearest(x, torch.zeros(2, 1, device=DEVICE), None)
+    assert code.tolist() == [0, -1]
+    assert score[0] == 1.0
+    assert score[1].isnan()
+
+
+@settings(max_examples=4, deadline=None, derandomize=True)
+@given(st.data())
+def test_small_integers_and_halves(data: st.DataObject) -> None:
+    value = st.integers(-4, 4).map(lambda n: n / 2)
+    width = data.draw(st.integers(1, 3))
+    word = st.lists(value, min_size=width, max_size=width)
+    x = torch.tensor(data.draw(st.lists(word, min_size=1, max_size=4)))
+    book = torch.tensor(data.draw(st.lists(word, min_size=1, max_size=6)))
+    check(x, [book, book])
+
+
+def between(rows: int, width: int, gap: float) -> tuple[Tensor, Tensor]:
+    """Rows off the middle of two codewords by `gap` of their distance, to either side."""
+    random = np.random.default_rng(1)
+    book = random.standard_normal((2, width))
+    side = np.where(random.random(rows) < 0.5, gap, -gap)[:, None]
+    across = random.standard_normal((rows, width))
+    direction = book[0] - book[1]
+    across -= (across @ direction)[:, None] * direction / (direction @ direction)
+    x = (book[0] + book[1]) / 2 + side * direction + across
+    return torch.from_numpy(x.astype(np.float32)), torch.from_numpy(book.astype(np.float32))
+
+
+@pytest.mark.parametrize("width", [32, 192])
+def test_each_stage_gets_its_rows(width: int) -> None:
+    assert left_over(*_listed(between(20, width, 0.3))) == [0, 0]
+    assert left_over(*_listed(between(20, width, 1e-4))) == [20, 0]
+    assert left_over(*_listed(between(20, width, 1e-9))) == [20, 20]
+
+
+def test_a_bound_too_small_gives_wrong_codes() -> None:
+    x, book = between(300, 32, 3e-5)
+    expected = oracle.nearest(x, book)
+    pack = packing.pack
+
+    def optimistic(*arguments: object) -> object:
+        packed = pack(*arguments)
+        return packed._replace(limits=packed.limits * 0.01)
+
+    assert search(x, [book])[0][:, 0].tolist() == expected
+    with mock.patch.object(stages, "pack", optimistic):
+        assert search(x, [book])[0][:, 0].tolist() != expected
+
+
+def test_codebooks_are_split_without_loss_and_folded() -> None:
+    book = torch.cat([oracle.clustered(20, 7, 4, seed=s) for s in (1, 2)])
+    book[30], book[5], book[6], book[7] = book[22], book[2], -0.0, 0.0
+    book[11, 3] = math.inf
+    offset = torch.zeros(40, dtype=torch.float64)
+    packed = packing.pack(book.to(DEVICE), [20, 20], offset.to(DEVICE), 16)
+    kept = [distinct_codewords(part) for part in book.split(20)]
+    assert packed.allowed.nonzero().squeeze(1).tolist() == [*kept[0], *(20 + kept[1])]
+    beta = (packed.exponent << 23).view(torch.float32).cpu()
+    for level, start in enumerate((0, 128)):
+        slots = slice(start, start + 20)
+        high, low = packed.high[slots, :7].double().cpu(), packed.low[slots, :7].double().cpu()
+        words = -book[20 * level :][:20].double() * beta[level]
+        words[~packed.allowed[20 * level :][:20].bool().cpu()] = 0.0
+        rest = (words - high - low * 2.0**-11).norm(dim=1)
+        assert rest.max() <= packed.limits[level, 3]
+        assert packed.limits[level, 3] <= 2.0**-20 * packed.limits[level, 0]
+        assert (packed.bias[start + 20 : start + 128] == packing.NEVER).all()
+
+
+@pytest.mark.parametrize("beam", [1, 2, 5])
+def test_beam_agrees_with_the_reference(beam: int) -> None:
+    x = oracle.clustered(10, 6, 8, seed=17)
+    x[2, 1] = math.nan
+    books = [oracle.clustered(9, 6, 8, seed=s) * 0.7**s for s in range(3)]
+    books[1][3] = books[1][1]
+    check_beam(x, books, beam)
+
+
+@pytest.mark.parametrize("beam", [1, 3, 12])
+def test_beam_ties_go_to_the_lowest_path(beam: int) -> None:
+    generator = torch.Generator().manual_seed(5)
+    x = torch.randint(-2, 3, (2, 2), generator=generator).float()
+    check_beam(x, [torch.randint(-2, 3, (7, 2), generator=generator).float() for _ in "abc"], beam)
+
+
+def test_beam_takes_slabs_and_drops_overflowing_paths() -> None:
+    x = torch.tensor([[3e38], [1.0], [-2.0]])
+    books = [torch.tensor([[-3e38], [2.0]]), torch.tensor([[1.0], [-1.0]])]
+    with mock.patch.object(beams, "BEAM_BYTES", 1):
+        check_beam(x, books, 2)
+
+
+def test_beam_border_below_float64() -> None:
+    x = torch.zeros(2, 2)
+    book = torch.tensor([[1.0, 2.0**-40], [-1.0, 2.0**-41], [1.0, -(2.0**-41)], [1.0, 2.0**-39]])
+    check_beam(x, [book, 0.1 * book + 0.3], 2)
+
+
+def check_beam(x: Tensor, books: list[Tensor], beam: int) -> None:
+    table, sizes = torch.cat(books), [len(book) for book in books]
+    expected = reference.residual_search_beam(x, table, sizes, beam)
+    found = backend.residual_search_beam(x.to(DEVICE), table.to(DEVICE), sizes, beam)
+    assert torch.equal(found[0].cpu(), expected[0])
+    assert torch.equal(found[1].cpu(), expected[1])
+
+
+def _listed(case: tuple[Tensor, Tensor]) -> tuple[Tensor, list[Tensor]]:
+    return case[0], [case[1]]
