@@ -11,9 +11,11 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 from setuptools import Extension, find_packages, setup
@@ -72,20 +74,26 @@ def ninja_command() -> list[str]:
     return [sys.executable, "-m", "ninja"]
 
 
-def accepts(compiler: str, flag: str) -> bool:
-    """Whether the compiler knows a flag."""
-    command = [compiler, flag, "-E", "-x", "c++", os.devnull]
-    return subprocess.run(command, capture_output=True, check=False).returncode == 0
+def links_with(compiler: str, flag: str) -> bool:
+    """Whether the compiler knows a flag and has the library that it needs."""
+    with tempfile.TemporaryDirectory() as folder:
+        command = [compiler, flag, "-shared", "-x", "c++", os.devnull, "-o", f"{folder}/empty.so"]
+        return subprocess.run(command, capture_output=True, check=False).returncode == 0
+
+
+def escaped(path: Path) -> str:
+    """A path as ninja reads it."""
+    return re.sub(r"([$ :])", r"$\1", str(path))
 
 
 def ninja_file(compiler: str, library: Path) -> str:
     """The whole build as ninja text: one edge an object, one for the link."""
-    threads = ["-fopenmp"] if accepts(compiler, "-fopenmp") else []
+    threads = ["-fopenmp"] if links_with(compiler, "-fopenmp") else []
     link = " ".join(["-shared", *threads, *VARIANTS[VARIANT]])
     flags = " ".join([*COMMON, *threads, *VARIANTS[VARIANT]])
-    source = SOURCES.resolve()
+    source, target = escaped(SOURCES.resolve()), escaped(library)
     lines = [
-        f"flags = {flags} -I{source}",
+        f"flags = {flags}",
         "rule compile",
         f"  command = {compiler} $flags $extra -MMD -MF $out.d -c $in -o $out",
         "  depfile = $out.d",
@@ -94,9 +102,9 @@ def ninja_file(compiler: str, library: Path) -> str:
         f"  command = {compiler} {link} -o $out $in",
     ]
     for name, (file, extra) in OBJECTS.items():
-        lines += [f"build {name}.o: compile {source / file}", f"  extra = {' '.join(extra)}"]
+        lines += [f"build {name}.o: compile {source}/{file}", f"  extra = {' '.join(extra)}"]
     objects = " ".join(f"{name}.o" for name in OBJECTS)
-    lines += [f"build {library}: link {objects}", f"default {library}", ""]
+    lines += [f"build {target}: link {objects}", f"default {target}", ""]
     return "\n".join(lines)
 
 

@@ -88,12 +88,21 @@ def scaled(power: int) -> Callable[[Draw, int, int, list[int]], Case]:
     return make
 
 
+def mixed(draw: Draw, n: int, d: int, sizes: list[int]) -> Case:
+    x, books = clustered(draw, n, d, sizes)
+    scale = torch.logspace(-6, 6, n, device=draw.device)
+    return x * scale[:, None], books
+
+
 KINDS: dict[str, Callable[[Draw, int, int, list[int]], Case]] = {
     "gaussian": gaussian,
     "clustered": clustered,
     "duplicated codewords": duplicated,
     "1 ulp from a tie": near_ties,
     "grid": grid,
+    "large (1e9)": scaled(9),
+    "small (1e-9)": scaled(-9),
+    "rows of mixed scale": mixed,
     "huge (1e30)": scaled(30),
     "tiny (1e-30)": scaled(-30),
     "denormal (1e-41)": scaled(-41),
@@ -106,23 +115,27 @@ def compare(kind: str, seed: int, device: torch.device) -> tuple[int, int]:
     """One case. -> row-levels compared, and how many codes differ"""
     draw = Draw(seed, device)
     small = draw.one_of(0, 1, 1, 1)  # most rows in small shapes, most work in large ones
-    d = draw.one_of(1, 2, 3, 5, 8, 13) if small else draw.one_of(16, 31, 32, 33, 64, 130)
+    d = draw.one_of(1, 2, 3, 5, 8, 13) if small else draw.one_of(16, 31, 32, 33, 64, 130, 768)
     words = (2, 5, 17, 40) if small else (64, 256, 300, 1000)
     sizes = [draw.one_of(*words) for _ in range(draw.one_of(1, 2, 3, 4))]
     rows = max(64, min(_ROWS, _DISTANCES // (sum(sizes) * d)) // _SLOW.get(kind, 1))
     x, books = KINDS[kind](draw, rows, d, sizes)
     table = torch.cat(books)
+    offset = None  # a third of the cases have prices
+    if seed % 3 == 0:
+        spread = 10.0 ** draw.one_of(-6, 0, 3) * x.square().sum(1).mean().clamp(max=1e30).double()
+        offset = spread * draw.normal(len(table)).double()
     with kernels.use_backend("reference"):
-        expected = kernels.pick(device).residual_search(x, table, sizes, None, False)[0]
+        expected = kernels.pick(device).residual_search(x, table, sizes, offset, False)[0]
     batch = max(1, rows // draw.one_of(1, 2, 7))
     threads = torch.get_num_threads()
     if device.type == "cpu":
         sets = library.INSTRUCTION_SETS[: 1 + library.load().lf_instruction_set()]
-        os.environ["LETTER_FAST_INSTRUCTION_SET"] = sets[seed % len(sets)]
-        torch.set_num_threads(1 + seed % 3)
+        os.environ["LETTER_FAST_INSTRUCTION_SET"] = sets[seed // len(KINDS) % len(sets)]
+        torch.set_num_threads(1 + seed // len(KINDS) % 3)
     fast = kernels.pick(device)
     found = torch.cat(
-        [fast.residual_search(part, table, sizes, None, False)[0] for part in x.split(batch)]
+        [fast.residual_search(part, table, sizes, offset, False)[0] for part in x.split(batch)]
     )
     torch.set_num_threads(threads)
     return expected.numel(), int((found != expected).sum())

@@ -63,6 +63,8 @@ def nearest(x: Tensor, codebook: Tensor, offset: Tensor | None = None) -> Neares
         if offset.shape != table.shape[:1]:
             raise ValueError(f"offset must have shape [{table.shape[0]}], got {list(offset.shape)}")
         offset = offset.detach().double().contiguous()
+        validation.together(x, {"offset": offset})
+    validation.together(x, {"codebook": table})
     code, score = ops.nearest(flat, table, offset)
     validation.finite_codes(code)
     return NearestResult(code.view(x.shape[:-1]), score.view(x.shape[:-1]))
@@ -82,6 +84,7 @@ def residual_search(x: Tensor, codebooks: Sequence[Tensor]) -> SearchResult:
     if len(set(widths)) > 1:
         raise ValueError(f"codebooks must share one width, got {widths}")
     flat = validation.rows(x, widths[0])
+    validation.together(x, {f"codebooks[{i}]": table for i, table in enumerate(tables)})
     codes, quantized, _, _ = ops.residual_search(
         flat, torch.cat(tables), [len(table) for table in tables]
     )

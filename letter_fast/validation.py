@@ -41,6 +41,17 @@ def codebook(table: Tensor, name: str = "codebook") -> Tensor:
     return table.detach().float().contiguous()
 
 
+def together(x: Tensor, others: dict[str, Tensor]) -> None:
+    """Refuses tensors that aren't all where `x` is.
+
+    Raises:
+        ValueError: names the first on another device.
+    """
+    for name, tensor in others.items():
+        if tensor.device != x.device:
+            raise ValueError(f"{name} is on {tensor.device}, x on {x.device}: move one of them")
+
+
 def finite_codes(codes: Tensor, name: str = "x") -> None:
     """Refuses codes of which some are marked −1.
 

@@ -139,6 +139,7 @@ def test_functional_checks_its_input() -> None:
         (lambda: lf.functional.residual_search(x, []), "at least one level"),
         (lambda: lf.functional.residual_search(x, [book, book[:, :2]]), "share one width"),
         (lambda: lf.functional.nearest(x * torch.nan, book), "4 of 4 rows"),
+        (lambda: lf.functional.nearest(x, book.to("meta")), "codebook is on meta, x on cpu"),
     ):
         with pytest.raises(ValueError, match=message):
             call()

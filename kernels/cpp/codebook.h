@@ -37,7 +37,7 @@ struct Codebook {
     const float* reach;         // likewise, max_k ‖round(b_k)‖
     float lane_limit;           // largest norm of a row's half block whose 16-bit sums can't overflow
     float longest;              // max_k ‖e_k‖
-    float highest;              // max_k |half_k|
+    float highest;              // max_k |half_k|, and room for half's own rounding
 };
 
 }  // namespace lf

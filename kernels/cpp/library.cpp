@@ -1,8 +1,10 @@
 // The C ABI: builds what a search needs, picks the instruction set, shares blocks of rows among threads.
 #include <algorithm>
+#include <cfenv>
 #include <cstdint>
 #include <cstdlib>
 #include <deque>
+#include <exception>
 #include <memory>
 #include <mutex>
 #include <new>
@@ -51,7 +53,7 @@ Set widest_set() {
                         __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
     if (avx512 && __builtin_cpu_supports("avx512vnni")) return kAvx512Vnni;
     if (avx512) return kAvx512;
-    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return kAvx2;
+    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c")) return kAvx2;
 #endif
     return kPortable;
 }
@@ -114,6 +116,21 @@ std::shared_ptr<const PackedCodebook> pack(const float* words, const double* off
     return made;
 }
 
+// Rounding to nearest and subnormals kept, whatever the caller's thread has set: codes depend on neither.
+class DefaultArithmetic {
+  public:
+    DefaultArithmetic() {
+        std::fegetenv(&before_);
+        std::fesetenv(FE_DFL_ENV);
+    }
+    ~DefaultArithmetic() { std::fesetenv(&before_); }
+    DefaultArithmetic(const DefaultArithmetic&) = delete;
+    DefaultArithmetic& operator=(const DefaultArithmetic&) = delete;
+
+  private:
+    std::fenv_t before_;
+};
+
 struct Free {
     void operator()(void* memory) const { std::free(memory); }
 };
@@ -139,6 +156,7 @@ void run(const Search& search, const Kernels& kernels, std::int32_t threads) {
 #else
         const int thread = 0;
 #endif
+        const DefaultArithmetic arithmetic;
         block(search, i * search.block, scratch[thread].get());
     }
 }
@@ -173,6 +191,7 @@ LF_EXPORT std::int32_t lf_instruction_set() { return lf::widest_set(); }
 
 // 0, or 1 where memory ran out.
 LF_EXPORT std::int32_t lf_residual_search(const SearchRequest* request) try {
+    const lf::DefaultArithmetic arithmetic;
     const lf::Kernels kernels = lf::kernels_of(static_cast<lf::Set>(request->instruction_set));
     std::vector<std::shared_ptr<const lf::PackedCodebook>> packed;
     std::vector<lf::Codebook> views;
@@ -204,6 +223,6 @@ LF_EXPORT std::int32_t lf_residual_search(const SearchRequest* request) try {
     search.block = search.beam > 1 ? 1 : search.stride > lf::kWide ? lf::kWideBlockRows : lf::kBlockRows;
     lf::run(search, kernels, request->threads);
     return 0;
-} catch (const std::bad_alloc&) {
+} catch (const std::exception&) {
     return 1;
 }

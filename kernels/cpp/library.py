@@ -50,9 +50,9 @@ def load() -> ctypes.CDLL:
     path = os.environ.get("LETTER_FAST_NATIVE") or Path(__file__).with_name("native.so")
     try:
         library = ctypes.CDLL(str(path))
-    except OSError as error:
+        found = int(library.lf_abi_version())
+    except (OSError, AttributeError) as error:
         raise NativeLibraryError(f"{path} can't be loaded: {error}") from error
-    found = int(library.lf_abi_version())
     if found != ABI_VERSION:
         raise NativeLibraryError(
             f"{path} has ABI {found}, this package needs {ABI_VERSION}: reinstall letter-fast"
@@ -68,7 +68,7 @@ def instruction_set() -> str:
         ValueError: the variable names no set, or one that this processor lacks.
     """
     widest = int(load().lf_instruction_set())
-    name = os.environ.get("LETTER_FAST_INSTRUCTION_SET", INSTRUCTION_SETS[widest])
+    name = os.environ.get("LETTER_FAST_INSTRUCTION_SET") or INSTRUCTION_SETS[widest]
     available = INSTRUCTION_SETS[: widest + 1]
     if name not in available:
         raise ValueError(

@@ -12,6 +12,8 @@ namespace {
 
 // Beyond these magnitudes float32 norms could overflow or lose their leading bits.
 constexpr float kSmallest = 0x1p-40f, kLargest = 0x1p40f;
+// Beyond this width 32-bit sums of 255·127 could overflow.
+constexpr std::int64_t kWidest = 1 << 16;
 // Scores of padding: above every score, yet finite, so that no NaN can come of it.
 constexpr float kNever = 0x1p120f;
 
@@ -110,26 +112,26 @@ void PackedCodebook::sort_by_length(const float* words, std::int64_t width) {
 
 void PackedCodebook::quantize(std::int64_t width, Layout layout) {
     const std::int64_t count = view_.words;
-    // The largest element, and the largest sum of same-signed neighbours: 255·(b_j + b_{j+1}) must fit
-    // in 16 bits, for vpmaddubsw saturates.
-    float largest = 0.0f, pair = 0.0f;
-    double longest = 0.0;
+    // The largest sum of same-signed neighbours, which is also no less than the largest element:
+    // 255·(b_j + b_{j+1}) must fit in 16 bits, for vpmaddubsw saturates.
+    float pair = 0.0f;
+    double longest = 0.0, magnitude = 0.0;
     std::vector<double> half(count);
     for (std::int64_t k = 0; k < count; ++k) {
         const float* word = &exact_[k * view_.stride];
-        float most = 0.0f, sums = 0.0f;
+        float sums = 0.0f;
         double square = 0.0;
-#pragma omp simd reduction(max : most, sums) reduction(+ : square)
+#pragma omp simd reduction(max : sums) reduction(+ : square)
         for (std::int64_t d = 0; d < view_.stride; d += 2) {
             const float a = word[d], b = word[d + 1];
             square += static_cast<double>(a) * a + static_cast<double>(b) * b;
-            most = std::max(most, std::max(std::abs(a), std::abs(b)));
             sums = std::max(sums, std::max(std::max(a, 0.0f) + std::max(b, 0.0f), std::max(-a, 0.0f) + std::max(-b, 0.0f)));
         }
-        largest = std::max(largest, most);
         pair = std::max(pair, sums);
         longest = std::max(longest, std::sqrt(square));
-        half[k] = 0.5 * square + (view_.offset ? 0.5 * view_.offset[k] : 0.0);
+        const double shift = view_.offset ? 0.5 * view_.offset[k] : 0.0;
+        half[k] = 0.5 * square + shift;
+        magnitude = std::max(magnitude, 0.5 * square + std::abs(shift));
     }
     double highest = 0.0;
     if (count && view_.offset) {
@@ -137,13 +139,16 @@ void PackedCodebook::quantize(std::int64_t width, Layout layout) {
         for (double& value : half) value -= shift;
     }
     for (double value : half) highest = std::max(highest, std::abs(value));
-    view_.longest = static_cast<float>(longest * (1 + 1e-6));
-    view_.highest = static_cast<float>(highest * (1 + 1e-6));
-    view_.screened = count > 1 && largest >= kSmallest && largest <= kLargest && highest < kLargest * kLargest;
+    // What an offset cancels or has in common with all others leaves its rounding behind: (stride + 8)·2⁻⁵³
+    // of the magnitudes. The screen takes 2⁻²⁰ of `highest` for the rounding of scores.
+    highest += static_cast<double>(view_.stride + 8) * 0x1p-33 * magnitude;
+    view_.screened = count > 1 && pair >= kSmallest && pair <= kLargest && highest < kLargest * kLargest &&
+                     view_.stride <= kWidest;
     if (!view_.screened) return;
 
-    const float scale = static_cast<float>(
-        layout.narrow_sums ? std::min(126.9 / largest, 126.9 / pair) : 126.9 / largest);
+    view_.longest = static_cast<float>(longest * (1 + 1e-6));
+    view_.highest = static_cast<float>(highest * (1 + 1e-6));
+    const float scale = static_cast<float>(126.9 / pair);
     view_.scale = scale;
     const std::int64_t block_steps = width <= kShortWidth ? kShortBlockSteps : kBlockSteps;
     view_.blocks = view_.stride / (block_steps * kStepWidth);
@@ -205,7 +210,7 @@ void PackedCodebook::quantize(std::int64_t width, Layout layout) {
     view_.rounding = rounding_.data();
     view_.reach = reach_.data();
     // ‖round(a)‖ over the 16 numbers of a half block is at most ‖a‖ + ½√16, and Cauchy–Schwarz bounds
-    // every partial sum by ‖round(a)‖·lane_reach ≤ 32767.
+    // a half block's sum by ‖round(a)‖·lane_reach ≤ 32767; on the way to it 16 bits may wrap.
     view_.lane_limit = layout.narrow_sums && lane_reach > 0
                            ? static_cast<float>(32700.0 / lane_reach - 2.0)
                            : std::numeric_limits<float>::infinity();

@@ -65,7 +65,7 @@ Block carve(const Search& search, Carver& carver) {
 
 float* residual_of(const Search& search, const Block& block, int row) { return block.residual + row * search.stride; }
 
-// Scores a codeword in float32, whose error is far below E.
+// Scores a codeword in float32, and lowers U to that score and its error.
 void consider(const Search& search, const Codebook& book, Block& block, int row, std::int64_t word) {
     const float score = score32(book, residual_of(search, block, row), word), best = block.best[row];
     if (block.count[row] < kRemembered) block.scored[row * kRemembered + block.count[row]] = static_cast<std::int32_t>(word);
@@ -159,7 +159,8 @@ void screen(const Search& search, const Codebook& book, Block& block, int rows, 
         block.word[row] = -1;
         block.count[row] = 0;
         block.choice[row] = Choice();
-        // A bound that is huge or no number rules nobody out.
+        // A bound that is huge or no number rules nobody out. It is so for all panels or for none: only the row
+        // can make it so.
         block.blind[row] = !(bound_of(book, block.rounded, row, book.panels - 1) < 0x1p100f);
     }
     const ScoreTile score = score_tile_for(book);
@@ -239,9 +240,12 @@ void search_level(const Search& search, std::int64_t level, std::int64_t first, 
         float* residual = residual_of(search, block, row);
         const std::int64_t at = (first + row) * search.levels + level;
         search.codes[at] = book.name[choice.word];
-        if (search.scores)
+        if (search.scores) {  // `nearest`: no residual is asked for
             search.scores[first + row] = distance64(residual, word_at(book, choice.word), search.stride) + offset_at(book, choice.word);
-        if (two) search.margins[at] = static_cast<float>(choice.runner_up - choice.score);
+            continue;
+        }
+        // Float64 and the exact order may disagree by a rounding.
+        if (two) search.margins[at] = choice.runner_up > choice.score ? static_cast<float>(choice.runner_up - choice.score) : 0.0f;
         subtract(search, book, block, row, choice.word);
         bury_unless_finite(search, block, row);
         if (two) {

@@ -21,9 +21,9 @@ def residual_search(
     -> codes [N, L] int64, quantized [N, D] or [0, D] float32, margins and errors [N, L] or [0, L]
     """
     rows, levels = len(x), len(sizes)
-    codes = torch.empty(rows, levels, dtype=torch.int64)
-    quantized = torch.empty(rows if with_quantized else 0, x.shape[1])
-    margins = torch.empty(rows if with_margins else 0, levels)
+    codes = x.new_empty((rows, levels), dtype=torch.int64)
+    quantized = x.new_empty((rows if with_quantized else 0, x.shape[1]), dtype=torch.float32)
+    margins = x.new_empty((rows if with_margins else 0, levels), dtype=torch.float32)
     errors = torch.empty_like(margins)
     asked = request(x, codebooks, sizes, offset, codes)
     if with_quantized:

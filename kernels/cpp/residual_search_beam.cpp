@@ -127,8 +127,8 @@ int collect(const Level& of, Beam& beam, int count, int path, const Tile& tile) 
     const std::int64_t most = most_candidates(of.search);
     const float* residual = beam.now.residual + path * of.book.stride;
     const double square = beam.square[path];
-    // The rounding of ‖r‖² and of the sums with it, in float64, is far below a float32 step.
-    const double error = 2.0 * score32_error(beam.rounded, path) + 0x1p-40 * square;
+    // Of a float32 score, twice; of ‖r‖² and the sums with it, in float64.
+    const double error = 2.0 * score32_error(beam.rounded, path) + static_cast<double>(of.book.stride + 8) * 0x1p-52 * square;
     if (path == 0 && tile.first == 0) {
         // One upper bound a lane, each of another codeword.
         double uppers[kTilePanels * kLanes];

@@ -11,8 +11,8 @@
 // with the norms of the errors actually made. The maxima of the first two terms are taken over a panel p
 // of codewords, which are sorted by length, so that short ones get a short bound; the last term covers
 // every float32 rounding on the way (half, the conversion, 1/(αβ), one fused multiply-add, the sums with
-// E: each ≤ 2⁻²³ of these magnitudes). With U = min_k (ŝ_k + E_p) the nearest codeword is among the
-// candidates: those with ŝ_k ≤ U + E_p.
+// E: each ≤ 2⁻²³ of these magnitudes). With U any upper bound of the least score (residual_search.cpp: a
+// float32 score and its error) the nearest codeword is among the candidates: those with ŝ_k − E_p ≤ U.
 #pragma once
 #include <cfloat>
 #include <cmath>
@@ -27,7 +27,7 @@ namespace {
 constexpr int kLanes = Vector::kLayout.lanes;
 constexpr int kPanelWords = kVectors * kLanes;
 constexpr std::int64_t kBlockWidth = kBlockSteps * kStepWidth;
-// Codewords scored before candidates are collected: their bytes should stay in the L1 cache.
+// Codewords scored before candidates are looked for: their bytes should stay in the L1 cache.
 constexpr std::int64_t kTileBytes = 24 * 1024;
 constexpr std::int64_t kTilePanels = 1024 / kPanelWords;
 constexpr std::int64_t kTileBounds = kTilePanels + kLanes;  // written in whole vectors
@@ -134,7 +134,7 @@ inline void round_rows(const float* rows, int count, const Codebook& book, const
 
 // Scores of a tile's panels for kRows rows, and what bounds them from below.
 //
-// bytes: kRows rows, `stride` apart , bounds [kRows, kTileBounds] E of each panel
+// bytes: kRows rows, `stride` apart; bounds [kRows, kTileBounds] E of each panel
 // -> scores [kRows, kTileScores];
 //    lower [kRows, kTilePanels, kLanes], the smallest of a lane's kVectors scores, less E;
 //    lowest [kRows, kLanes], the smallest of a lane's `lower`.

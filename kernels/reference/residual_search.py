@@ -37,7 +37,7 @@ def residual_search(
         residual = residual - codeword
         quantized = quantized + codeword
         codes.append(code)
-        margins.append((runner_up - score).float())
+        margins.append((runner_up - score).clamp(min=0.0).float())
         errors.append(residual.double().square().sum(dim=1).float())
 
     stacked = torch.stack(codes, dim=1)

@@ -49,7 +49,7 @@ def score_kernel(
 def nearest(x: Tensor, codebook: Tensor, offset: Tensor | None) -> tuple[Tensor, Tensor]:
     """x [N, D], codebook [K, D] float32, offset [K] float64 -> code [N] int64, score [N] float64"""
     N, D = x.shape
-    codes, _ = search(x, codebook, [len(codebook)], offset)
+    codes, _ = search(x, codebook, [len(codebook)], offset, mark=False)
     score = torch.empty(N, dtype=torch.float64, device=x.device)
     if N > 0:
         width = min(128, triton.next_power_of_2(D))

@@ -54,9 +54,12 @@ def residual_search(
 
 
 def search(
-    x: Tensor, codebooks: Tensor, sizes: list[int], offset: Tensor | None
+    x: Tensor, codebooks: Tensor, sizes: list[int], offset: Tensor | None, mark: bool = True
 ) -> tuple[Tensor, Packed]:
-    """The codes, [N, L] int64, by all stages; and the codebooks as packed for them."""
+    """The codes, [N, L] int64, by all stages; and the codebooks as packed for them.
+
+    mark: a row whose residual leaves float32 gets −1, also at the last level.
+    """
     N, D = x.shape
     packed = pack(codebooks, sizes, offset, padded_width(D))
     codes = x.new_empty((N, len(sizes)), dtype=torch.int64)
@@ -64,24 +67,34 @@ def search(
         return codes, packed
     run = _search_narrow if D <= NARROW_LIMIT else _search_wide
     with torch.cuda.device_of(x):
-        run(x, codebooks, offset, packed, codes)
+        run(x, codebooks, offset, packed, codes, mark)
     return codes, packed
 
 
 def _search_narrow(
-    x: Tensor, codebooks: Tensor, offset: Tensor | None, packed: Packed, codes: Tensor
+    x: Tensor,
+    codebooks: Tensor,
+    offset: Tensor | None,
+    packed: Packed,
+    codes: Tensor,
+    mark: bool,
 ) -> None:
     """Each stage takes a row through all levels that are left of it."""
     N, D = x.shape
     first, second = queues(N, x.device)
     one, three = narrow(D, x.device)
-    screen(x, codebooks, packed, codes, None, first, one)
-    screen(x, codebooks, packed, codes, first, second, three)
-    settle(x, codebooks, offset, packed, codes, second)
+    screen(x, codebooks, packed, codes, None, first, one, mark)
+    screen(x, codebooks, packed, codes, first, second, three, mark)
+    settle(x, codebooks, offset, packed, codes, second, mark=mark)
 
 
 def _search_wide(
-    x: Tensor, codebooks: Tensor, offset: Tensor | None, packed: Packed, codes: Tensor
+    x: Tensor,
+    codebooks: Tensor,
+    offset: Tensor | None,
+    packed: Packed,
+    codes: Tensor,
+    mark: bool,
 ) -> None:
     """Slab by slab and level by level, each through all stages."""
     N, L = codes.shape
@@ -99,4 +112,4 @@ def _search_wide(
             split_rows(x, rows, level, codebooks, packed, codes, halves, facts)
             screen_wide(rows, level, packed, codes, halves, facts, None, first, one)
             screen_wide(rows, level, packed, codes, halves, facts, first, second, three)
-            settle(x, codebooks, offset, packed, codes, second, until=level + 1)
+            settle(x, codebooks, offset, packed, codes, second, until=level + 1, mark=mark)

@@ -5,7 +5,7 @@
 In:  x [N, D] any strides; codebooks [ΣK, D] float32; the packed slots; with THREE, a queue of items
      row·2¹⁶ + level, of which the codes of lower levels stand in `codes`.
 Out: codes [N, L] int64 up to the first level a row can't certify there; that row joins `left`.
-     So does a row with NaN, Inf or a residual that overflows: settle.py marks it.
+     So does a row with NaN, Inf or, with `mark`, a residual that overflows: settle.py marks it.
 
 Each program holds BLOCK_N rows in registers through all levels and streams the codewords past them
 in tiles of BLOCK_K. Later levels of a row that stopped are computed in vain: 1 to 10 % of rows
@@ -41,6 +41,7 @@ def screen_kernel(
     N,
     D,
     L,
+    mark,
     codebooks,
     high,
     low,
@@ -138,7 +139,7 @@ def screen_kernel(
             codebook = codebooks + tl.load(starts + level) * D
             r -= tl.load(codebook + code[:, None] * D + d[None, :], mask=inside, other=0.0)
             peak = tl.max(tl.abs(r), axis=1)
-            decided = decided & (peak < float("inf"))
+            decided = decided & ((peak < float("inf")) | (mark == 0))
             stop = tl.where((stop == L) & (decided == 0), level, stop)
             tl.store(place, code.to(tl.int64), mask=live & (stop == L))
             r = tl.where((stop == L)[:, None], r, 0.0)
@@ -155,6 +156,7 @@ def screen(
     queue: Queue | None,
     left: Queue,
     tile: Tile,
+    mark: bool,
 ) -> None:
     """One pass with one fp16 product over all rows, or with three over the `queue`."""
     N, D = x.shape
@@ -167,6 +169,7 @@ def screen(
         N,
         D,
         L,
+        int(mark),
         codebooks,
         packed.high,
         packed.low,

@@ -10,7 +10,8 @@ least, d_k − E_k ≤ min(d + E), stays; if more than one does, exact.py decide
 In:  x [N, D] any strides; codebooks [ΣK, D] float32; offset [ΣK] float64; allowed [ΣK] int8;
      a queue of (row, level)s, of which the codes of lower levels stand in `codes`, or, with
      EVERY, all rows from level 0; `residuals` [programs, D] float32, a row of it a program's own.
-Out: codes [N, L] int64; −1 at all levels if x or a residual isn't finite or no codeword is allowed.
+Out: codes [N, L] int64; −1 at all levels if x or, with `mark`, a residual isn't finite, or no
+     codeword is allowed.
      With EVERY also margins and errors [N, L] float32.
 
 A program takes one row at a time: rows left over are few, and K·D differences fill a block.
@@ -157,6 +158,7 @@ def settle_kernel(
     N,
     D,
     L,
+    mark,
     until,
     codebooks,
     offset,
@@ -237,7 +239,8 @@ def settle_kernel(
                         d = d0 + tl.arange(0, BLOCK_D)
                         r = tl.load(r_row + d, mask=d < D, other=0.0)
                         r -= tl.load(codebooks + (start + code) * D + d, mask=d < D, other=0.0)
-                        finite = tl.minimum(finite, publish(r_row + d, r, d < D))
+                        good = publish(r_row + d, r, d < D)
+                        finite = tl.minimum(finite, tl.maximum(good, 1 - mark))
                         error += tl.sum(r.to(tl.float64) * r.to(tl.float64), axis=0)
                     if EVERY:
                         tl.store(errors + row * L + level, error.to(tl.float32))
@@ -261,6 +264,7 @@ def settle(
     until: int | None = None,
     margins: Tensor | None = None,
     errors: Tensor | None = None,
+    mark: bool = True,
 ) -> None:
     """Decides the queued (row, level)s and what follows them, or, without a queue, every row."""
     N, D = x.shape
@@ -274,6 +278,7 @@ def settle(
         N,
         D,
         L,
+        int(mark),
         L if until is None else until,
         codebooks,
         packed.allowed if offset is None else offset,

@@ -136,12 +136,33 @@ def test_nonfinite_codewords_never_win(backend: kernels.Backend) -> None:
 
 
 def test_a_residual_that_overflows_marks_the_row(backend: kernels.Backend) -> None:
-    x = torch.tensor([[3e38], [1.0]])
-    book = torch.tensor([[-3e38]])
-    codes, quantized, _, _ = backend.residual_search(x, torch.cat([book, book]), [1, 1])
-    assert codes.tolist() == [[-1, -1], [0, 0]] or codes.tolist() == [[-1, -1], [-1, -1]]
-    assert codes[0].tolist() == [-1, -1]
-    assert quantized[0].item() == 0.0
+    x, books = torch.tensor([[3e38], [-3e38]]), torch.tensor([[-3e38], [1.0]])
+    codes, quantized, _, _ = backend.residual_search(x, books, [1, 1])
+    assert codes.tolist() == [[-1, -1], [0, 0]]
+    assert torch.equal(quantized, torch.tensor([[0.0], [-3e38]]))
+
+
+def test_nearest_has_no_residual_that_could_overflow(backend: kernels.Backend) -> None:
+    code, score = backend.nearest(torch.tensor([[3e38]]), torch.tensor([[-3e38]]), None)
+    assert code.tolist() == [0]
+    assert score.item() == pytest.approx(3.6e77)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_the_default_dtype_does_not_matter(backend: kernels.Backend, dtype: torch.dtype) -> None:
+    x, book = oracle.clustered(30, 6, 4, seed=21), oracle.clustered(9, 6, 4, seed=22)
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        check(backend, x, [book, book])
+        found = backend.residual_search_beam(x, torch.cat([book, book]), [9, 9], 3)
+        assert (found[0].dtype, found[1].dtype) == (torch.int64, torch.float32)
+        assert [part.dtype for part in backend.nearest(x, book, None)] == [
+            torch.int64,
+            torch.float64,
+        ]
+    finally:
+        torch.set_default_dtype(before)
 
 
 def test_codes_do_not_depend_on_the_batch(backend: kernels.Backend) -> None:
@@ -239,6 +260,9 @@ def same(x: Tensor, books: list[Tensor], offset: Tensor | None = None) -> None:
     expected, found = reference.residual_search(*arguments), cpp.residual_search(*arguments)
     assert torch.equal(found[0], expected[0])
     assert torch.equal(found[1], expected[1])
+    plain = cpp.residual_search(*arguments[:4])  # without margins: another path
+    assert torch.equal(plain[0], expected[0])
+    assert torch.equal(plain[1], expected[1])
     # A margin is a difference of two distances that float64 knows to 2⁻⁵² of themselves.
     noise = float(
         x.double().square().sum(1).nan_to_num(0, 0).max()
@@ -328,6 +352,10 @@ def test_screen_with_offsets(instruction_set: str) -> None:
     books = levels(x, [256, 40])
     for scale in (1e-3, 1.0, 1e3, 1e12):
         same(x, books, scale * torch.randn(296, dtype=torch.float64))
+    # What all offsets have in common, or what they cancel, must not take the difference with it.
+    same(x, books, torch.full((296,), 1e20, dtype=torch.float64))
+    same(x, books, -torch.cat(books).double().square().sum(1))
+    same(x * 1e-20, books, -torch.cat(books).double().square().sum(1))
     twins = [torch.cat([book, book]) for book in books]
     same(x, twins, torch.randint(3, (592,)).double())
 
@@ -354,7 +382,9 @@ def test_threads_do_not_matter() -> None:
     for count in (1, 2, 5):
         torch.set_num_threads(count)
         try:
-            results.append(cpp.residual_search(x, torch.cat(books), [256, 256], with_margins=True))
+            arguments = (x, torch.cat(books), [256, 256], None, True)
+            with_margins = cpp.residual_search(*arguments, True)
+            results.append((*with_margins, *cpp.residual_search(*arguments)[:2]))
         finally:
             torch.set_num_threads(threads)
     for result in results[1:]:

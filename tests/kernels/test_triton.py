@@ -252,6 +252,15 @@ def test_nearest_with_offset(scale: float) -> None:
     torch.testing.assert_close(score, expected, rtol=1e-12, atol=1e-12 * max(scale, 1.0))
 
 
+@pytest.mark.parametrize("width", [1, 130])
+def test_nearest_has_no_residual_that_could_overflow(width: int) -> None:
+    x, book = torch.full((2, width), 3e38), torch.full((1, width), -3e38)
+    code, score = (part.cpu() for part in backend.nearest(x.to(DEVICE), book.to(DEVICE), None))
+    assert code.tolist() == [0, 0]
+    assert score.isfinite().all()
+    assert (search(x, [book])[0] == -1).all()
+
+
 def test_nearest_marks() -> None:
     x = torch.tensor([[1.0], [math.nan]], device=DEVICE)
     code, score = backend.nearest(x, torch.zeros(2, 1, device=DEVICE), None)
