@@ -20,7 +20,7 @@ constexpr int kTogether = 8;
 
 struct Block {
     float* residual;       // [rows, stride]
-    float* quantized;      // [rows, stride]
+    float* quantized;      // [rows, stride], if asked for
     bool* dead;            // [rows]: NaN or Inf
     std::uint8_t* bytes;   // [rows, stride]
     Rounded rounded;       // [rows] each
@@ -202,20 +202,21 @@ Choice choose(const Search& search, const Codebook& book, const Block& block, in
     return choice.word < 0 ? settle_all(residual, book) : choice;
 }
 
-// r ← r − e and q ← q + e, each rounded once: what every backend does.
+// r ← r − e and, where it is asked for, q ← q + e, each rounded once: what every backend does.
 void subtract(const Search& search, const Codebook& book, Block& block, int row, std::int64_t word) {
     const float* from = word_at(book, word);
     float* residual = residual_of(search, block, row);
-    float* quantized = block.quantized + row * search.stride;
     auto most = Vector::zero();
     for (std::int64_t d = 0; d < search.stride; d += kLanes) {
-        const auto codeword = Vector::load(from + d), left = Vector::subtract(Vector::load(residual + d), codeword);
+        const auto left = Vector::subtract(Vector::load(residual + d), Vector::load(from + d));
         Vector::store(residual + d, left);
-        Vector::store(quantized + d, Vector::add(Vector::load(quantized + d), codeword));
         most = Vector::larger(most, Vector::magnitude(left));
     }
-    const std::int32_t bits = Vector::largest(most);
-    std::memcpy(block.rounded.largest + row, &bits, sizeof bits);
+    block.rounded.largest[row] = largest_of(most);
+    if (!search.quantized) return;
+    float* quantized = block.quantized + row * search.stride;
+    for (std::int64_t d = 0; d < search.stride; d += kLanes)
+        Vector::store(quantized + d, Vector::add(Vector::load(quantized + d), Vector::load(from + d)));
 }
 
 // A row that holds NaN or Inf leaves the search; zeros go on in its place.
@@ -288,7 +289,7 @@ void search_block(const Search& search, std::int64_t first, void* scratch) {
     Block block = carve(search, carver);
     const std::int64_t left = search.rows - first;
     const int rows = static_cast<int>(left < search.block ? left : search.block);
-    std::memset(block.quantized, 0, rows * search.stride * sizeof(float));
+    if (search.quantized) std::memset(block.quantized, 0, rows * search.stride * sizeof(float));
     for (int row = 0; row < rows; ++row) {
         float* residual = residual_of(search, block, row);
         load_row<Vector>(search, first + row, residual);

@@ -62,15 +62,20 @@ inline float bound_of(const Codebook& book, const Rounded& of, int row, std::int
     return of.along[row] * book.rounding[panel] + of.across[row] * book.reach[panel] + of.float32[row];
 }
 
-// The largest magnitude of a row; not below FLT_MAX's successor where it holds NaN or Inf.
-inline float largest_of(const float* row, std::int64_t stride) {
-    auto most = Vector::zero();
-    for (std::int64_t d = 0; d < stride; d += kLanes)
-        most = Vector::larger(most, Vector::magnitude(Vector::load(row + d)));
+// The largest of the magnitudes in `most`; NaN or Inf where one of them is.
+inline float largest_of(typename Vector::Wide most) {
     const std::int32_t bits = Vector::largest(most);
     float largest;
     std::memcpy(&largest, &bits, sizeof bits);
     return largest;
+}
+
+// The largest magnitude of a row.
+inline float largest_of(const float* row, std::int64_t stride) {
+    auto most = Vector::zero();
+    for (std::int64_t d = 0; d < stride; d += kLanes)
+        most = Vector::larger(most, Vector::magnitude(Vector::load(row + d)));
+    return largest_of(most);
 }
 
 inline bool is_finite(const float* row, std::int64_t stride) { return largest_of(row, stride) <= FLT_MAX; }

@@ -263,6 +263,9 @@ def same(x: Tensor, books: list[Tensor], offset: Tensor | None = None) -> None:
     plain = cpp.residual_search(*arguments[:4])  # without margins: another path
     assert torch.equal(plain[0], expected[0])
     assert torch.equal(plain[1], expected[1])
+    bare = cpp.residual_search(*arguments[:4], with_quantized=False)
+    assert torch.equal(bare[0], expected[0])
+    assert bare[1].shape == (0, x.shape[1])
     # A margin is a difference of two distances that float64 knows to 2⁻⁵² of themselves.
     noise = float(
         x.double().square().sum(1).nan_to_num(0, 0).max()
