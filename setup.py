@@ -28,6 +28,8 @@ COMMON = [
     "-fPIC",
     "-fvisibility=hidden",
     "-fno-math-errno",
+    # Fused multiply-adds only where written: the same bits from every instruction set.
+    "-ffp-contract=off",
     "-Wall",
     "-Wextra",
 ]
@@ -57,9 +59,12 @@ if platform.machine().lower() in ("x86_64", "amd64"):
     }
 KERNELS = ("residual_search", "residual_search_beam")
 
-# Object -> (source, extra flags).
+ENTRIES = ("library",)
+DISPATCH = ["-DLF_X86"] if "avx2" in SETS else []
+
+# Object -> (source, extra flags). Entries hold the C ABI and pick an instruction set.
 OBJECTS: dict[str, tuple[str, list[str]]] = {
-    "library": ("library.cpp", ["-DLF_X86"] if "avx2" in SETS else []),
+    **{name: (f"{name}.cpp", DISPATCH) for name in ENTRIES},
     "pack": ("pack.cpp", []),
     "exact": ("exact.cpp", []),
     **{

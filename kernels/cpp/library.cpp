@@ -1,6 +1,5 @@
-// The C ABI: builds what a search needs, picks the instruction set, shares blocks of rows among threads.
+// The C ABI of the search: builds what a search needs, picks the instruction set, shares blocks of rows among threads.
 #include <algorithm>
-#include <cfenv>
 #include <cstdint>
 #include <cstdlib>
 #include <deque>
@@ -15,10 +14,9 @@
 #include <omp.h>
 #endif
 
+#include "dispatch.h"
 #include "pack.h"
 #include "search.h"
-
-#define LF_EXPORT extern "C" __attribute__((visibility("default")))
 
 namespace lf {
 
@@ -30,19 +28,12 @@ namespace lf {
     std::size_t beam_scratch_bytes(const Search&);                             \
     void beam_block(const Search&, std::int64_t first, void* scratch);         \
     }
-LF_DECLARE(portable)
-#ifdef LF_X86
-LF_DECLARE(avx2)
-LF_DECLARE(avx512)
-LF_DECLARE(avx512_vnni)
-#endif
+LF_FOR_EACH_SET(LF_DECLARE)
 
 namespace {
 
 // Raised whenever a signature of the C ABI changes; the loader refuses a library of another number.
-constexpr std::int32_t kAbiVersion = 2;
-
-enum Set : std::int32_t { kPortable = 0, kAvx2 = 1, kAvx512 = 2, kAvx512Vnni = 3 };
+constexpr std::int32_t kAbiVersion = 3;
 
 Set widest_set() {
 #ifdef LF_EMULATED
@@ -59,14 +50,8 @@ Set widest_set() {
 }
 
 Kernels kernels_of(Set set) {
-#define LF_KERNELS(set) \
-    Kernels { set::kLayout, set::scratch_bytes, set::search_block, set::beam_scratch_bytes, set::beam_block }
-#ifdef LF_X86
-    if (set == kAvx512Vnni) return LF_KERNELS(avx512_vnni);
-    if (set == kAvx512) return LF_KERNELS(avx512);
-    if (set == kAvx2) return LF_KERNELS(avx2);
-#endif
-    return LF_KERNELS(portable);
+    return {LF_PICK(set, kLayout), LF_PICK(set, scratch_bytes), LF_PICK(set, search_block),
+            LF_PICK(set, beam_scratch_bytes), LF_PICK(set, beam_block)};
 }
 
 // Rows of a block: enough to reuse a tile of codewords, few enough to stay in the L2 cache.
@@ -115,21 +100,6 @@ std::shared_ptr<const PackedCodebook> pack(const float* words, const double* off
     cache.put(made, layout);
     return made;
 }
-
-// Rounding to nearest and subnormals kept, whatever the caller's thread has set: codes depend on neither.
-class DefaultArithmetic {
-  public:
-    DefaultArithmetic() {
-        std::fegetenv(&before_);
-        std::fesetenv(FE_DFL_ENV);
-    }
-    ~DefaultArithmetic() { std::fesetenv(&before_); }
-    DefaultArithmetic(const DefaultArithmetic&) = delete;
-    DefaultArithmetic& operator=(const DefaultArithmetic&) = delete;
-
-  private:
-    std::fenv_t before_;
-};
 
 struct Free {
     void operator()(void* memory) const { std::free(memory); }

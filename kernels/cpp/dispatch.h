@@ -1,0 +1,41 @@
+// What the entry points of the C ABI share: the instruction sets, and arithmetic nobody else has changed.
+#pragma once
+#include <cfenv>
+#include <cstdint>
+
+#define LF_EXPORT extern "C" __attribute__((visibility("default")))
+
+// Kernels are compiled once per instruction set, each time into the namespace of its name.
+// LF_FOR_EACH_SET(declare) declares them all; LF_PICK(set, name) is lf::<set>::name.
+#ifdef LF_X86
+#define LF_FOR_EACH_SET(declare) declare(portable) declare(avx2) declare(avx512) declare(avx512_vnni)
+#define LF_PICK(set, name)                          \
+    ((set) == ::lf::kAvx512Vnni ? avx512_vnni::name \
+     : (set) == ::lf::kAvx512   ? avx512::name      \
+     : (set) == ::lf::kAvx2     ? avx2::name        \
+                                : portable::name)
+#else
+#define LF_FOR_EACH_SET(declare) declare(portable)
+#define LF_PICK(set, name) (static_cast<void>(set), portable::name)
+#endif
+
+namespace lf {
+
+enum Set : std::int32_t { kPortable = 0, kAvx2 = 1, kAvx512 = 2, kAvx512Vnni = 3 };
+
+// Rounding to nearest and subnormals kept, whatever the caller's thread has set: codes depend on neither.
+class DefaultArithmetic {
+  public:
+    DefaultArithmetic() {
+        std::fegetenv(&before_);
+        std::fesetenv(FE_DFL_ENV);
+    }
+    ~DefaultArithmetic() { std::fesetenv(&before_); }
+    DefaultArithmetic(const DefaultArithmetic&) = delete;
+    DefaultArithmetic& operator=(const DefaultArithmetic&) = delete;
+
+  private:
+    std::fenv_t before_;
+};
+
+}  // namespace lf
