@@ -57,9 +57,9 @@ if platform.machine().lower() in ("x86_64", "amd64"):
         "avx512": ["-DLF_AVX512", *avx512],
         "avx512_vnni": ["-DLF_AVX512_VNNI", *vnni],
     }
-KERNELS = ("residual_search", "residual_search_beam")
+KERNELS = ("residual_search", "residual_search_beam", "within")
 
-ENTRIES = ("library",)
+ENTRIES = ("library", "balanced_entry")
 DISPATCH = ["-DLF_X86"] if "avx2" in SETS else []
 
 # Object -> (source, extra flags). Entries hold the C ABI and pick an instruction set.
@@ -67,6 +67,8 @@ OBJECTS: dict[str, tuple[str, list[str]]] = {
     **{name: (f"{name}.cpp", DISPATCH) for name in ENTRIES},
     "pack": ("pack.cpp", []),
     "exact": ("exact.cpp", []),
+    "transport": ("transport.cpp", []),
+    "balanced": ("balanced.cpp", []),
     **{
         f"{name}_{set_}": (f"{name}.cpp", flags) for name in KERNELS for set_, flags in SETS.items()
     },

@@ -1,7 +1,7 @@
 """The kernels, once per backend; all backends give the same codes.
 
-A backend is a module with `nearest`, `residual_search` and `residual_search_beam`. This file only
-says which one serves a device.
+A backend is a module with the functions of `Backend`. This file only says which one serves a
+device.
 """
 
 from __future__ import annotations
@@ -67,6 +67,27 @@ class Backend(Protocol):
         """The best of `beam` partial paths by exact ‖r‖²; equal paths by lowest codes.
 
         x [N, D], codebooks [ΣK, D] float32 -> codes [N, L] int64, quantized [N, D] float32
+        """
+        ...
+
+    def balanced_lloyd(
+        self,
+        x: Tensor,
+        centroids: Tensor,
+        low: Tensor,
+        high: Tensor,
+        iterations: int,
+        tolerance: float,
+        exponent: int,
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Lloyd's iterations of P problems, each assignment the cheapest with low ≤ sizes ≤ high.
+
+        Stops after `iterations` assignments, or when one lowers the cost by at most `tolerance` of
+        it. Means are integer sums in units of 2^−exponent. Rows and centroids are finite.
+
+        x [P, N, D], centroids [P, K, D] float32, low and high [K] int64
+        -> centroids [P, K, D] float32 and labels [P, N] int64 of the last assignment, its cost
+           Σ ‖x − e_label‖² and a proven lower bound of it, [P] float64
         """
         ...
 

@@ -4,8 +4,9 @@
 the levels. Every source with kernels is compiled once per instruction set, chosen at run time.
 """
 
+from .balanced_lloyd import balanced_lloyd
 from .nearest import nearest
 from .residual_search import residual_search
 from .residual_search_beam import residual_search_beam
 
-__all__ = ["nearest", "residual_search", "residual_search_beam"]
+__all__ = ["balanced_lloyd", "nearest", "residual_search", "residual_search_beam"]

@@ -32,6 +32,7 @@ struct Codebook {
     std::int64_t blocks;        // of kBlockSteps; one of kShortBlockSteps up to kShortWidth
     const std::int8_t* packed;  // [panels][blocks]: kVectors initial sums, then the block's steps
     const float* half;          // [panels, kVectors, lanes] ½‖e‖² + ½offset − shift; huge in the padding
+    double shift;               // what all scores leave out
     float scale;                // β
     const float* rounding;      // [panels, and a vector beyond] max_k ‖b_k − round(b_k)‖
     const float* reach;         // likewise, max_k ‖round(b_k)‖

@@ -42,10 +42,17 @@ std::uint64_t hash_of(const float* word, std::int64_t width) {
 }  // namespace
 
 PackedCodebook::PackedCodebook(const float* words, const double* offset, std::int64_t count,
-                               std::int64_t width, Layout layout)
+                               std::int64_t width, Layout layout, Keep keep)
     : width_(width) {
     view_.stride = width <= kShortWidth ? kShortWidth : round_up(width, kBlockSteps * kStepWidth);
-    keep_winners(words, offset, count, width);
+    if (keep == Keep::winners) {
+        find_winners(words, offset, count, width);
+    } else {
+        name_.resize(count);
+        std::iota(name_.begin(), name_.end(), std::int64_t{0});
+    }
+    sort_by_length(words, width);
+    copy(words, offset, width);
     view_.words = static_cast<std::int64_t>(name_.size());
     left_out_ = view_.words < count;
     view_.exact = exact_.data();
@@ -66,7 +73,7 @@ bool PackedCodebook::holds(const float* words, std::int64_t count, std::int64_t 
 }
 
 // Of equal codewords only the first of those with the least offset can win; one with NaN or Inf never.
-void PackedCodebook::keep_winners(const float* words, const double* offset, std::int64_t count,
+void PackedCodebook::find_winners(const float* words, const double* offset, std::int64_t count,
                                   std::int64_t width) {
     std::unordered_multimap<std::uint64_t, std::int64_t> seen;
     seen.reserve(static_cast<std::size_t>(count));
@@ -87,7 +94,9 @@ void PackedCodebook::keep_winners(const float* words, const double* offset, std:
         }
     }
     name_ = std::move(kept);
-    sort_by_length(words, width);
+}
+
+void PackedCodebook::copy(const float* words, const double* offset, std::int64_t width) {
     exact_.assign(name_.size() * view_.stride, 0.0f);
     for (std::size_t k = 0; k < name_.size(); ++k) {
         std::memcpy(&exact_[k * view_.stride], words + name_[k] * width, width * sizeof(float));
@@ -135,8 +144,8 @@ void PackedCodebook::quantize(std::int64_t width, Layout layout) {
     }
     double highest = 0.0;
     if (count && view_.offset) {
-        const double shift = *std::min_element(half.begin(), half.end());
-        for (double& value : half) value -= shift;
+        view_.shift = *std::min_element(half.begin(), half.end());
+        for (double& value : half) value -= view_.shift;
     }
     for (double value : half) highest = std::max(highest, std::abs(value));
     // What an offset cancels or has in common with all others leaves its rounding behind: (stride + 8)·2⁻⁵³

@@ -8,11 +8,14 @@
 
 namespace lf {
 
+// Which codewords a search needs: those that can be nearest, or (all finite) every one.
+enum class Keep { winners, all };
+
 class PackedCodebook {
   public:
     // words [count, width] row-major, offset [count] or null.
     PackedCodebook(const float* words, const double* offset, std::int64_t count, std::int64_t width,
-                   Layout layout);
+                   Layout layout, Keep keep = Keep::winners);
     PackedCodebook(const PackedCodebook&) = delete;
     PackedCodebook& operator=(const PackedCodebook&) = delete;
 
@@ -24,7 +27,8 @@ class PackedCodebook {
     bool holds(const float* words, std::int64_t count, std::int64_t width) const;
 
   private:
-    void keep_winners(const float* words, const double* offset, std::int64_t count, std::int64_t width);
+    void find_winners(const float* words, const double* offset, std::int64_t count, std::int64_t width);
+    void copy(const float* words, const double* offset, std::int64_t width);
     void sort_by_length(const float* words, std::int64_t width);
     void quantize(std::int64_t width, Layout layout);
 

@@ -19,14 +19,17 @@ struct Choice {
     double runner_up = INFINITY;  // of the next distinct codeword
 };
 
+// Added in eight lanes whatever the registers, so that it has the same bits for every instruction set.
 inline double distance64(const float* row, const float* word, std::int64_t stride) {
-    double sum = 0.0;
-#pragma omp simd reduction(+ : sum)
-    for (std::int64_t d = 0; d < stride; ++d) {
-        const double difference = static_cast<double>(row[d]) - static_cast<double>(word[d]);
-        sum += difference * difference;
-    }
-    return sum;
+    double sums[8] = {};
+    for (std::int64_t d = 0; d < stride; d += 8)
+        for (int lane = 0; lane < 8; ++lane) {
+            const double difference = static_cast<double>(row[d + lane]) - static_cast<double>(word[d + lane]);
+            sums[lane] += difference * difference;
+        }
+    for (int half = 4; half > 0; half /= 2)
+        for (int lane = 0; lane < half; ++lane) sums[lane] += sums[lane + half];
+    return sums[0];
 }
 
 inline const float* word_at(const Codebook& book, std::int64_t word) { return book.exact + word * book.stride; }

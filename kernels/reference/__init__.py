@@ -1,7 +1,8 @@
 """The specification: plain PyTorch; float64 decides a code, exact sums where float64 can't."""
 
+from .balanced_lloyd import balanced_lloyd
 from .nearest import nearest
 from .residual_search import residual_search
 from .residual_search_beam import residual_search_beam
 
-__all__ = ["nearest", "residual_search", "residual_search_beam"]
+__all__ = ["balanced_lloyd", "nearest", "residual_search", "residual_search_beam"]

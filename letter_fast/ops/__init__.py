@@ -1,7 +1,8 @@
 """What PyTorch is told about the kernels: schema, shape rules and dispatch, one file an op."""
 
+from .balanced_lloyd import balanced_lloyd
 from .nearest import nearest
 from .residual_search import residual_search
 from .residual_search_beam import residual_search_beam
 
-__all__ = ["nearest", "residual_search", "residual_search_beam"]
+__all__ = ["balanced_lloyd", "nearest", "residual_search", "residual_search_beam"]

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from letter_fast.catalog import Embeddings
-from letter_fast.clustering.balanced import balanced_kmeans
+from letter_fast.clustering.balanced import balanced_kmeans_of_each
 from letter_fast.model import Letter
 from letter_fast.quantizer import ResidualQuantizer
 
@@ -53,19 +53,21 @@ def diversity_groups(
 
     Sizes lie between half and twice the mean (the public code: min(K // 20, 10) to 60).
     """
-    groups = []
-    for level, size in enumerate(quantizer.codebook_sizes):
+    groups: dict[int, Tensor] = {}
+    sizes = quantizer.codebook_sizes
+    for size in set(sizes):
+        levels = [level for level, other in enumerate(sizes) if other == size]
         count = min(clusters, size)
-        result = balanced_kmeans(
-            quantizer.codebook(level).detach().float(),
+        results = balanced_kmeans_of_each(
+            torch.stack([quantizer.codebook(level).detach().float() for level in levels]),
             count,
-            size // (2 * count),
-            math.ceil(2 * size / count),
+            restarts=1,
             iterations=10,
-            seed=stream(seed, "groups", epoch, level),
+            tolerance=1e-4,
+            seeds=[stream(seed, "groups", epoch, level) for level in levels],
         )
-        groups.append(result.labels.to(quantizer.codebooks.device))
-    return groups
+        groups |= dict(zip(levels, (result.labels for result in results)))
+    return [groups[level] for level in range(len(sizes))]
 
 
 @torch.no_grad()

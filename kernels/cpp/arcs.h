@@ -1,0 +1,59 @@
+// Which clusters may take a row: those whose price for it is near its best one's.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+#include "search.h"
+
+namespace lf {
+
+// Arcs of some rows in turn. cost = ‖x − e‖² in float64, the clusters of a row ascending.
+struct ArcList {
+    std::vector<std::size_t> begin{0};  // where each row's arcs begin, and the last one's end
+    std::vector<std::int32_t> cluster;
+    std::vector<double> cost;
+};
+
+// Arcs of all rows, in lists of kChunk rows so that threads can make them side by side.
+class Arcs {
+  public:
+    static constexpr std::int64_t kChunk = 1024;
+    struct Row {
+        const std::int32_t* cluster;
+        const double* cost;
+        std::int64_t count;
+    };
+
+    explicit Arcs(std::int64_t rows) : rows_(rows), lists_((rows + kChunk - 1) / kChunk) {}
+    std::int64_t rows() const { return rows_; }
+    std::int64_t count() const {
+        std::size_t total = 0;
+        for (const ArcList& list : lists_) total += list.cluster.size();
+        return static_cast<std::int64_t>(total);
+    }
+    std::int64_t chunks() const { return static_cast<std::int64_t>(lists_.size()); }
+    ArcList& list(std::int64_t chunk) { return lists_[chunk]; }
+    Row row(std::int64_t i) const {
+        const ArcList& list = lists_[i / kChunk];
+        const std::size_t at = list.begin[i % kChunk];
+        return {&list.cluster[at], &list.cost[at], static_cast<std::int64_t>(list.begin[i % kChunk + 1] - at)};
+    }
+
+  private:
+    std::int64_t rows_;
+    std::vector<ArcList> lists_;
+};
+
+// Which clusters count as near: price λ_k, and slack_k by how much the row's least score may be exceeded.
+struct Reach {
+    const double* price;  // [K]
+    const double* slack;  // [K]
+};
+
+// Appends the arcs of `count` rows from `first` on: every k with ‖x − e_k‖² + λ_k ≤ least + slack_k. The search
+// has two codebooks, whose offsets are the prices: the clusters of the least slack, and the others (perhaps
+// none), with what their slack is more taken off. Compiled once per instruction set (within.cpp).
+using CollectArcs = void (*)(const Search&, const Reach&, std::int64_t first, std::int64_t count, void* scratch, ArcList&);
+
+}  // namespace lf

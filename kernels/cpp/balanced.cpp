@@ -1,0 +1,303 @@
+// Lloyd's iterations with the cheapest assignment within size bounds (transport.h) in place of the nearest.
+//
+// No row × cluster table exists. Prices are found coarse to fine: on a sample of a few rows a cluster, then on
+// eight times as many, at last on all. Each step collects arcs within a slack (within.cpp), lets the prices
+// climb on them, and collects anew where they would leave what the slack covers. Later iterations start from
+// the prices of the one before.
+#include "balanced.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstdlib>
+#include <limits>
+#include <memory>
+#include <new>
+
+#ifdef _OPENMP
+#include <omp.h>
+#endif
+
+#include "dispatch.h"
+#include "pack.h"
+
+namespace lf {
+namespace {
+
+constexpr double kEverything = std::numeric_limits<double>::infinity();
+// Up to this many pairs all are arcs.
+constexpr std::int64_t kFewPairs = 1 << 16;
+// Rows a cluster of the coarsest sample, and how much finer each next one is.
+constexpr std::int64_t kCoarse = 16, kFiner = 8;
+// Times the arcs are collected for one ascent, at most: the repair reaches the optimum from anywhere.
+constexpr int kCollections = 12;
+// Share of the rows that are to have more than one arc in later iterations.
+constexpr double kContested = 0.5;
+// The first step of a price, in parts of the slack.
+constexpr double kStep = 0.05;
+// How many standard deviations of a sample's sizes the slack covers.
+constexpr double kNoise = 2.0;
+// Misplaced rows a cluster, and of all rows (or of a sample), that need no more ascent; nor does a collection that leaves
+// more than kProgress of what there was.
+constexpr double kFewPaths = 0.2, kFewMisplaced = 1e-4, kRoughly = 2e-3, kProgress = 0.9;
+// One cluster in so many may have slack of its own.
+constexpr std::int64_t kFewWide = 8;
+// Rows that tell how far clusters lie apart.
+constexpr std::int64_t kScaleRows = 256;
+
+struct Free {
+    void operator()(void* memory) const { std::free(memory); }
+};
+
+// One of a collection's two codebooks: some of the clusters.
+struct Book {
+    std::vector<float> words;
+    std::vector<double> offset;
+    std::vector<std::int64_t> cluster, name;
+    std::unique_ptr<PackedCodebook> packed;
+
+    Codebook pack(std::int64_t width, Layout layout, bool everything) {
+        packed = std::make_unique<PackedCodebook>(words.data(), offset.data(), static_cast<std::int64_t>(cluster.size()), width, layout, Keep::all);
+        Codebook view = packed->view();
+        for (std::int64_t word = 0; word < view.words; ++word) name.push_back(cluster[view.name[word]]);
+        view.name = name.data();
+        view.screened &= !everything;
+        return view;
+    }
+};
+
+// Arcs of every step-th row at prices `now`.
+Arcs collect(const Balanced& problem, const float* centroids, Prices& prices, std::int64_t step) {
+    prices.collected = prices.now;
+    const std::int64_t width = problem.rows.width;
+    const double slack = *std::min_element(prices.slack.begin(), prices.slack.end());
+    Book books[2];
+    for (std::int64_t k = 0; k < problem.bounds->clusters(); ++k) {
+        Book& book = books[prices.slack[k] > slack];
+        book.words.insert(book.words.end(), centroids + k * width, centroids + (k + 1) * width);
+        book.offset.push_back(prices.slack[k] > slack ? prices.now[k] - (prices.slack[k] - slack) : prices.now[k]);
+        book.cluster.push_back(k);
+    }
+    const Codebook codebooks[2] = {books[0].pack(width, problem.layout, slack == kEverything),
+                                   books[1].pack(width, problem.layout, slack == kEverything)};
+    Search search = problem.rows;
+    search.codebooks = codebooks;
+    search.levels = 1;
+    search.stride = codebooks[0].stride;
+    search.block = 64;
+    search.rows = (problem.rows.rows + step - 1) / step;
+    search.row_stride *= step;
+    Arcs arcs(search.rows);
+    const std::size_t bytes = (problem.scratch_bytes(search) + 63) / 64 * 64;
+    const int threads = static_cast<int>(std::clamp<std::int64_t>(arcs.chunks(), 1, problem.threads));
+    std::vector<std::unique_ptr<void, Free>> scratch;
+    for (int thread = 0; thread < threads; ++thread) {
+        scratch.emplace_back(std::aligned_alloc(64, bytes));
+        if (!scratch.back()) throw std::bad_alloc();
+    }
+    bool failed = false;
+#pragma omp parallel for num_threads(threads) schedule(dynamic) if (threads > 1)
+    for (std::int64_t chunk = 0; chunk < arcs.chunks(); ++chunk) {
+#ifdef _OPENMP
+        const int thread = threads > 1 ? omp_get_thread_num() : 0;
+#else
+        const int thread = 0;
+#endif
+        const DefaultArithmetic arithmetic;
+        const std::int64_t first = chunk * Arcs::kChunk;
+        try {
+            problem.collect(search, {prices.now.data(), prices.slack.data()}, first, std::min(Arcs::kChunk, search.rows - first), scratch[thread].get(), arcs.list(chunk));
+        } catch (const std::bad_alloc&) {
+#pragma omp atomic write
+            failed = true;
+        }
+    }
+    if (failed) throw std::bad_alloc();
+    return arcs;
+}
+
+// What lies between a row's best cluster and its third best, typically.
+double typical_slack(const Balanced& problem, const float* centroids) {
+    const std::int64_t step = std::max<std::int64_t>(1, problem.rows.rows / kScaleRows), k = problem.bounds->clusters();
+    Prices prices{std::vector<double>(k), {}, std::vector<double>(k, kEverything)};
+    const Arcs arcs = collect(problem, centroids, prices, step);
+    std::vector<double> gaps, costs;
+    for (std::int64_t i = 0; i < arcs.rows(); ++i) {
+        const Arcs::Row row = arcs.row(i);
+        costs.assign(row.cost, row.cost + row.count);
+        const auto third = costs.begin() + std::min<std::ptrdiff_t>(2, row.count - 1);
+        std::nth_element(costs.begin(), third, costs.end());
+        gaps.push_back(*third - *std::min_element(costs.begin(), third + 1));
+    }
+    std::nth_element(gaps.begin(), gaps.begin() + static_cast<std::ptrdiff_t>(gaps.size() / 2), gaps.end());
+    return gaps[gaps.size() / 2];
+}
+
+// What a row's clusters differ in, on average.
+double spread(const Arcs& arcs) {
+    double total = 0.0;
+    for (std::int64_t i = 0; i < arcs.rows(); ++i) {
+        const Arcs::Row row = arcs.row(i);
+        double sum = 0.0;
+        for (std::int64_t j = 0; j < row.count; ++j) sum += row.cost[j];
+        total += sum / static_cast<double>(row.count) - *std::min_element(row.cost, row.cost + row.count);
+    }
+    return total / static_cast<double>(std::max<std::int64_t>(arcs.rows(), 1));
+}
+
+class Solver {
+  public:
+    explicit Solver(const Balanced& problem)
+        : problem_(problem),
+          few_(rows() * clusters() <= kFewPairs),
+          prices_{std::vector<double>(clusters()), {}, std::vector<double>(clusters(), kEverything)} {}
+
+    struct Solution {
+        std::vector<std::int32_t> labels;
+        double cost, bound;
+    };
+
+    // The cheapest assignment to these centroids, and the bound that the prices prove.
+    Solution solve(const float* centroids, bool proven) {
+        if (first_ && !few_) {
+            std::fill(prices_.slack.begin(), prices_.slack.end(), typical_slack(problem_, centroids));
+            for (std::int64_t step = coarsest_step(); step > 1; step /= kFiner) climb(centroids, step);
+        }
+        first_ = false;
+        Arcs arcs = climb(centroids, 1);
+        Repair repair(arcs, *problem_.bounds, prices_);
+        // The last assignment is proven by arcs that are collected at the very prices.
+        for (int left = kCollections; !repair.run() || (proven && prices_.collected != repair.prices()); --left) {
+            prices_.now = repair.prices();
+            widen(repair.short_of(), 2, left <= kCollections / 2);
+            arcs = collect(problem_, centroids, prices_, 1);
+            repair.renew(arcs, prices_.slack);
+        }
+        const double cost = lf::cost(arcs, repair.labels());
+        prices_.now = repair.prices();
+        const double bound = std::min(dual(arcs, *problem_.bounds, prices_.now), cost);
+        follow(arcs, kContested);
+        return {repair.labels(), cost, bound};
+    }
+
+  private:
+    std::int64_t rows() const { return problem_.rows.rows; }
+    std::int64_t clusters() const { return problem_.bounds->clusters(); }
+
+    std::int64_t coarsest_step() const {
+        std::int64_t step = 1;
+        while (rows() / (step * kFiner) >= kCoarse * clusters()) step *= kFiner;
+        return step;
+    }
+
+    // Prices climb on every step-th row, until few are misplaced or it is of no use.
+    Arcs climb(const float* centroids, std::int64_t step) {
+        double before = kEverything;
+        for (int left = kCollections;; --left) {
+            Arcs arcs = collect(problem_, centroids, prices_, step);
+            const double first_step = kStep * (few_ ? spread(arcs) : *std::min_element(prices_.slack.begin(), prices_.slack.end()));
+            const Ascent end = ascend(arcs, *problem_.bounds, rows(), first_step, prices_, problem_.threads);
+            const bool enough = end.misplaced <= (step > 1 ? kRoughly : kFewMisplaced) * static_cast<double>(arcs.rows()) + kFewPaths * static_cast<double>(clusters());
+            if (few_ || left == 0 || enough || end.misplaced > kProgress * before) {
+                // A sample's sizes are off by one part in √(its rows a cluster).
+                if (step > 1) follow(arcs, std::min(0.5, kNoise / std::sqrt(static_cast<double>(arcs.rows()) / static_cast<double>(clusters()))));
+                return arcs;
+            }
+            before = end.misplaced;
+            widen(end.stranded, 4, false);
+        }
+    }
+
+    // More slack for some clusters. Where most of them are short of it, others have grown dear, and the next
+    // collection takes care of that, unless it takes too many.
+    void widen(const std::vector<char>& which, double factor, bool impatient) {
+        const auto many = std::count(which.begin(), which.end(), 1) > clusters() / kFewWide;
+        for (std::int64_t k = 0; k < clusters(); ++k)
+            if ((which[k] && !many) || impatient) prices_.slack[k] *= factor;
+        // The first codebook of a collection must hold most clusters, for U is the least of its scores.
+        std::vector<double> sorted = prices_.slack;
+        const auto most = sorted.end() - 1 - clusters() / kFewWide;
+        std::nth_element(sorted.begin(), most, sorted.end());
+        for (double& slack : prices_.slack) slack = std::max(slack, *most);
+    }
+
+    // The slack that gives `share` of the rows more than one arc.
+    void follow(const Arcs& arcs, double share) {
+        if (few_) return;
+        const double least = *std::min_element(prices_.slack.begin(), prices_.slack.end());
+        std::fill(prices_.slack.begin(), prices_.slack.end(), std::min(margin(arcs, prices_.now, share), 1.5 * least));
+    }
+
+    const Balanced& problem_;
+    const bool few_;     // all pairs are arcs
+    bool first_ = true;  // later ones know prices and slack from the one before
+    Prices prices_;
+};
+
+// Cluster sums in fixed point: integers add up to the same in any order (code_sums.cpp).
+class Means {
+  public:
+    explicit Means(const Balanced& problem)
+        : problem_(problem),
+          unit_(std::ldexp(1.0, problem.exponent)),
+          sums_(problem.bounds->clusters() * problem.rows.width),
+          sizes_(problem.bounds->clusters()) {}
+
+    // Adds the rows whose label has changed to their new cluster, and takes them from the old one.
+    void update(const std::vector<std::int32_t>& labels) {
+        for (std::size_t i = 0; i < labels.size(); ++i) {
+            if (!before_.empty() && before_[i] == labels[i]) continue;
+            add(static_cast<std::int64_t>(i), labels[i], 1);
+            if (!before_.empty()) add(static_cast<std::int64_t>(i), before_[i], -1);
+        }
+        before_ = labels;
+    }
+
+    // An empty cluster keeps its centroid.
+    void write(float* centroids) const {
+        const std::int64_t width = problem_.rows.width;
+        for (std::size_t k = 0; k < sizes_.size(); ++k)
+            for (std::int64_t d = 0; sizes_[k] > 0 && d < width; ++d)
+                centroids[k * width + d] = static_cast<float>(static_cast<double>(sums_[k * width + d]) / unit_ / static_cast<double>(sizes_[k]));
+    }
+
+  private:
+    void add(std::int64_t row, std::int32_t cluster, std::int64_t sign) {
+        const Search& x = problem_.rows;
+        const float* from = static_cast<const float*>(x.x) + row * x.row_stride;
+        std::int64_t* to = &sums_[cluster * x.width];
+        for (std::int64_t d = 0; d < x.width; ++d) {
+            // Adding 1.5·2⁵² rounds to an integer, ties to even.
+            const double scaled = static_cast<double>(from[d * x.column_stride]) * unit_;
+            to[d] += sign * static_cast<std::int64_t>((scaled + 0x1.8p52) - 0x1.8p52);
+        }
+        sizes_[cluster] += sign;
+    }
+
+    const Balanced& problem_;
+    const double unit_;
+    std::vector<std::int64_t> sums_, sizes_;
+    std::vector<std::int32_t> before_;
+};
+
+}  // namespace
+
+void balanced_lloyd(const Balanced& problem, float* centroids, std::int64_t* labels, double* cost, double* bound) {
+    Solver solver(problem);
+    Means means(problem);
+    double before = kEverything;
+    for (std::int64_t iteration = 1;; ++iteration) {
+        Solver::Solution found = solver.solve(centroids, iteration >= problem.iterations);
+        if (iteration >= problem.iterations || before - found.cost <= problem.tolerance * found.cost) {
+            if (iteration < problem.iterations) found = solver.solve(centroids, true);
+            std::copy(found.labels.begin(), found.labels.end(), labels);
+            *cost = found.cost;
+            *bound = found.bound;
+            return;
+        }
+        before = found.cost;
+        means.update(found.labels);
+        means.write(centroids);
+    }
+}
+
+}  // namespace lf

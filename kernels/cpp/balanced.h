@@ -1,0 +1,26 @@
+// Size-constrained k-means, one problem after another; see balanced.cpp.
+#pragma once
+#include <cstdint>
+#include <vector>
+
+#include "arcs.h"
+#include "transport.h"
+
+namespace lf {
+
+struct Balanced {
+    Search rows;  // x, its strides and element; no codebooks
+    Layout layout;
+    std::size_t (*scratch_bytes)(const Search&);
+    CollectArcs collect;
+    const Bounds* bounds;
+    std::int64_t iterations;  // 1: only the assignment
+    double tolerance;         // stop when an iteration lowers the cost by less than this part of it
+    int exponent;             // cluster sums count in units of 2^−exponent
+    int threads;
+};
+
+// centroids [K, width] in and out, labels [rows] and the cost and bound of the last assignment out.
+void balanced_lloyd(const Balanced&, float* centroids, std::int64_t* labels, double* cost, double* bound);
+
+}  // namespace lf

@@ -1,0 +1,394 @@
+#include "transport.h"
+
+#include <algorithm>
+#include <cmath>
+#include <functional>
+#include <limits>
+#include <utility>
+
+namespace lf {
+namespace {
+
+constexpr double kFar = std::numeric_limits<double>::infinity();
+// Passes of price ascent at most, and those that may bring no progress.
+constexpr int kPasses = 80, kPatience = 12;
+constexpr double kProgress = 0.98;
+// A price's step grows while its imbalance keeps its sign, and shrinks where it changes.
+constexpr double kGrow = 1.3, kShrink = 0.4;
+// The parts of the slack that the ascent may use; the rest is the repair's.
+constexpr double kUp = 0.5, kDown = 0.9;
+// Rows that are worth a second thread.
+constexpr std::int64_t kParallelRows = 1 << 16;
+
+struct Best {
+    std::int64_t at;  // which of the arcs
+    double score, second;
+};
+
+Best best_of(const Arcs::Row& row, const std::vector<double>& prices) {
+    Best best{0, kFar, kFar};
+    for (std::int64_t i = 0; i < row.count; ++i) {
+        const double score = row.cost[i] + prices[row.cluster[i]];
+        if (score < best.score) {
+            best.second = best.score;
+            best.score = score;
+            best.at = i;
+        } else if (score < best.second) {
+            best.second = score;
+        }
+    }
+    return best;
+}
+
+// Rows with more than one arc, and how many of the others each cluster has for certain.
+struct Contested {
+    std::vector<std::int64_t> begin{0};
+    std::vector<std::int32_t> cluster;
+    std::vector<double> cost;
+    std::vector<std::int64_t> settled;
+
+    Contested(const Arcs& arcs, std::int64_t clusters) : settled(clusters) {
+        for (std::int64_t i = 0; i < arcs.rows(); ++i) {
+            const Arcs::Row row = arcs.row(i);
+            if (row.count == 1) {
+                ++settled[row.cluster[0]];
+                continue;
+            }
+            cluster.insert(cluster.end(), row.cluster, row.cluster + row.count);
+            cost.insert(cost.end(), row.cost, row.cost + row.count);
+            begin.push_back(static_cast<std::int64_t>(cluster.size()));
+        }
+    }
+    std::int64_t rows() const { return static_cast<std::int64_t>(begin.size()) - 1; }
+
+    // n_k at these prices.
+    std::vector<std::int64_t> count(const std::vector<double>& prices, int threads) const {
+        std::vector<std::int64_t> total = settled;
+        if (rows() < kParallelRows) threads = 1;
+#pragma omp parallel num_threads(threads) if (threads > 1)
+        {
+            std::vector<std::int64_t> mine(total.size());
+#pragma omp for schedule(static)
+            for (std::int64_t i = 0; i < rows(); ++i) {
+                std::int32_t best = cluster[begin[i]];
+                double least = cost[begin[i]] + prices[best];
+                for (std::int64_t arc = begin[i] + 1; arc < begin[i + 1]; ++arc) {
+                    const double score = cost[arc] + prices[cluster[arc]];
+                    best = score < least ? cluster[arc] : best;
+                    least = score < least ? score : least;
+                }
+                ++mine[best];
+            }
+#pragma omp critical
+            for (std::size_t k = 0; k < total.size(); ++k) total[k] += mine[k];
+        }
+        return total;
+    }
+};
+
+}  // namespace
+
+Ascent ascend(const Arcs& arcs, const Bounds& bounds, std::int64_t of_rows, double first_step, Prices& prices, int threads) {
+    const std::int64_t k_count = bounds.clusters();
+    const Contested contested(arcs, k_count);
+    const double share = static_cast<double>(arcs.rows()) / static_cast<double>(of_rows);
+    const double even = std::max(static_cast<double>(arcs.rows()) / static_cast<double>(k_count), 1.0);
+    // Upwards all prices share what the least slack allows, so that downwards each has the rest of its own.
+    const double up = kUp * *std::min_element(prices.slack.begin(), prices.slack.end());
+    std::vector<double> price = prices.now, step(k_count, first_step), before(k_count, 0.0);
+    Ascent best{kFar, false, std::vector<char>(k_count)}, at = best;
+    int patience = kPatience;
+    for (int pass = 0; pass < kPasses && patience > 0; ++pass, --patience) {
+        const std::vector<std::int64_t> counts = contested.count(price, threads);
+        std::vector<double> moved = price;
+        at.misplaced = 0.0;
+        at.capped = false;
+        for (std::int64_t k = 0; k < k_count; ++k) {
+            // The subgradient of g: an over-full cluster grows dearer, an under-full one cheaper.
+            const double above = counts[k] - share * static_cast<double>(bounds.high[k]);
+            const double below = counts[k] - share * static_cast<double>(bounds.low[k]);
+            const double excess = price[k] > 0   ? above
+                                  : price[k] < 0 ? below
+                                                 : std::max(above, 0.0) + std::min(below, 0.0);
+            at.misplaced += std::abs(excess);
+            const double sign = excess > 0 ? 1.0 : excess < 0 ? -1.0 : 0.0;
+            step[k] *= sign * before[k] > 0 ? kGrow : sign * before[k] < 0 ? kShrink : 1.0;
+            before[k] = sign;
+            double to = price[k] + sign * step[k] * std::min(std::abs(excess) / even, 1.0);
+            if (to * price[k] < 0) to = 0.0;  // where its bound stops binding
+            const double lowest = prices.collected[k] + up - kDown * prices.slack[k], highest = prices.collected[k] + up;
+            moved[k] = std::clamp(to, lowest, highest);
+            at.capped |= to > highest;
+            at.stranded[k] = to < lowest;
+        }
+        if (at.misplaced < kProgress * best.misplaced) patience = kPatience;
+        if (at.misplaced < best.misplaced) {
+            best = at;
+            prices.now = price;
+        }
+        if (at.misplaced < 1.0) break;
+        price = std::move(moved);
+    }
+    return best;
+}
+
+double margin(const Arcs& arcs, const std::vector<double>& prices, double share) {
+    std::vector<double> margins;
+    for (std::int64_t i = 0; i < arcs.rows(); ++i) {
+        const Arcs::Row row = arcs.row(i);
+        if (row.count < 2) continue;
+        const Best best = best_of(row, prices);
+        margins.push_back(best.second - best.score);
+    }
+    const auto rank = static_cast<std::size_t>(share * static_cast<double>(arcs.rows()));
+    if (rank >= margins.size()) return kFar;
+    std::nth_element(margins.begin(), margins.begin() + static_cast<std::ptrdiff_t>(rank), margins.end());
+    return margins[rank];
+}
+
+double dual(const Arcs& arcs, const Bounds& bounds, const std::vector<double>& prices) {
+    double total = 0.0, part = 0.0;
+    for (std::int64_t i = 0; i < arcs.rows(); ++i) {
+        part += best_of(arcs.row(i), prices).score;
+        if ((i + 1) % Arcs::kChunk == 0 || i + 1 == arcs.rows()) {  // sums of sums: a small rounding
+            total += part;
+            part = 0.0;
+        }
+    }
+    for (std::int64_t k = 0; k < bounds.clusters(); ++k)
+        total -= prices[k] * static_cast<double>(prices[k] > 0 ? bounds.high[k] : bounds.low[k]);
+    return total;
+}
+
+double cost(const Arcs& arcs, const std::vector<std::int32_t>& labels) {
+    double total = 0.0, part = 0.0;
+    for (std::int64_t i = 0; i < arcs.rows(); ++i) {
+        const Arcs::Row row = arcs.row(i);
+        part += row.cost[std::lower_bound(row.cluster, row.cluster + row.count, labels[i]) - row.cluster];
+        if ((i + 1) % Arcs::kChunk == 0 || i + 1 == arcs.rows()) {
+            total += part;
+            part = 0.0;
+        }
+    }
+    return total;
+}
+
+Repair::Repair(const Arcs& arcs, const Bounds& bounds, const Prices& prices)
+    : bounds_(bounds),
+      arcs_(&arcs),
+      sink_(static_cast<std::int32_t>(bounds.clusters())),
+      potential_(prices.now),
+      collected_(prices.collected),
+      slack_(prices.slack),
+      short_of_(bounds.clusters()),
+      labels_(arcs.rows()),
+      flow_(bounds.clusters()),
+      excess_(bounds.clusters() + 1),
+      members_(bounds.clusters()),
+      edges_(bounds.clusters()),
+      distance_(bounds.clusters() + 1, kFar),
+      parent_(bounds.clusters() + 1, -1),
+      final_(bounds.clusters() + 1),
+      least_(bounds.clusters(), kFar) {
+    potential_.push_back(0.0);
+    std::vector<std::int64_t> count(bounds.clusters());
+    for (std::int64_t i = 0; i < arcs.rows(); ++i) {
+        const Arcs::Row row = arcs.row(i);
+        labels_[i] = row.cluster[best_of(row, prices.now).at];
+        ++count[labels_[i]];
+    }
+    for (std::int32_t k = 0; k < sink_; ++k) {
+        // What complementary slackness asks of each cluster at these prices.
+        flow_[k] = prices.now[k] > 0   ? bounds.high[k]
+                   : prices.now[k] < 0 ? bounds.low[k]
+                                       : std::clamp(count[k], bounds.low[k], bounds.high[k]);
+        excess_[k] = count[k] - flow_[k];
+        excess_[sink_] += flow_[k];
+    }
+    excess_[sink_] -= arcs.rows();
+    build();
+}
+
+void Repair::renew(const Arcs& arcs, const std::vector<double>& slack) {
+    arcs_ = &arcs;
+    collected_.assign(potential_.begin(), potential_.end() - 1);
+    slack_ = slack;
+    for (std::int64_t i = 0; i < arcs.rows(); ++i) {
+        const Arcs::Row row = arcs.row(i);
+        if (std::binary_search(row.cluster, row.cluster + row.count, labels_[i])) continue;
+        // Its own cluster is its best but for rounding, which a tiny slack may not cover.
+        --excess_[labels_[i]];
+        labels_[i] = row.cluster[best_of(row, potential_).at];
+        ++excess_[labels_[i]];
+    }
+    build();
+}
+
+void Repair::build() {
+    for (auto& members : members_) members.clear();
+    for (std::int64_t i = 0; i < arcs_->rows(); ++i) enter(static_cast<std::int32_t>(i));
+    for (std::int32_t k = 0; k < sink_; ++k) renew_edges(k);
+}
+
+// Adds a row to its cluster's members.
+void Repair::enter(std::int32_t row) {
+    const Arcs::Row arcs = arcs_->row(row);
+    if (arcs.count < 2) return;
+    const std::int32_t own = labels_[row];
+    const double held = arcs.cost[std::lower_bound(arcs.cluster, arcs.cluster + arcs.count, own) - arcs.cluster];
+    for (std::int64_t i = 0; i < arcs.count; ++i)
+        if (arcs.cluster[i] != own) members_[own].push_back({arcs.cost[i] - held, row, arcs.cluster[i]});
+}
+
+// Drops members that have left, and finds the cheapest move to each other cluster.
+void Repair::renew_edges(std::int32_t cluster) {
+    auto& members = members_[cluster];
+    auto& edges = edges_[cluster];
+    members.erase(std::remove_if(members.begin(), members.end(), [&](const Member& m) { return labels_[m.row] != cluster; }),
+                  members.end());
+    edges.clear();
+    for (const Member& member : members) {
+        if (least_[member.to] == kFar) edges.push_back({0.0, member.to});
+        least_[member.to] = std::min(least_[member.to], member.key);
+    }
+    for (Edge& edge : edges) {
+        edge.key = least_[edge.to];
+        least_[edge.to] = kFar;
+    }
+}
+
+void Repair::offer(std::int32_t from, std::int32_t to, double distance) {
+    if (distance > distance_[to] || (distance == distance_[to] && parent_[to] <= from)) return;
+    if (final_[to]) return;
+    if (distance_[to] == kFar) reached_.push_back(to);
+    distance_[to] = distance;
+    parent_[to] = from;
+    heap_.emplace_back(distance, to);
+    std::push_heap(heap_.begin(), heap_.end(), std::greater<>());
+}
+
+void Repair::relax(std::int32_t node, double distance) {
+    // Edges are ≥ 0 but for rounding.
+    const auto through = [&](std::int32_t to, double key) {
+        offer(node, to, distance + std::max(key + potential_[to] - potential_[node], 0.0));
+    };
+    if (node == sink_) {
+        for (std::int32_t k = 0; k < sink_; ++k)
+            if (flow_[k] > bounds_.low[k]) through(k, 0.0);
+        return;
+    }
+    for (const Edge& edge : edges_[node]) through(edge.to, edge.key);
+    if (flow_[node] < bounds_.high[node]) through(sink_, 0.0);
+}
+
+// Dijkstra's search from `source` to the nearest node that lacks members; −1 where there is none.
+std::int32_t Repair::cheapest_path(std::int32_t source) {
+    for (std::int32_t node : reached_) {
+        distance_[node] = kFar;
+        parent_[node] = -1;
+        final_[node] = 0;
+    }
+    reached_.assign(1, source);
+    heap_.assign(1, {0.0, source});
+    distance_[source] = 0.0;
+    while (!heap_.empty()) {
+        const auto [distance, node] = heap_.front();
+        std::pop_heap(heap_.begin(), heap_.end(), std::greater<>());
+        heap_.pop_back();
+        if (final_[node]) continue;
+        final_[node] = 1;
+        if (excess_[node] < 0) return node;
+        relax(node, distance);
+    }
+    return -1;
+}
+
+// The nodes before the end of a path grow dearer by what they are nearer: a node at distance d by length − d. So
+// they would by any shorter length, and do, if all of it would take a cluster beyond its slack: false.
+bool Repair::raise_prices(double length) {
+    const auto drift = [&](std::int32_t k) { return potential_[k] - collected_[k]; };
+    double most = -kFar;  // max_j (λ_j − λ⁰_j) is the larger of this one plus the length, and what it is now
+    for (std::int32_t node : reached_)
+        if (final_[node] && node != sink_) most = std::max(most, drift(node) - distance_[node]);
+    // The length at which k uses up its slack; beyond its own distance k rises with the others.
+    const auto limit = [&](std::int32_t k) {
+        const double most_length = slack_[k] + drift(k) - most;
+        return final_[k] && most_length >= distance_[k] ? kFar : most_length;
+    };
+    double shortest = kFar;
+    for (std::int32_t k = 0; k < sink_; ++k) shortest = std::min(shortest, limit(k));
+    const double raised = std::max(std::min(length, shortest), 0.0);
+    for (std::int32_t k = 0; k < sink_; ++k) short_of_[k] = limit(k) < std::min(length, 2 * raised);
+    for (std::int32_t node : reached_)
+        if (final_[node]) potential_[node] += std::max(raised - distance_[node], 0.0);
+    return length <= shortest;
+}
+
+// Members of `from` whose move to `to` costs least; all of them where that is the same.
+std::vector<std::int32_t> Repair::movers(std::int32_t from, std::int32_t to) const {
+    double key = kFar;
+    for (const Edge& edge : edges_[from])
+        if (edge.to == to) key = edge.key;
+    std::vector<std::int32_t> rows;
+    for (const Member& member : members_[from])
+        if (member.to == to && member.key == key) rows.push_back(member.row);
+    std::sort(rows.begin(), rows.end());
+    return rows;
+}
+
+void Repair::move_along(std::int32_t source, std::int32_t end) {
+    struct Move {
+        std::int32_t from, to;
+        std::vector<std::int32_t> rows;
+    };
+    std::vector<Move> moves;
+    std::int64_t amount = std::min(excess_[source], -excess_[end]);
+    for (std::int32_t to = end; to != source; to = parent_[to]) {
+        const std::int32_t from = parent_[to];
+        moves.push_back({from, to, {}});
+        if (to == sink_) {
+            amount = std::min(amount, bounds_.high[from] - flow_[from]);
+        } else if (from == sink_) {
+            amount = std::min(amount, flow_[to] - bounds_.low[to]);
+        } else {
+            moves.back().rows = movers(from, to);
+            amount = std::min(amount, static_cast<std::int64_t>(moves.back().rows.size()));
+        }
+    }
+    excess_[source] -= amount;
+    excess_[end] += amount;
+    for (const Move& move : moves) {
+        if (move.to == sink_) {
+            flow_[move.from] += amount;
+        } else if (move.from == sink_) {
+            flow_[move.to] -= amount;
+        } else {
+            for (std::int64_t i = 0; i < amount; ++i) {
+                labels_[move.rows[i]] = move.to;
+                enter(move.rows[i]);
+            }
+        }
+    }
+    for (const Move& move : moves) {
+        if (move.to != sink_) renew_edges(move.to);
+        if (move.from == source && source != sink_) renew_edges(source);
+    }
+}
+
+bool Repair::run() {
+    for (std::int32_t source = 0; source <= sink_; ++source)
+        while (excess_[source] > 0) {
+            const std::int32_t end = cheapest_path(source);
+            if (!raise_prices(end < 0 ? kFar : distance_[end])) return false;
+            move_along(source, end);
+        }
+    return true;
+}
+
+std::vector<double> Repair::prices() const {
+    std::vector<double> prices(potential_.begin(), potential_.end() - 1);
+    for (double& price : prices) price -= potential_[sink_];
+    return prices;
+}
+
+}  // namespace lf
