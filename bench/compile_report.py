@@ -3,7 +3,8 @@
     python -m bench.compile_report [--json FILE] [--only NAME] [--target NAME]
 
 Compiles every kernel with every tile of `kernels/triton/tiles.py` for its architecture. The exit
-code is 1 if one spills on sm_80 or sm_90, or if a screen has no tensor-core instruction.
+code is 1 if one spills on sm_80 or sm_90, if a screen has no tensor-core instruction, or if one
+whose every operation is to be rounded has a float64 FMA.
 """
 
 from __future__ import annotations
@@ -26,12 +27,14 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
 from letter_fast.kernels.triton import tiles
+from letter_fast.kernels.triton.code_sums import code_sums_kernel
 from letter_fast.kernels.triton.gather import gather_kernel
 from letter_fast.kernels.triton.nearest import score_kernel
 from letter_fast.kernels.triton.residual_search_beam import border_kernel, path_distances_kernel
 from letter_fast.kernels.triton.screen import screen_kernel
 from letter_fast.kernels.triton.screen_wide import screen_wide_kernel, split_kernel
 from letter_fast.kernels.triton.settle import settle_kernel
+from letter_fast.kernels.triton.within import candidates_kernel, costs_kernel, pairs_kernel
 
 TARGETS = {
     "sm_80": GPUTarget("cuda", 80, 32),
@@ -74,8 +77,18 @@ TYPES = {
     "edge": "*fp64",
     "following": "*fp64",
     "score": "*fp64",
+    "order": "*i64",
+    "ordered": "*i16",
+    "sums": "*i64",
+    "slack": "*fp64",
+    "bits": "*i32",
+    "counts": "*i64",
+    "pair_rows": "*i64",
+    "words": "*i32",
+    "costs": "*fp64",
 }
 TENSOR_CORE = re.compile(r"\b(HGMMA|UTC\w*MMA|HMMA|v_mfma)\w*")
+FMA = re.compile(r"\bDFMA\b|v_fma_f64|v_fmac_f64")
 
 
 @dataclass(frozen=True)
@@ -89,6 +102,7 @@ class Case:
     warps: int
     stages: int
     tensor_core: bool
+    fused: bool = True  # may multiply and add in one rounding
 
 
 @dataclass(frozen=True)
@@ -138,9 +152,9 @@ def cases(target: str) -> Iterator[Case]:
             tile.stages,
             tensor_core=True,
         )
-    shape = {"BLOCK_N": tiles.SPLIT_ROWS, "BLOCK_D": tiles.WIDE_STEP}
-    config = f"{tiles.SPLIT_ROWS}×{tiles.WIDE_STEP}"
-    yield Case("split", config, split_kernel, shape, 4, 3, False)
+    for width in (16, 32, 64):
+        shape = tiles.split_shape(width)
+        yield Case("split", "{BLOCK_N}×{BLOCK_D}".format(**shape), split_kernel, shape, 4, 3, False)
     for (every, shifted), block in tiles.SETTLE.items():
         shape = tiles.block_shape(block, tiles.SETTLE_STEP)
         warps = shape.pop("num_warps")
@@ -162,6 +176,27 @@ def cases(target: str) -> Iterator[Case]:
     yield Case("gather", "16×128", gather_kernel, {"BLOCK_N": 16, "BLOCK_D": 128}, 4, 3, False)
     constants = {"HAS_OFFSET": True, "BLOCK_N": 16, "BLOCK_D": 128}
     yield Case("score", "16×128", score_kernel, constants, 4, 3, False)
+    screens = {f"P={width} ": (width, pair[0]) for width, pair in tiles.NARROW[target].items()}
+    screens[""] = (tiles.WIDE_STEP, tiles.WIDE[target][0])
+    for label, (width, tile) in screens.items():
+        step = min(width, tiles.WIDE_STEP)
+        yield Case(
+            "candidates",
+            f"{label}{tile.rows}×{tile.words} {tile.warps}w {tile.stages}s",
+            candidates_kernel,
+            {"BLOCK_N": tile.rows, "BLOCK_K": tile.words, "BLOCK_D": step},
+            tile.warps,
+            tile.stages,
+            tensor_core=True,
+        )
+    shape = {"BLOCK_N": tiles.PAIR_ROWS}
+    yield Case("pairs", f"{tiles.PAIR_ROWS} 1w", pairs_kernel, shape, 1, 3, False)
+    shape = {"BLOCK": tiles.PAIRS}
+    yield Case("costs", f"{tiles.PAIRS} 4w", costs_kernel, shape, 4, 3, False, fused=False)
+    for width in (16, tiles.SUMS_STEP):
+        shape = {"BLOCK_N": tiles.SUMS.elements // width, "BLOCK_D": width}
+        config = "{BLOCK_N}×{BLOCK_D}".format(**shape) + f" {tiles.SUMS.warps}w"
+        yield Case("code sums", config, code_sums_kernel, shape, tiles.SUMS.warps, 3, False)
 
 
 def compile_case(case: Case, target: str) -> Row:
@@ -177,7 +212,11 @@ def compile_case(case: Case, target: str) -> Row:
         if signature[name].startswith("*") or name in ("D", "P", "stride_n")
     }
     source = ASTSource(case.kernel, signature, constants, aligned)
-    options = {"num_warps": case.warps, "num_stages": case.stages}
+    options = {
+        "num_warps": case.warps,
+        "num_stages": case.stages,
+        "enable_fp_fusion": case.fused,
+    }
     built = triton.compile(source, target=TARGETS[target], options=options)
     if "cubin" in built.asm:
         registers, spills, text = read_cubin(built.asm["cubin"])
@@ -192,6 +231,8 @@ def compile_case(case: Case, target: str) -> Row:
         bad.append("spills")
     if case.tensor_core and not found:
         bad.append("no tensor core")
+    if not case.fused and FMA.search(text):
+        bad.append("fma")
     return Row(
         kernel=case.name,
         target=target,

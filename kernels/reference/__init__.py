@@ -4,5 +4,6 @@ from .balanced_lloyd import balanced_lloyd
 from .nearest import nearest
 from .residual_search import residual_search
 from .residual_search_beam import residual_search_beam
+from .within import within
 
-__all__ = ["balanced_lloyd", "nearest", "residual_search", "residual_search_beam"]
+__all__ = ["balanced_lloyd", "nearest", "residual_search", "residual_search_beam", "within"]

@@ -1,4 +1,4 @@
-"""The search on GPUs: a certified fp16 screen, fp16×3 for what it leaves, then float64, then exact.
+"""The kernels on GPUs: a search that is screened in fp16 and exact, and what k-means adds to it.
 
     codebook.py           host    codewords scaled, split and laid out for the tensor cores
     tiles.py              data    tile per architecture
@@ -9,12 +9,16 @@
     exact.py, settle.py   kernel  rows no screen certifies: float64, then integer limbs
     gather.py             kernel  quantized = Σ codewords
     nearest.py, residual_search.py, residual_search_beam.py          the operations, stage by stage
+    code_sums.py, within.py                                          two with kernels of their own
 
+A search goes through an fp16 screen, fp16×3 for what that leaves, then float64, then exact sums.
 Not measured on a GPU yet.
 """
 
+from .code_sums import code_sums
 from .nearest import nearest
 from .residual_search import residual_search
 from .residual_search_beam import residual_search_beam
+from .within import within
 
-__all__ = ["nearest", "residual_search", "residual_search_beam"]
+__all__ = ["code_sums", "nearest", "residual_search", "residual_search_beam", "within"]

@@ -51,11 +51,21 @@ class Packed(NamedTuple):
     layout: Layout
 
 
-def pack(codebooks: Tensor, sizes: list[int], offset: Tensor | None, width: int) -> Packed:
-    """codebooks [ΣK, D] float32, offset [ΣK] float64; `width` is P."""
+def pack(
+    codebooks: Tensor,
+    sizes: list[int],
+    offset: Tensor | None,
+    width: int,
+    allowed: Tensor | None = None,
+) -> Packed:
+    """codebooks [ΣK, D] float32, offset [ΣK] float64; `width` is P.
+
+    allowed [ΣK] bool: which codewords count, all of them finite; by default those that can win.
+    """
     layout = layout_of(tuple(sizes), codebooks.device)
     level = layout.level
-    allowed = distinct(codebooks, level, offset)
+    if allowed is None:
+        allowed = distinct(codebooks, level, offset)
     words = torch.where(allowed[:, None], codebooks, 0.0)
 
     peak = _largest(words.abs().amax(dim=1), level, len(sizes))

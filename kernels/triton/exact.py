@@ -27,11 +27,11 @@ import triton.language as tl
 def scaled(t, e):
     """t·2^e in two steps, each factor a normal float64 (|e| ≤ 2000)."""
     half = e // 2
-    return t * _two_to(half) * _two_to(e - half)
+    return t * two_to(half) * two_to(e - half)
 
 
 @triton.jit
-def _two_to(e):
+def two_to(e):
     return ((e + 1023).to(tl.int64) << 52).to(tl.float64, bitcast=True)
 
 

@@ -33,7 +33,7 @@ from .score import (
     split,
     square_sum,
 )
-from .tiles import SPLIT_ROWS, WIDE_STEP, Tile, programs
+from .tiles import WIDE_STEP, Tile, programs, split_shape
 
 # Biased exponents of α and β above which |r| < 2¹⁶/α and |e| < 2¹⁵/β sum to less than 2¹²⁷.
 _SMALLEST_SCALE = tl.constexpr(17)
@@ -210,7 +210,9 @@ def split_rows(
     facts: Tensor,
 ) -> None:
     """Residuals of the slab `rows` before `level`, as halves and facts."""
-    split_kernel[(triton.cdiv(len(rows), SPLIT_ROWS),)](
+    P = packed.high.shape[1]
+    shape = split_shape(P)
+    split_kernel[(triton.cdiv(len(rows), shape["BLOCK_N"]),)](
         x,
         x.stride(0),
         x.stride(1),
@@ -225,9 +227,8 @@ def split_rows(
         codes,
         halves,
         facts,
-        packed.high.shape[1],
-        BLOCK_N=SPLIT_ROWS,
-        BLOCK_D=WIDE_STEP,
+        P,
+        **shape,
     )
 
 

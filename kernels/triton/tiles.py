@@ -58,7 +58,7 @@ WIDE["gfx942"] = WIDE["sm_80"]
 WIDE_STEP = 64
 # Rows of the wide search whose fp16 halves are in memory at once, in bytes.
 SLAB_BYTES = 256 << 20
-SPLIT_ROWS = 8
+SPLIT_ELEMENTS = 512
 
 
 class Block(NamedTuple):
@@ -79,6 +79,15 @@ SETTLE = {
 BEAM = Block(1024, 8)
 # At most this much of them along D.
 SETTLE_STEP = 32
+
+# Fixed-point values of code_sums.py that a program holds at once, at most this many along D: few
+# runs a program, and a row in whole memory transactions. At 64 × 64, ptxas spills on sm_80.
+SUMS = Block(4096, 8)
+SUMS_STEP = 32
+
+# within.py: rows whose bits a warp turns into pairs, and pairs a program costs, one a thread.
+PAIR_ROWS = 64
+PAIRS = 128
 
 # Distances and residuals of the beam search in memory at once, in bytes.
 BEAM_BYTES = 256 << 20
@@ -102,6 +111,12 @@ def narrow(D: int, device: torch.device) -> tuple[Tile, Tile]:
 def wide(device: torch.device) -> tuple[Tile, Tile]:
     """The same two for D > NARROW_LIMIT."""
     return WIDE[architecture(device)]
+
+
+def split_shape(P: int) -> dict[str, int]:
+    """Rows × columns of the residual that screen_wide.py splits at once."""
+    step = min(WIDE_STEP, P)
+    return {"BLOCK_N": SPLIT_ELEMENTS // step, "BLOCK_D": step}
 
 
 def block_shape(block: Block, D: int) -> dict[str, int]:

@@ -126,3 +126,79 @@ def test_beam(beam: int) -> None:
     found = backend.residual_search_beam(x, books, [20, 20, 20], beam)
     assert torch.equal(found[0], expected[0])
     assert torch.equal(found[1], expected[1])
+
+
+@pytest.mark.parametrize(
+    ("rows", "width", "count"), [(1_000_000, 32, 256), (100_000, 768, 1024), (3000, 5, 40_000)]
+)
+@pytest.mark.parametrize("crowded", [False, True])
+def test_code_sums(rows: int, width: int, count: int, crowded: bool) -> None:
+    x = clustered(rows, width, seed=9)
+    codes = torch.randint(-1, count, (rows,), device="cuda")
+    if crowded:
+        codes[: rows // 2] = 3
+    fixed = (x * (codes >= 0)[:, None]).double().mul_(2.0**36).round_().long()
+    expected = fixed.new_zeros(count, width).index_add_(0, codes.clamp(min=0), fixed)
+    counts = torch.bincount(codes[codes >= 0], minlength=count)
+    for _ in range(2):
+        sums, sizes = backend.code_sums(x, codes, count, 36)
+        assert torch.equal(sums, expected)
+        assert torch.equal(sizes, counts)
+
+
+def test_code_sums_of_more_than_two_to_the_31_elements() -> None:
+    if torch.cuda.mem_get_info()[0] < 40 << 30:
+        pytest.skip("needs 40 GB of GPU memory")
+    row = clustered(1024, 32, seed=7).half()
+    times = 2**31 // 32 // 1024 + 1
+    codes = torch.randint(256, (1024,), device="cuda")
+    once = backend.code_sums(row, codes, 256, 20)
+    many = backend.code_sums(row.repeat(times, 1), codes.repeat(times), 256, 20)
+    for part, whole in zip(once, many):
+        assert torch.equal(times * part, whole)
+
+
+def compare_within(x: Tensor, book: Tensor, offset: Tensor, slack: float) -> Tensor:
+    expected = reference.within(x, book, offset, slack)
+    found = backend.within(x, book, offset, slack)
+    for part, wanted in zip(found, expected):
+        assert torch.equal(part, wanted)
+    return expected[0]
+
+
+@pytest.mark.parametrize(
+    ("rows", "width", "words"),
+    [(300_000, 32, 256), (100_000, 16, 300), (50_000, 100, 500), (20_000, 768, 1024), (999, 3, 1)],
+)
+def test_within_equals_the_reference(rows: int, width: int, words: int) -> None:
+    x = clustered(rows, width, seed=width)
+    book = residual_books(x, [words])
+    offset = torch.rand(words, device="cuda", dtype=torch.float64)
+    for slack in (0.0, 0.05 * width):
+        starts = compare_within(x, book, offset, slack)
+    if words > 1:
+        assert starts[-1] > rows
+
+
+def test_within_has_the_bits_of_the_cpu() -> None:
+    x, book = clustered(5000, 33, seed=10), clustered(100, 33, seed=11)
+    offset = torch.rand(100, device="cuda", dtype=torch.float64)
+    found = backend.within(x, book, offset, 3.0)
+    expected = reference.within(x.cpu(), book.cpu(), offset.cpu(), 3.0)
+    for part, wanted in zip(found, expected):
+        assert torch.equal(part.cpu(), wanted)
+
+
+@pytest.mark.parametrize("width", [4, 32, 300])
+def test_within_where_float64_ties_or_nearly_does(width: int) -> None:
+    book = torch.randn(256, width, device="cuda")
+    pairs = torch.randint(256, (2, 5000), device="cuda")
+    x = (book[pairs[0]] + book[pairs[1]]) / 2
+    x += 10.0 ** (-8 * torch.rand(5000, 1, device="cuda")) * torch.randn_like(x)
+    x[::5] = torch.randint(-1, 2, x[::5].shape, device="cuda").float()
+    book[::2] = torch.randint(-1, 2, book[::2].shape, device="cuda").float()
+    offset = torch.zeros(256, device="cuda", dtype=torch.float64)
+    for slack in (0.0, 1e-6, 1.0):
+        compare_within(x, book, offset, slack)
+        compare_within(x * 1e12, book, offset, slack * 1e12)
+        compare_within(x * 1e-20, book * 1e-20, offset, slack * 1e-40)

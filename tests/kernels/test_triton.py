@@ -7,10 +7,7 @@ that small cases cross tile borders.
 from __future__ import annotations
 
 import math
-import os
 import sys
-from importlib.util import find_spec
-from types import ModuleType
 from unittest import mock
 
 import numpy as np
@@ -20,39 +17,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
+from triton_backend import DEVICE, backend
 
 from letter_fast.kernels import reference
 from letter_fast.kernels.reference.residual_search_beam import distinct_codewords
 
-DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
-def load_backend() -> ModuleType:
-    """The backend; interpreted without a GPU, which Triton decides when a kernel is defined."""
-    if find_spec("triton") is None:
-        pytest.skip("triton is not installed", allow_module_level=True)
-    if DEVICE.type == "cuda":
-        from letter_fast.kernels import triton as backend
-
-        return backend
-    with mock.patch.dict(os.environ, TRITON_INTERPRET="1"):
-        import triton.experimental.gluon  # noqa: F401  (the first launch would import it)
-        from triton.runtime import interpreter
-
-        from letter_fast.kernels import triton as backend
-
-    # numpy ≥ 2.4 has no int() of an array with one element, which bounds of loops are here.
-    patch = interpreter._patch_lang_tensor
-
-    def patch_with_index(tensor: type, scope: object) -> None:
-        patch(tensor, scope)
-        scope.set_attr(tensor, "__index__", lambda self: self.handle.data.item())  # type: ignore[attr-defined]
-
-    interpreter._patch_lang_tensor = patch_with_index
-    return backend
-
-
-backend = load_backend()
 # The package has functions of these modules' names, so `import` would find those.
 packing, stages, beams = (
     sys.modules[f"{backend.__name__}.{name}"]
