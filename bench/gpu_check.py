@@ -1,4 +1,4 @@
-"""python -m bench.gpu_check: GPU tests, exactness, memory and benches on the GPU, within 9 minutes.
+"""python -m bench.gpu_check: GPU tests, exactness, memory and benches, within 9 minutes.
 
 Runs from a source checkout with nothing installed but torch, triton and numpy. Without pytest the
 tests can't run: it says so, goes on, and ends with exit code 1.
@@ -28,13 +28,16 @@ def main() -> None:
         failed.append("tests")
     # Other packages of the machine may warn; only failures count here. The rest of the tests needs
     # packages that this machine may lack.
-    elif not _run(["pytest", "-o", "filterwarnings=default", "tests/gpu"], end - 300):
+    elif not _run(["pytest", "-o", "filterwarnings=default", "tests/gpu"], end - 310):
         failed.append("tests")
-    if not _run(["bench.exactness", "--device", "cuda", "--millions", "3"], end - 240):
+    if not _run(["bench.exactness", "--device", "cuda", "--millions", "3"], end - 260):
         failed.append("exactness")
-    if not _run(["bench.memory", "--device", "cuda"], end - 200):
+    if not _run(["bench.memory", "--device", "cuda"], end - 230):
         failed.append("memory")
     # Another project's kernel that hangs or faults must not cost us our own figures.
+    lloyd = ["bench.lloyd"]
+    if not _run(lloyd, end - 205) and not _run([*lloyd, "--skip", "flash-kmeans"], end - 190):
+        failed.append("k-means")
     benches = ["bench", "--device", "cuda"]
     if not _run(benches, end - 100) and not _run([*benches, "--skip", "flash", "rectokens"], end):
         failed.append("benches")
