@@ -59,7 +59,7 @@ if platform.machine().lower() in ("x86_64", "amd64"):
     }
 KERNELS = ("residual_search", "residual_search_beam", "within")
 
-ENTRIES = ("library", "balanced_entry")
+ENTRIES = ("library", "balanced_entry", "transport_entry")
 DISPATCH = ["-DLF_X86"] if "avx2" in SETS else []
 
 # Object -> (source, extra flags). Entries hold the C ABI and pick an instruction set.

@@ -32,8 +32,8 @@ constexpr std::int64_t kCoarse = 16, kFiner = 8;
 constexpr int kCollections = 12;
 // Share of the rows that are to have more than one arc in later iterations.
 constexpr double kContested = 0.5;
-// The first step of a price, in parts of the slack.
-constexpr double kStep = 0.05;
+// The first step of a price where all pairs are arcs, in parts of what a row's clusters differ in.
+constexpr double kFirstStepOfAll = 0.05;
 // How many standard deviations of a sample's sizes the slack covers.
 constexpr double kNoise = 2.0;
 // Misplaced rows a cluster, and of all rows (or of a sample), that need no more ascent; nor does a collection that leaves
@@ -179,6 +179,8 @@ class Solver {
         return {repair.labels(), cost, bound};
     }
 
+    const std::vector<double>& prices() const { return prices_.now; }
+
   private:
     std::int64_t rows() const { return problem_.rows.rows; }
     std::int64_t clusters() const { return problem_.bounds->clusters(); }
@@ -194,7 +196,7 @@ class Solver {
         double before = kEverything;
         for (int left = kCollections;; --left) {
             Arcs arcs = collect(problem_, centroids, prices_, step);
-            const double first_step = kStep * (few_ ? spread(arcs) : *std::min_element(prices_.slack.begin(), prices_.slack.end()));
+            const double first_step = few_ ? kFirstStepOfAll * spread(arcs) : kFirstStep * *std::min_element(prices_.slack.begin(), prices_.slack.end());
             const Ascent end = ascend(arcs, *problem_.bounds, rows(), first_step, prices_, problem_.threads);
             const bool enough = end.misplaced <= (step > 1 ? kRoughly : kFewMisplaced) * static_cast<double>(arcs.rows()) + kFewPaths * static_cast<double>(clusters());
             if (few_ || left == 0 || enough || end.misplaced > kProgress * before) {
@@ -281,7 +283,7 @@ class Means {
 
 }  // namespace
 
-void balanced_lloyd(const Balanced& problem, float* centroids, std::int64_t* labels, double* cost, double* bound) {
+void balanced_lloyd(const Balanced& problem, float* centroids, std::int64_t* labels, double* prices, double* cost, double* bound) {
     Solver solver(problem);
     Means means(problem);
     double before = kEverything;
@@ -290,6 +292,7 @@ void balanced_lloyd(const Balanced& problem, float* centroids, std::int64_t* lab
         if (iteration >= problem.iterations || before - found.cost <= problem.tolerance * found.cost) {
             if (iteration < problem.iterations) found = solver.solve(centroids, true);
             std::copy(found.labels.begin(), found.labels.end(), labels);
+            std::copy(solver.prices().begin(), solver.prices().end(), prices);
             *cost = found.cost;
             *bound = found.bound;
             return;

@@ -20,7 +20,7 @@ struct Balanced {
     int threads;
 };
 
-// centroids [K, width] in and out, labels [rows] and the cost and bound of the last assignment out.
-void balanced_lloyd(const Balanced&, float* centroids, std::int64_t* labels, double* cost, double* bound);
+// centroids [K, width] in and out; of the last assignment labels [rows], prices [K], cost and bound.
+void balanced_lloyd(const Balanced&, float* centroids, std::int64_t* labels, double* prices, double* cost, double* bound);
 
 }  // namespace lf

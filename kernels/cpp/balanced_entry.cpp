@@ -29,6 +29,7 @@ struct BalancedRequest {
     double tolerance;
     float* centroids;      // [problems, clusters, width] in and out
     std::int64_t* labels;  // [problems, rows]
+    double* prices;        // [problems, clusters]
     double* cost;          // [problems]
     double* bound;         // [problems]
     std::int32_t exponent;
@@ -68,6 +69,7 @@ LF_EXPORT std::int32_t lf_balanced_lloyd(const BalancedRequest* request) try {
         try {
             balanced_lloyd(mine, request->centroids + i * request->clusters * request->width,
                            request->labels + i * request->rows,
+                           request->prices + i * request->clusters,
                            request->cost + i, request->bound + i);
         } catch (const std::bad_alloc&) {
 #pragma omp atomic write

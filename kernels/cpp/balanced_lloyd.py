@@ -28,6 +28,7 @@ class _Request(ctypes.Structure):
         ("tolerance", ctypes.c_double),
         ("centroids", ctypes.c_void_p),
         ("labels", ctypes.c_void_p),
+        ("prices", ctypes.c_void_p),
         ("cost", ctypes.c_void_p),
         ("bound", ctypes.c_void_p),
         ("exponent", ctypes.c_int32),
@@ -48,12 +49,26 @@ def balanced_lloyd(
     """x [P, N, D], centroids [P, K, D] float32, low and high [K] int64
     -> centroids [P, K, D] float32, labels [P, N] int64, cost and bound [P] float64
     """
+    return priced_lloyd(x, centroids, low, high, iterations, tolerance, exponent)[:4]
+
+
+def priced_lloyd(
+    x: Tensor,
+    centroids: Tensor,
+    low: Tensor,
+    high: Tensor,
+    iterations: int,
+    tolerance: float,
+    exponent: int,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """As `balanced_lloyd`, with the prices [P, K] float64 that prove the bounds."""
     problems, rows, width = x.shape
     clusters = centroids.shape[1]
     centroids = centroids.clone(memory_format=torch.contiguous_format)
     labels = torch.empty(problems, rows, dtype=torch.int64)
     cost = torch.empty(problems, dtype=torch.float64)
     bound = torch.empty_like(cost)
+    prices = torch.empty(problems, clusters, dtype=torch.float64)
     request = _Request(
         x=x.data_ptr(),
         problems=problems,
@@ -69,6 +84,7 @@ def balanced_lloyd(
         tolerance=tolerance,
         centroids=centroids.data_ptr(),
         labels=labels.data_ptr(),
+        prices=prices.data_ptr(),
         cost=cost.data_ptr(),
         bound=bound.data_ptr(),
         exponent=exponent,
@@ -77,4 +93,4 @@ def balanced_lloyd(
     )
     if load().lf_balanced_lloyd(ctypes.byref(request)):
         raise MemoryError("letter-fast: not enough memory for the arcs of the assignment")
-    return centroids, labels, cost, bound
+    return centroids, labels, cost, bound, prices

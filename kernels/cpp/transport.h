@@ -39,6 +39,9 @@ struct Prices {
     std::vector<double> now, collected, slack;  // [K] λ, λ⁰, slack
 };
 
+// The first step of a price, in parts of the slack.
+constexpr double kFirstStep = 0.05;
+
 // How an ascent ended.
 struct Ascent {
     double misplaced;            // Σ_k of what complementary slackness lacks

@@ -181,6 +181,9 @@ void collect_arcs(const Search& search, const Reach& reach, std::int64_t first, 
     Rows block = carve(search, carver);
     const double slack = reach.slack[search.codebooks[0].name[0]];
     std::vector<Kept> kept;
+    arcs.begin.reserve(count + 1);
+    arcs.cluster.reserve(2 * count);
+    arcs.cost.reserve(2 * count);
     for (std::int64_t begin = 0; begin < count; begin += search.block) {
         const int rows = static_cast<int>(std::min(search.block, count - begin));
         for (int row = 0; row < rows; ++row) {

@@ -10,15 +10,24 @@
     gather.py             kernel  quantized = Σ codewords
     nearest.py, residual_search.py, residual_search_beam.py          the operations, stage by stage
     code_sums.py, within.py                                          two with kernels of their own
+    balanced_lloyd.py     host    size-constrained k-means: these two, and prices on the CPU
 
 A search goes through an fp16 screen, fp16×3 for what that leaves, then float64, then exact sums.
 Not measured on a GPU yet.
 """
 
+from .balanced_lloyd import balanced_lloyd
 from .code_sums import code_sums
 from .nearest import nearest
 from .residual_search import residual_search
 from .residual_search_beam import residual_search_beam
 from .within import within
 
-__all__ = ["code_sums", "nearest", "residual_search", "residual_search_beam", "within"]
+__all__ = [
+    "balanced_lloyd",
+    "code_sums",
+    "nearest",
+    "residual_search",
+    "residual_search_beam",
+    "within",
+]
