@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from letter_fast import functional
     from letter_fast.kernels import use_backend
-    from letter_fast.model import Letter, LetterConfig
+    from letter_fast.model import Letter, LetterConfig, ResidualKMeans, ResidualKMeansConfig
     from letter_fast.quantizer import ResidualQuantizer
     from letter_fast.tokenization import SemanticIds, tokenize
     from letter_fast.training import TrainSettings, train
@@ -20,6 +20,8 @@ _HOMES = {
     "ResidualQuantizer": "letter_fast.quantizer",
     "Letter": "letter_fast.model",
     "LetterConfig": "letter_fast.model",
+    "ResidualKMeans": "letter_fast.model",
+    "ResidualKMeansConfig": "letter_fast.model",
     "train": "letter_fast.training",
     "TrainSettings": "letter_fast.training",
     "tokenize": "letter_fast.tokenization",
@@ -32,6 +34,8 @@ __all__ = [
     "ResidualQuantizer",
     "Letter",
     "LetterConfig",
+    "ResidualKMeans",
+    "ResidualKMeansConfig",
     "train",
     "TrainSettings",
     "tokenize",

@@ -2,5 +2,6 @@
 
 from .alignment import align_cf
 from .embeddings import CatalogError, Embeddings
+from .mapped import MappedEmbeddings
 
-__all__ = ["CatalogError", "Embeddings", "align_cf"]
+__all__ = ["CatalogError", "Embeddings", "MappedEmbeddings", "align_cf"]

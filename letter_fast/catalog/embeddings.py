@@ -97,6 +97,13 @@ class Embeddings(ABC):
         """The rows of `index` in its order, float32 and finite; errors as `batches`."""
         return self.checked(self._take(index), index)
 
+    def check_width(self, expected: int) -> None:
+        """Refuses vectors that are not as wide as a model expects."""
+        if self.width != expected:
+            raise CatalogError(
+                f"{self.name} has vectors of width {self.width}, the model expects {expected}"
+            )
+
     def fingerprint(self) -> str:
         """SHA-256 of shape, ids and float32 content: the same for the same data in any format."""
         return self._fingerprint

@@ -4,31 +4,45 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import Field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, ClassVar, Protocol, TypeVar
 
 if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib
 
-if TYPE_CHECKING:
-    from letter_fast.model import LetterConfig
-    from letter_fast.training import TrainSettings
+
+class Options(Protocol):
+    """A dataclass of options that can be made from plain values."""
+
+    __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Any:
+        """ValueError names an unknown key or a bad value."""
+
+
+class ModelOptions(Options, Protocol):
+    """Those of a model, with its name."""
+
+    model_type: str
+
+
+Model = TypeVar("Model", bound=ModelOptions)
+Training = TypeVar("Training", bound=Options)
 
 
 def read_options(path: Path | None) -> tuple[dict[str, Any], dict[str, Any]]:
     """The tables [model] and [training] of the file.
 
     Raises:
-        ValueError: the file is absent or broken, or has an unknown key or a bad value.
+        ValueError: the file is absent or broken, or has another table.
     """
     if path is None:
         return {}, {}
-    from letter_fast.model import LetterConfig
     from letter_fast.options import check_keys
-    from letter_fast.training import TrainSettings
 
     if not path.is_file():
         raise ValueError(f"{path} does not exist" if not path.exists() else f"{path} is no file")
@@ -41,35 +55,55 @@ def read_options(path: Path | None) -> tuple[dict[str, Any], dict[str, Any]]:
         for name, table in content.items():
             if not isinstance(table, dict):
                 raise ValueError(f"{name} must be a table, [{name}], got {table!r}")
-        model, training = content.get("model", {}), content.get("training", {})
-        # Here, where the file can be named; the flags are checked with the whole.
-        LetterConfig.from_dict({"input_dim": 1, **model})
-        TrainSettings.from_dict(training)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
-    return model, training
+    return content.get("model", {}), content.get("training", {})
+
+
+def chosen_model(path: Path | None, flag: str | None) -> str:
+    """The model_type that the flag, else the file, asks for; LETTER where neither does.
+
+    Raises:
+        ValueError: there is no such model, or the file is broken.
+    """
+    from letter_fast.model import MODELS
+    from letter_fast.validation import choice
+
+    if flag is not None:
+        return choice(flag, MODELS, "--model")
+    asked = read_options(path)[0].get("model_type", "letter")
+    return choice(str(asked), MODELS, f"{path}: model_type")
 
 
 def build(
-    path: Path | None, flags: Mapping[str, Any], input_dim: int, cf_dim: int | None
-) -> tuple[LetterConfig, TrainSettings]:
-    """Model and settings: defaults, then what the inputs say, then the file, then the flags given.
+    path: Path | None,
+    flags: Mapping[str, Any],
+    model_class: type[Model],
+    training_class: type[Training],
+    shapes: Mapping[str, Any],
+) -> tuple[Model, Training]:
+    """Options of model and training: defaults, then `shapes`, then the file, then the flags given.
 
+    shapes: what the inputs say of the model, input_dim at least.
     Raises:
-        ValueError: the file or a flag is wrong.
+        ValueError: the file or a flag is wrong, or a flag belongs to another model.
     """
-    from letter_fast.model import LetterConfig
-    from letter_fast.training import TrainSettings
-
     model, training = read_options(path)
-    shapes: dict[str, Any] = {"input_dim": input_dim}
-    if cf_dim is not None:
-        shapes["cf_dim"] = cf_dim
-    else:
-        shapes["cf_weight"] = 0.0
+    model = {key: value for key, value in model.items() if key != "model_type"}
+    try:
+        # Here, where the file can be named; the flags are checked with the whole.
+        model_class.from_dict({"input_dim": 1, **model})
+        training_class.from_dict(training)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
     model = {**shapes, **model}
-    model_names = {field.name for field in fields(LetterConfig)}
+    tables = {field.name: model for field in fields(model_class)}
+    tables |= {field.name: training for field in fields(training_class)}
     for name, value in flags.items():
-        if value is not None:
-            (model if name in model_names else training)[name] = value
-    return LetterConfig.from_dict(model), TrainSettings.from_dict(training)
+        if value is None:
+            continue
+        if name not in tables:
+            flag = "--" + name.replace("_", "-")
+            raise ValueError(f"{flag} is no option of --model {model_class.model_type}")
+        tables[name][name] = value
+    return model_class.from_dict(model), training_class.from_dict(training)

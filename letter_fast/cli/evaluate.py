@@ -11,7 +11,7 @@ from .terminal import Json, print_json
 
 
 def evaluate(
-    models: Annotated[list[str], typer.Argument(help="Folders of trained models to compare.")],
+    models: Annotated[list[str], typer.Argument(help="Folders that train wrote, to compare.")],
     embeddings: Annotated[
         Path, typer.Option(help="Item text embeddings: .npy, .parquet or .safetensors.")
     ],
@@ -40,7 +40,7 @@ def evaluate(
     from letter_fast.evaluation import comparison_table
     from letter_fast.evaluation import evaluate as measure
     from letter_fast.evaluation.plots import plot_run, plot_usage
-    from letter_fast.model import Letter
+    from letter_fast.model import load
     from letter_fast.tokenization import SemanticIds, tokenize
     from letter_fast.training.journal import LOG_FILE, read_log
 
@@ -54,7 +54,7 @@ def evaluate(
     for name in models:
         if not Path(name).is_dir():
             raise ValueError(f"{name} is not a folder; give the folder that train wrote")
-        model = Letter.from_pretrained(name)
+        model = load(name)
         runs[name] = measure(model, catalog, targets, table)
         if plots is not None:
             folder = plots if len(models) == 1 else plots / Path(name).name

@@ -11,7 +11,7 @@ from .terminal import Json, print_json, progress
 
 
 def tokenize(
-    model: Annotated[str, typer.Argument(help="Folder of a trained model.")],
+    model: Annotated[str, typer.Argument(help="Folder that train wrote, of either kind of model.")],
     embeddings: Annotated[
         Path, typer.Argument(help="Item text embeddings: .npy, .parquet or .safetensors.")
     ],
@@ -25,7 +25,7 @@ def tokenize(
     index_json: Annotated[
         Path | None, typer.Option(help="Also write LETTER's index.json here.")
     ] = None,
-    batch_size: Annotated[int, typer.Option(help="Items per encoder batch.")] = 4096,
+    batch_size: Annotated[int, typer.Option(help="Items per batch.")] = 4096,
     vectors: Annotated[
         str | None, typer.Option(help="Column or tensor that holds the vectors.")
     ] = None,
@@ -38,7 +38,7 @@ def tokenize(
     """
     from letter_fast.atomic import check_target
     from letter_fast.catalog import Embeddings
-    from letter_fast.model import Letter
+    from letter_fast.model import load
     from letter_fast.tokenization import SemanticIds
     from letter_fast.tokenization import tokenize as run
 
@@ -52,7 +52,7 @@ def tokenize(
     if not Path(model).is_dir():
         raise ValueError(f"{model} is not a folder; give the folder that train wrote")
     catalog = Embeddings.open(embeddings, vectors=vectors, ids=ids)
-    tokenizer = Letter.from_pretrained(model)
+    tokenizer = load(model)
     earlier = SemanticIds.load(existing) if existing is not None else None
     with progress("items") as bar:
         task = bar.add_task("encoding", total=catalog.rows, note="")

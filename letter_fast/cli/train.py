@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from .terminal import Json, print_json, progress
+
+if TYPE_CHECKING:
+    import torch
 
 
 def numbers(text: str | None) -> tuple[int, ...] | None:
@@ -28,11 +31,22 @@ def _training(text: str) -> Any:
     return typer.Option(help=text, rich_help_panel="Training (default)")
 
 
+def _kmeans(text: str) -> Any:
+    return typer.Option(help=text, rich_help_panel="With --model residual-kmeans (default)")
+
+
 def train(
     embeddings: Annotated[
         Path, typer.Argument(help="Item text embeddings: .npy, .parquet or .safetensors.")
     ],
     out: Annotated[Path, typer.Option(help="Folder for model, log and checkpoint.")],
+    model: Annotated[
+        str | None,
+        typer.Option(
+            help="letter, or residual-kmeans: no encoder, codewords are k-means of the embeddings "
+            "themselves, then of what is left over of them, and so on. (letter)"
+        ),
+    ] = None,
     cf: Annotated[
         Path | None,
         typer.Option(help="Collaborative embeddings; without them the model is a plain RQ-VAE."),
@@ -40,8 +54,9 @@ def train(
     config: Annotated[
         Path | None,
         typer.Option(
-            help="TOML file with tables model and training, which may hold any field of "
-            "LetterConfig and TrainSettings; flags override it."
+            help="TOML file with tables model and training, which may hold model_type and any "
+            "field of LetterConfig and TrainSettings, or of ResidualKMeansConfig and FitSettings; "
+            "flags override it."
         ),
     ] = None,
     vectors: Annotated[
@@ -53,7 +68,8 @@ def train(
     ] = False,
     json: Json = False,
     codebook_size: Annotated[
-        str | None, _model("Codewords of each level. (256,256,256,256)")
+        str | None,
+        _model("Codewords of each level; 256,256,256 for residual-kmeans. (256,256,256,256)"),
     ] = None,
     hidden: Annotated[str | None, _model("Encoder widths. (2048,1024,512,256,128,64)")] = None,
     latent_dim: Annotated[int | None, _model("Width of the latent. (32)")] = None,
@@ -79,6 +95,21 @@ def train(
         str | None, _training("Stop by loss, recon or collision_rate. (None)")
     ] = None,
     seed: Annotated[int | None, _training("Of every random choice. (0)")] = None,
+    balanced: Annotated[
+        bool,
+        typer.Option(
+            "--balanced",
+            help="Keep N/2K to 2N/K items in every cluster, for a more even use of the codes.",
+            rich_help_panel="With --model residual-kmeans (default)",
+        ),
+    ] = False,
+    normalize: Annotated[
+        str | None, _kmeans("none, or unit: scale every embedding to length 1 first. (none)")
+    ] = None,
+    iterations: Annotated[int | None, _kmeans("Of k-means at each level, at most. (25)")] = None,
+    restarts: Annotated[
+        int | None, _kmeans("Runs of k-means at each level; the best is kept. (1)")
+    ] = None,
     device: Annotated[
         str, typer.Option(help="cpu, cuda, cuda:1, …", rich_help_panel="Training (default)")
     ] = "cpu",
@@ -91,17 +122,23 @@ def train(
         ),
     ] = False,
 ) -> None:
-    """Train a tokenizer (LETTER, or RQ-VAE without --cf). A killed run goes on where it was.
+    """Train a tokenizer: LETTER (without --cf an RQ-VAE), or residual k-means.
+
+    A killed run goes on where it was.
 
     Example: letter-fast train text.npy --cf cf.npy --out run
+
+    Example: letter-fast train text.npy --model residual-kmeans --balanced --out run
     """
     import torch
 
     from letter_fast.catalog import Embeddings
-    from letter_fast.model import Letter
+    from letter_fast.model import Letter, LetterConfig, ResidualKMeansConfig
+    from letter_fast.training import FitSettings, TrainSettings
     from letter_fast.training import train as run
 
-    from .config import build
+    from .config import build, chosen_model
+    from .residual_kmeans import fit
 
     flags: dict[str, Any] = {
         "epochs": epochs,
@@ -121,21 +158,25 @@ def train(
         "early_stop": early_stop,
         "seed": seed,
         "tensorboard": tensorboard or None,
+        "balanced": balanced or None,
+        "normalize": normalize,
+        "iterations": iterations,
+        "restarts": restarts,
     }
     catalog = Embeddings.open(embeddings, vectors=vectors, ids=ids)
     targets = Embeddings.open(cf) if cf is not None else None
-    model_config, settings = build(
-        config, flags, catalog.width, targets.width if targets is not None else None
-    )
-    try:
-        place = torch.device(device)
-        torch.zeros((), device=place).item()
-    except (RuntimeError, AssertionError) as error:
-        raise ValueError(
-            f"device {device!r} can't be used: {str(error).splitlines()[0]}"
-        ) from error
+    shapes: dict[str, Any] = {"input_dim": catalog.width}
+    if chosen_model(config, model) == ResidualKMeansConfig.model_type:
+        if targets is not None:
+            raise ValueError("residual k-means uses no collaborative embeddings: leave out --cf")
+        chosen = build(config, flags, ResidualKMeansConfig, FitSettings, shapes)
+        fit(catalog, *chosen, out, _usable(device), fresh, json)
+        return
+    shapes |= {"cf_weight": 0.0} if targets is None else {"cf_dim": targets.width}
+    model_config, settings = build(config, flags, LetterConfig, TrainSettings, shapes)
+    place = _usable(device)
     torch.manual_seed(settings.seed)
-    model = Letter(model_config)
+    letter = Letter(model_config)
     with progress("epochs") as bar:
         task = bar.add_task("training", total=settings.epochs, note="")
 
@@ -146,7 +187,7 @@ def train(
             bar.update(task, completed=record["epoch"], note=note)
 
         result = run(
-            model, catalog, targets, out, settings, device=place, resume=not fresh, on_epoch=show
+            letter, catalog, targets, out, settings, device=place, resume=not fresh, on_epoch=show
         )
     summary = {"model": str(out), "epochs": result.epochs, "stopped_early": result.stopped_early}
     if json:
@@ -157,3 +198,16 @@ def train(
     print(f"loss {record['loss']:.4g}, reconstruction {record['recon']:.4g}", end="")
     print(f", collisions {record['collision_rate']:.2%}" if "collision_rate" in record else "")
     print(f"next: letter-fast tokenize {out} {embeddings} --out ids.parquet")
+
+
+def _usable(device: str) -> torch.device:
+    import torch
+
+    try:
+        place = torch.device(device)
+        torch.zeros((), device=place).item()
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(
+            f"device {device!r} can't be used: {str(error).splitlines()[0]}"
+        ) from error
+    return place

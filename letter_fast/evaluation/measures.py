@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from letter_fast.catalog import Embeddings, align_cf
-from letter_fast.model import Letter
+from letter_fast.model import Letter, Tokenizer
 from letter_fast.tokenization import SemanticIds, collision_statistics
 
 # Items whose neighbours are looked for, at most; a seeded sample of larger catalogs.
@@ -27,7 +27,7 @@ class Evaluation:
 
     items: int
     reconstruction: float
-    """Mean (s − ŝ)² of the decoder."""
+    """Mean (s − ŝ)² of what the codes are decoded to."""
     latent_error: list[float]
     """Mean ‖z − q_l‖² / mean ‖z‖² after each level."""
     usage: list[float]
@@ -43,7 +43,8 @@ class Evaluation:
     largest_group: int
     """Items of the most crowded ID."""
     cf_recall: float | None
-    """Share of items i for which h_i is among the 10 largest ⟨q_i, h_j⟩ over all items j."""
+    """Share of items i for which h_i is among the 10 largest ⟨q_i, h_j⟩ over all items j; only of
+    a `Letter`, whose latents live where h does."""
     neighbour_overlap: float | None
     """Mean share of equal codes between an item and its 10 nearest by CF cosine."""
     random_overlap: float | None
@@ -56,7 +57,7 @@ class Evaluation:
 
 @torch.no_grad()
 def evaluate(
-    model: Letter,
+    model: Tokenizer,
     embeddings: Any,
     cf: Any = None,
     ids: SemanticIds | None = None,
@@ -71,10 +72,7 @@ def evaluate(
         ValueError: inputs, model and IDs don't fit each other.
     """
     catalog = Embeddings.open(embeddings)
-    if catalog.width != model.config.input_dim:
-        raise ValueError(
-            f"the embeddings have width {catalog.width}, the model expects {model.config.input_dim}"
-        )
+    catalog.check_width(model.config.input_dim)
     if ids is not None and len(ids) != catalog.rows:
         raise ValueError(f"the ID table has {len(ids)} items, the catalog {catalog.rows}")
     quantizer = model.quantizer
@@ -93,7 +91,8 @@ def evaluate(
             error[level] += float((z - q).double().square().sum())
         recon += float((model.reconstruct(codes) - s).double().square().sum())
         encoded.append(codes.cpu())
-        quantized.append(quantizer.decode(codes).cpu())
+        if cf is not None and isinstance(model, Letter):
+            quantized.append(quantizer.decode(codes).cpu())
 
     table = torch.cat(encoded).numpy() if ids is None else ids.codes
     sizes = quantizer.codebook_sizes if ids is None else ids.sizes
@@ -103,13 +102,14 @@ def evaluate(
     if cf is not None:
         targets = align_cf(catalog, Embeddings.open(cf))
         h = torch.from_numpy(np.concatenate(list(targets.batches())))
-        projected = model.cf_projection(h.to(device)).cpu()
-        if projected.shape[1] != quantizer.dim:
-            raise ValueError(
-                f"the collaborative embeddings have width {h.shape[1]}, the model expects "
-                f"{model.config.cf_dim or quantizer.dim}"
-            )
-        recall = cf_recall(torch.cat(quantized), projected, seed)
+        if isinstance(model, Letter):
+            projected = model.cf_projection(h.to(device)).cpu()
+            if projected.shape[1] != quantizer.dim:
+                raise ValueError(
+                    f"the collaborative embeddings have width {h.shape[1]}, the model expects "
+                    f"{model.config.cf_dim or quantizer.dim}"
+                )
+            recall = cf_recall(torch.cat(quantized), projected, seed)
         neighbours, strangers = code_overlap(table, h, seed)
     return Evaluation(
         items=catalog.rows,

@@ -1,6 +1,17 @@
-"""The LETTER model: encoder, residual quantizer, decoder."""
+"""The models: LETTER (encoder, residual quantizer, decoder), and residual k-means."""
 
-from .config import LetterConfig
+from .config import LetterConfig, ResidualKMeansConfig
 from .letter import Letter, LetterLosses
+from .residual_kmeans import ResidualKMeans
+from .tokenizer import MODELS, Tokenizer, load
 
-__all__ = ["Letter", "LetterConfig", "LetterLosses"]
+__all__ = [
+    "MODELS",
+    "Letter",
+    "LetterConfig",
+    "LetterLosses",
+    "ResidualKMeans",
+    "ResidualKMeansConfig",
+    "Tokenizer",
+    "load",
+]

@@ -1,4 +1,4 @@
-"""What a LETTER model is made of, as data."""
+"""What a model is made of, as data."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ _COUNTS = (
 )  # fmt: skip
 _WEIGHTS = ("quantization_weight", "commitment_weight", "cf_weight", "diversity_weight")
 
+NORMALIZATIONS = ("none", "unit")
+
 
 @dataclass(frozen=True)
 class LetterConfig:
@@ -26,6 +28,8 @@ class LetterConfig:
     Raises:
         ValueError: a value is of the wrong type or out of range.
     """
+
+    model_type = "letter"  # what config.json calls it
 
     input_dim: int
     """Width S of the item text embedding."""
@@ -63,9 +67,7 @@ class LetterConfig:
     """Batch normalization after every hidden linear layer."""
 
     def __post_init__(self) -> None:
-        for name in ("hidden", "codebook_size", "sinkhorn_epsilon"):
-            if isinstance(getattr(self, name), list):
-                object.__setattr__(self, name, tuple(getattr(self, name)))
+        _make_tuples(self, "hidden", "codebook_size", "sinkhorn_epsilon")
         check_types(self)
         if self.sinkhorn_epsilon == (0.0, 0.0, 0.0, 0.003) and len(self.codebook_size) != 4:
             # The default speaks of the last level only.
@@ -103,7 +105,59 @@ class LetterConfig:
         Raises:
             ValueError: an unknown key (names the nearest right one), or a missing or bad value.
         """
-        check_keys(values, [field.name for field in fields(cls)], "model")
-        if "input_dim" not in values:
-            raise ValueError("the model configuration lacks input_dim")
-        return cls(**values)
+        return cls(**_known(cls, values))
+
+
+@dataclass(frozen=True)
+class ResidualKMeansConfig:
+    """What a `ResidualKMeans` model is made of.
+
+    Raises:
+        ValueError: a value is of the wrong type or out of range.
+    """
+
+    model_type = "residual-kmeans"
+
+    input_dim: int
+    """Width S of the embedding, and of every codeword."""
+    codebook_size: tuple[int, ...] = (256, 256, 256)
+    """Codewords K of each level."""
+    balanced: bool = False
+    """Whether each codeword is the mean of N/2K … 2N/K items, so that no few codes name most."""
+    normalize: str = "none"
+    """none, or unit: rows are scaled to length 1 first, so that only their direction counts."""
+
+    def __post_init__(self) -> None:
+        _make_tuples(self, "codebook_size")
+        check_types(self)
+        if self.input_dim < 1:
+            raise ValueError(f"input_dim must be at least 1, got {self.input_dim}")
+        if not self.codebook_size or min(self.codebook_size) < 1:
+            raise ValueError(
+                "codebook_size needs one level or more, and every level at least 1 codeword, got "
+                f"{self.codebook_size}"
+            )
+        validation.choice(self.normalize, NORMALIZATIONS, "normalize")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, as config.json holds them."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> ResidualKMeansConfig:
+        """The inverse of `to_dict`; errors as `LetterConfig.from_dict`."""
+        return cls(**_known(cls, values))
+
+
+def _make_tuples(config: LetterConfig | ResidualKMeansConfig, *names: str) -> None:
+    """Lists, as people, TOML and JSON write them, become the tuples that the fields are."""
+    for name in names:
+        if isinstance(getattr(config, name), list):
+            object.__setattr__(config, name, tuple(getattr(config, name)))
+
+
+def _known(config: type[LetterConfig | ResidualKMeansConfig], values: Mapping[str, Any]) -> Any:
+    check_keys(values, [field.name for field in fields(config)], "model")
+    if "input_dim" not in values:
+        raise ValueError("the model configuration lacks input_dim")
+    return values

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,37 +9,17 @@ from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from huggingface_hub import PyTorchModelHubMixin, hf_hub_download
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
 
-from letter_fast.atomic import write_bytes
 from letter_fast.losses import contrastive_loss, diversity_loss
 from letter_fast.quantizer import QuantizerOutput, ResidualQuantizer
 
 from .config import LetterConfig
 from .encoder import mlp
+from .pretrained import fingerprint, model_card, read_model, write_model
 
-CONFIG_FILE = "config.json"
-WEIGHTS_FILE = "model.safetensors"
-
-_CARD = """---
-{{ card_data }}
----
-
-# Semantic-ID tokenizer
-
-Turns item embeddings into short tuples of codes; trained with letter-fast
-([LETTER](https://arxiv.org/abs/2405.07314)). `config.json` holds its shape and loss weights.
-
-```python
-import letter_fast as lf
-
-model = lf.Letter.from_pretrained("path or repository")
-ids = lf.tokenize(model, "embeddings.npy")
-```
-"""
+_PAPER = "[LETTER](https://arxiv.org/abs/2405.07314)"
 
 
 class LetterLosses(NamedTuple):
@@ -63,7 +41,7 @@ class Letter(
     PyTorchModelHubMixin,
     library_name="letter-fast",
     tags=["semantic-ids", "generative-recommendation"],
-    model_card_template=_CARD,
+    model_card_template=model_card("Letter", _PAPER),
 ):
     """The tokenizer of Wang et al. 2024 (arXiv 2405.07314)."""
 
@@ -169,27 +147,15 @@ class Letter(
 
     def fingerprint(self) -> str:
         """SHA-256 of configuration and weights: which model made an ID."""
-        digest = hashlib.sha256(json.dumps(self.config.to_dict(), sort_keys=True).encode())
-        for name, value in sorted(self.state_dict().items()):
-            digest.update(name.encode())
-            digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
-        return digest.hexdigest()
+        return fingerprint(self.config.to_dict(), self.state_dict())
 
     def _save_pretrained(self, save_directory: Path) -> None:
-        state = {
-            name: value.detach().cpu().contiguous() for name, value in self.state_dict().items()
-        }
-        config = json.dumps(self.config.to_dict(), indent=2) + "\n"
-        write_bytes(Path(save_directory) / WEIGHTS_FILE, save(state, metadata={"format": "pt"}))
-        write_bytes(Path(save_directory) / CONFIG_FILE, config.encode())
+        config = self.config
+        write_model(save_directory, config.model_type, config.to_dict(), self.state_dict())
 
     @classmethod
     def from_pretrained(  # type: ignore[override]
-        cls,
-        name: str | os.PathLike[str],
-        *,
-        map_location: str = "cpu",
-        **hub: Any,
+        cls, name: str | os.PathLike[str], *, map_location: str = "cpu", **hub: Any
     ) -> Letter:
         """Reads a folder, or a model of the Hugging Face hub, in evaluation mode.
 
@@ -197,30 +163,10 @@ class Letter(
         Raises:
             ValueError: a file is missing, broken, or of another model.
         """
-
-        def fetch(file: str) -> Path:
-            if not Path(name).is_dir():
-                return Path(hf_hub_download(str(name), file, **hub))
-            if not (Path(name) / file).is_file():
-                raise ValueError(f"{name} is no letter-fast model: it has no {file}")
-            return Path(name) / file
-
-        config_file, weights_file = fetch(CONFIG_FILE), fetch(WEIGHTS_FILE)
-        try:
-            values = json.loads(config_file.read_text())
-        except (UnicodeDecodeError, json.JSONDecodeError) as error:
-            raise ValueError(f"{config_file} is not JSON: {error}") from error
-        if not isinstance(values, dict):
-            raise ValueError(f"{config_file} must hold a JSON object")
-        try:
-            model = cls(LetterConfig.from_dict(values))
-        except ValueError as error:
-            raise ValueError(f"{config_file}: {error}") from error
-        try:
-            model.load_state_dict(load_file(weights_file, device=map_location))
-        except (SafetensorError, RuntimeError) as error:
-            reason = str(error).splitlines()[0]
-            raise ValueError(
-                f"{weights_file} does not hold this model's weights: {reason}"
-            ) from error
-        return model.eval()
+        return read_model(
+            lambda values: cls(LetterConfig.from_dict(values)),
+            LetterConfig.model_type,
+            name,
+            map_location,
+            hub,
+        )

@@ -14,14 +14,14 @@ from numpy.typing import NDArray
 from letter_fast import validation
 from letter_fast.catalog import Embeddings
 from letter_fast.catalog.embeddings import checked_ids
-from letter_fast.model import Letter
+from letter_fast.model import Tokenizer
 
 from .collisions import POLICIES, resolve
 from .semantic_ids import SemanticIds
 
 
 def tokenize(
-    model: Letter,
+    model: Tokenizer,
     embeddings: Any,
     unique: str = "optimal",
     existing: SemanticIds | None = None,
@@ -43,10 +43,7 @@ def tokenize(
     """
     validation.choice(unique, POLICIES, "unique")
     catalog = Embeddings.open(embeddings)
-    if catalog.width != model.config.input_dim:
-        raise ValueError(
-            f"the embeddings have width {catalog.width}, the model expects {model.config.input_dim}"
-        )
+    catalog.check_width(model.config.input_dim)
     ids = catalog.item_ids if item_ids is None else checked_ids(item_ids, "item_ids")
     if ids is None:
         ids = pa.array(np.arange(catalog.rows))

@@ -15,9 +15,10 @@ import pytest
 
 import letter_fast as lf
 from letter_fast.cli.app import run
-from letter_fast.cli.config import read_options
+from letter_fast.cli.config import build, read_options
 from letter_fast.cli.train import train
 from letter_fast.tokenization import SemanticIds
+from letter_fast.training import FitSettings
 
 TEXT = oracle.clustered(120, 10, 8, seed=1).numpy()
 CF = oracle.clustered(120, 4, 5, seed=2).numpy()
@@ -69,6 +70,64 @@ def test_train_tokenize_evaluate(folder: Path, capfd: pytest.CaptureFixture[str]
     assert "codes used, level 3" in capfd.readouterr().out
 
 
+KMEANS = ["--model", "residual-kmeans", "--codebook-size", "8,4,16"]
+
+
+@pytest.fixture(scope="module")
+def kmeans(folder: Path) -> Path:
+    """A fitted residual k-means of the same catalog."""
+    text = str(folder / "text.parquet")
+    assert run(["train", text, "--out", str(folder / "kmeans"), *KMEANS, "--balanced"]) == 0
+    return folder / "kmeans"
+
+
+def test_residual_kmeans_from_end_to_end(
+    folder: Path, kmeans: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    text, table = str(folder / "text.parquet"), tmp_path / "ids.parquet"
+    fitted = json.loads((kmeans / "config.json").read_text())
+    assert fitted == {
+        "model_type": "residual-kmeans", "input_dim": 10, "codebook_size": [8, 4, 16],
+        "balanced": True, "normalize": "none",
+    }  # fmt: skip
+    arguments = ["train", text, *KMEANS, "--balanced", "--seed", "2", "--iterations", "4"]
+    capfd.readouterr()
+    assert run([*arguments, "--out", str(tmp_path / "json"), "--json"]) == 0
+    report = json.loads(capfd.readouterr().out)
+    assert report["levels"] == 3
+    assert len(report["usage"]) == len(report["latent_error"]) == 3
+    assert run([*arguments, "--out", str(tmp_path / "said"), "--restarts", "2"]) == 0
+    said = capfd.readouterr()
+    assert "level 3: " in said.out
+    assert f"next: letter-fast tokenize {tmp_path / 'said'} {text}" in said.out
+    assert said.err == ""
+
+    assert run(["tokenize", str(kmeans), text, "--out", str(table), "--json"]) == 0
+    assert json.loads(capfd.readouterr().out)["after"]["collision_rate"] == 0.0
+    ids = SemanticIds.load(table)
+    assert ids.items_of(ids.codes_of("item-7")) == ["item-7"]
+    model = lf.ResidualKMeans.from_pretrained(kmeans)
+    assert ids.metadata["model"] == model.fingerprint()
+
+    both = ["evaluate", str(kmeans), str(folder / "run"), "--embeddings", text]
+    assert run([*both, "--cf", str(folder / "cf.npy"), "--plots", str(tmp_path / "plots")]) == 0
+    assert "latent error, level 3" in capfd.readouterr().out
+    assert [path.name for path in (tmp_path / "plots" / "kmeans").iterdir()] == ["usage.png"]
+
+
+def test_residual_kmeans_by_config_file(folder: Path, tmp_path: Path) -> None:
+    config = tmp_path / "run.toml"
+    config.write_text(
+        '[model]\nmodel_type = "residual-kmeans"\ncodebook_size = [8, 8]\nnormalize = "unit"\n'
+        "[training]\niterations = 3\ntolerance = 0.01\nseed = 5\n"
+    )
+    arguments = [str(folder / "text.npy"), "--out", str(tmp_path), "--config", str(config)]
+    assert run(["train", *arguments, "--codebook-size", "4,8"]) == 0
+    wanted = lf.ResidualKMeansConfig(10, (4, 8), normalize="unit")
+    by_hand = lf.ResidualKMeans(wanted).fit(TEXT, iterations=3, tolerance=0.01, seed=5)
+    assert lf.ResidualKMeans.from_pretrained(tmp_path).fingerprint() == by_hand.fingerprint()
+
+
 def test_config_file_and_flags_that_override_it(folder: Path, tmp_path: Path) -> None:
     config = tmp_path / "run.toml"
     config.write_text(
@@ -111,7 +170,7 @@ def test_progress_is_drawn_on_a_terminal_and_vanishes_on_failure(
 def test_help_states_the_defaults() -> None:
     defaults = {
         field.name: field.default
-        for options in (lf.LetterConfig, lf.TrainSettings)
+        for options in (lf.ResidualKMeansConfig, FitSettings, lf.LetterConfig, lf.TrainSettings)
         for field in dataclasses.fields(options)
     }
     stated = 0
@@ -122,13 +181,15 @@ def test_help_states_the_defaults() -> None:
             wanted = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
             assert text.endswith(f"({wanted})"), name
             stated += 1
-    assert stated == 16
+    assert stated == 19
 
 
 def test_the_example_configuration_is_valid() -> None:
-    model, training = read_options(Path(__file__).parents[2] / "examples" / "train.toml")
+    path = Path(__file__).parents[2] / "examples" / "train.toml"
+    model, training = read_options(path)
     assert model
     assert training
+    build(path, {}, lf.LetterConfig, lf.TrainSettings, {"input_dim": 8})
 
 
 def write_bad(root: Path) -> dict[str, str]:
@@ -147,6 +208,8 @@ def write_bad(root: Path) -> dict[str, str]:
     (root / "list.toml").write_text("[model]\nhidden = 16\n")
     (root / "nan.toml").write_text("[model]\ncf_weight = nan\n")
     (root / "table.toml").write_text("[modle]\n")
+    (root / "which.toml").write_text('[model]\nmodel_type = "residual_kmeans"\n')
+    (root / "mixed.toml").write_text('[model]\nmodel_type = "residual-kmeans"\nhidden = [8]\n')
     (root / "file").write_text("")
     whole = (root / "narrow.npy").read_bytes()
     (root / "cut.npy").write_bytes(whole[: len(whole) // 2])
@@ -206,6 +269,23 @@ def write_bad(root: Path) -> dict[str, str]:
         (["train", "bad", "--out", "OUT"], "is a folder, not a file"),
         (["train", "text.npy", "--out", "OUT", "--config", "none.toml"], "does not exist"),
         (["train", "text.npy", "--out", "OUT", "--device", "gpu"], "can't be used"),
+        (["train", "nan.npy", "--out", "OUT", *KMEANS], "row 5 holds NaN or Inf"),
+        (["train", "few.npy", "--out", "OUT", *KMEANS], "5 items, fewer than the 16 codewords"),
+        (["train", "text.npy", "--out", "OUT", *KMEANS, "--cf", "cf.npy"], "leave out --cf"),
+        (
+            ["train", "text.npy", "--out", "OUT", *KMEANS, "--batch-size", "3"],
+            "--batch-size is no option of --model residual-kmeans",
+        ),
+        (["train", "text.npy", "--out", "OUT", "--balanced"], "no option of --model letter"),
+        (["train", "text.npy", "--out", "OUT", *KMEANS, "--iterations", "0"], "at least 1, got 0"),
+        (["train", "text.npy", "--out", "OUT", *KMEANS, "--normalize", "l2"], "one of none, unit"),
+        (["train", "text.npy", "--out", "OUT", *KMEANS, "--device", "gpu"], "can't be used"),
+        (["train", "text.npy", "--out", "file", *KMEANS], "there is a file of that name"),
+        (["train", "text.npy", "--out", "OUT", "--model", "kmeans"], "--model must be one of"),
+        (["train", "text.npy", "--out", "OUT", "--config", "which.toml"], "which.toml: model_type"),
+        (["train", "text.npy", "--out", "OUT", "--config", "mixed.toml"], "option 'hidden'"),
+        (["tokenize", "KMEANS", "narrow.npy", "--out", "OUT.parquet"], "width 3, the model expect"),
+        (["evaluate", "KMEANS", "--embeddings", "narrow.npy"], "width 3"),
         (["tokenize", "RUN", "narrow.npy", "--out", "OUT.parquet"], "width 3, the model expects"),
         (["tokenize", "RUN", "nan.npy", "--out", "OUT.parquet"], "row 5"),
         (["tokenize", "nowhere", "text.npy", "--out", "OUT.parquet"], "not a folder"),
@@ -224,6 +304,7 @@ def write_bad(root: Path) -> dict[str, str]:
 )
 def test_bad_input(
     folder: Path,
+    kmeans: Path,
     tmp_path: Path,
     capfd: pytest.CaptureFixture[str],
     arguments: list[str],
@@ -231,7 +312,7 @@ def test_bad_input(
 ) -> None:
     bad = tmp_path / "bad"
     bad.mkdir()
-    names = {**write_bad(bad), "RUN": str(folder / "run")}
+    names = {**write_bad(bad), "RUN": str(folder / "run"), "KMEANS": str(kmeans)}
     names |= {name: str(folder / name) for name in ("text.npy", "text.parquet", "cf.npy")}
     names |= {"bad": str(bad), "file/x.parquet": str(bad / "file" / "x.parquet")}
     outputs = {"OUT": "out", "OUT.parquet": "out.parquet", "OUT.csv": "out.csv"}

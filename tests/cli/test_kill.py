@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import random
+import shutil
 import sys
 import time
 from pathlib import Path
@@ -95,6 +96,32 @@ def test_train(tmp_path: Path, text: str) -> None:
     ]
     assert logs[0] == logs[1]
     assert not list(pieces.glob(".*.part"))  # nothing a killed run left behind outlives the whole
+
+
+def test_train_residual_kmeans(tmp_path: Path, text: str) -> None:
+    arguments = [
+        "train", text, "--model", "residual-kmeans", "--codebook-size", "32,32,32,32",
+        "--restarts", "3",
+    ]  # fmt: skip
+    whole, pieces = tmp_path / "whole", tmp_path / "pieces"
+    length = finish([*arguments, "--out", str(whole)])
+
+    def same() -> bool:
+        names = ("model.safetensors", "config.json")
+        return all((pieces / name).read_bytes() == (whole / name).read_bytes() for name in names)
+
+    chance = random.Random(2)
+    for _ in range(KILLS):
+        process = start([*arguments, "--out", str(pieces)])
+        process.join(length * chance.uniform(0.0, 1.0))
+        process.kill()
+        process.join()
+        if (pieces / "config.json").exists():  # the folder is whole
+            assert same()
+            shutil.rmtree(pieces)
+    finish([*arguments, "--out", str(pieces)])
+    assert same()
+    assert not list(pieces.glob(".*.part"))
 
 
 def test_tokenize(tmp_path: Path, text: str) -> None:

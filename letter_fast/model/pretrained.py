@@ -1,0 +1,119 @@
+"""A model as a folder: config.json says what it is, model.safetensors holds its tensors."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from huggingface_hub import hf_hub_download
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+from torch import Tensor, nn
+
+from letter_fast.atomic import write_bytes
+
+CONFIG_FILE = "config.json"
+WEIGHTS_FILE = "model.safetensors"
+
+# What folders hold that were written before they said so.
+_FIRST_TYPE = "letter"
+
+Model = TypeVar("Model", bound=nn.Module)
+
+
+def model_card(name: str, what: str) -> str:
+    """The template of a folder's README.md. name: of the class; what: the method, in markdown."""
+    return f"""---
+{{{{ card_data }}}}
+---
+
+# Semantic-ID tokenizer
+
+Turns item embeddings into short tuples of codes; made with letter-fast
+({what}). `config.json` says what it is made of.
+
+```python
+import letter_fast as lf
+
+model = lf.{name}.from_pretrained("path or repository")
+ids = lf.tokenize(model, "embeddings.npy")
+```
+"""
+
+
+def fingerprint(config: Mapping[str, Any], state: Mapping[str, Tensor]) -> str:
+    """SHA-256 of configuration and tensors: which model made an ID."""
+    digest = hashlib.sha256(json.dumps(config, sort_keys=True).encode())
+    for name, value in sorted(state.items()):
+        digest.update(name.encode())
+        raw = value.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
+        digest.update(raw.numpy().data)
+    return digest.hexdigest()
+
+
+def write_model(
+    folder: Path, model_type: str, config: Mapping[str, Any], state: Mapping[str, Tensor]
+) -> None:
+    """Writes both files; config.json comes last, so that no folder looks whole before it is."""
+    tensors = {name: value.detach().cpu().contiguous() for name, value in state.items()}
+    text = json.dumps({"model_type": model_type, **config}, indent=2) + "\n"
+    write_bytes(folder / WEIGHTS_FILE, save(tensors, metadata={"format": "pt"}))
+    write_bytes(folder / CONFIG_FILE, text.encode())
+
+
+def read_model(
+    build: Callable[[Mapping[str, Any]], Model],
+    model_type: str,
+    name: str | os.PathLike[str],
+    map_location: str,
+    hub: Mapping[str, Any],
+) -> Model:
+    """The model of a folder, or of the Hugging Face hub, in evaluation mode.
+
+    build: makes the model from its configuration; model_type: what config.json must say it is;
+    hub: options of `huggingface_hub.hf_hub_download` (revision, token, cache_dir, …).
+    Raises:
+        ValueError: a file is missing, broken, or of another model.
+    """
+    found, values = read_config(name, hub)
+    config_file, weights_file = _fetch(name, CONFIG_FILE, hub), _fetch(name, WEIGHTS_FILE, hub)
+    if found != model_type:
+        raise ValueError(f"{config_file} says model_type {found!r}, not {model_type!r}")
+    try:
+        model = build(values)
+    except ValueError as error:
+        raise ValueError(f"{config_file}: {error}") from error
+    try:
+        model.load_state_dict(load_file(weights_file, device=map_location))
+    except (SafetensorError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"{weights_file} does not hold this model's weights: {reason}") from error
+    return model.eval()
+
+
+def read_config(
+    name: str | os.PathLike[str], hub: Mapping[str, Any]
+) -> tuple[str, Mapping[str, Any]]:
+    """model_type and configuration; errors and hub as in `read_model`."""
+    path = _fetch(name, CONFIG_FILE, hub)
+    try:
+        values = json.loads(path.read_text())
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise ValueError(f"{path} is not JSON: {error}") from error
+    if not isinstance(values, dict):
+        raise ValueError(f"{path} must hold a JSON object")
+    return str(values.pop("model_type", _FIRST_TYPE)), values
+
+
+def _fetch(name: str | os.PathLike[str], file: str, hub: Mapping[str, Any]) -> Path:
+    if not Path(name).is_dir():
+        return Path(hf_hub_download(str(name), file, **hub))
+    path = Path(name) / file
+    if not path.is_file():
+        raise ValueError(f"{name} is no letter-fast model: it has no {file}")
+    return path

@@ -1,0 +1,184 @@
+"""ResidualKMeans: codebooks that are k-means of the embeddings themselves; no encoder."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from huggingface_hub import PyTorchModelHubMixin
+from torch import Tensor, nn
+
+from letter_fast import ops, validation
+from letter_fast.catalog import CatalogError, Embeddings, MappedEmbeddings
+from letter_fast.catalog.embeddings import Floats
+from letter_fast.quantizer import ResidualQuantizer
+
+from .config import ResidualKMeansConfig
+from .pretrained import fingerprint, model_card, read_model, write_model
+
+
+class ResidualKMeans(
+    nn.Module,
+    PyTorchModelHubMixin,
+    library_name="letter-fast",
+    tags=["semantic-ids", "generative-recommendation"],
+    model_card_template=model_card("ResidualKMeans", "residual k-means"),
+):
+    """Residual k-means as in QARM (arXiv 2411.11739) and OneRec (arXiv 2502.18965).
+
+    Level l's codewords are the k-means of what the levels before it leave over. Codes are the
+    nearest codewords, of balanced codebooks as well: a code depends on its row alone.
+    """
+
+    def __init__(self, config: ResidualKMeansConfig) -> None:
+        super().__init__()
+        self.config = config
+        # The mixin would write its own config.json; `_save_pretrained` writes ours.
+        self._hub_mixin_config = None
+        self.quantizer = ResidualQuantizer(config.input_dim, config.codebook_size)
+
+    @torch.no_grad()
+    def fit(
+        self,
+        embeddings: Any,
+        *,
+        iterations: int = 25,
+        restarts: int = 1,
+        tolerance: float = 1e-4,
+        seed: int = 0,
+        first_level: int = 0,
+        on_level: Callable[[int], None] | None = None,
+    ) -> ResidualKMeans:
+        """Makes the codebooks, level by level.
+
+        embeddings: what `Embeddings.open` takes, [N, S].
+        iterations, restarts, tolerance, seed: as `functional.kmeans`.
+        first_level: the levels before it keep the codebooks they have.
+        on_level: called with the number of levels done.
+        Raises:
+            ValueError: fewer rows than codewords, wrong width, or rows with NaN or Inf.
+        """
+        catalog = Embeddings.open(embeddings)
+        self.check_fits(catalog)
+        device = self.quantizer.codebooks.device
+        method = "balanced_kmeans" if self.config.balanced else "kmeans"
+        for level in range(first_level, self.quantizer.levels):
+            one = ResidualQuantizer(self.config.input_dim, self.config.codebook_size[level])
+            one.to(device).fit(
+                # THE PLACE: `fit` clusters a tensor. Where it takes Embeddings, hand over
+                # `self._residuals(catalog, level)` itself, and nothing of size N is held here.
+                _gathered(self._residuals(catalog, level), device),
+                method=method,
+                iterations=iterations,
+                restarts=restarts,
+                tolerance=tolerance,
+                seed=seed + level,
+            )
+            self.quantizer.codebook(level).copy_(one.codebook(0))
+            if on_level:
+                on_level(level + 1)
+        self.quantizer.initialized.fill_(True)
+        return self
+
+    def check_fits(self, catalog: Embeddings) -> None:
+        """Refuses a catalog of another width, or of fewer items than a level has codewords."""
+        catalog.check_width(self.config.input_dim)
+        most = max(self.config.codebook_size)
+        if catalog.rows < most:
+            raise CatalogError(
+                f"{catalog.name} has {catalog.rows} items, fewer than the {most} codewords of a "
+                "level: use a smaller codebook_size or more items"
+            )
+
+    def encode_latents(self, s: Tensor) -> Tensor:
+        """What is quantized: the rows, of length 1 if so configured. s [B, S] -> [B, S] float32
+
+        Raises:
+            ValueError: the model has not been fitted.
+        """
+        if not bool(self.quantizer.initialized):
+            raise ValueError("the model has no codebooks yet: call fit first")
+        return self._normalized(s)
+
+    def encode(self, s: Tensor) -> Tensor:
+        """Codes of embeddings. s [B, S] -> [B, L] int64"""
+        codes = self.quantizer.encode(self.encode_latents(s))
+        assert isinstance(codes, Tensor)
+        return codes
+
+    @torch.no_grad()
+    def decode(self, codes: Tensor) -> Tensor:
+        """Embeddings that codes stand for, as normalized; fewer codes than levels, coarser ones.
+
+        codes [B, l ≤ L] -> [B, S]
+        """
+        return self.quantizer.decode(codes)
+
+    reconstruct = decode  # what `Letter` calls it
+
+    def fingerprint(self) -> str:
+        """SHA-256 of configuration and codebooks: which model made an ID."""
+        return fingerprint(self.config.to_dict(), self.state_dict())
+
+    def _normalized(self, s: Tensor) -> Tensor:
+        rows = validation.rows(s, self.config.input_dim, "s").float()
+        return unit_rows(rows) if self.config.normalize == "unit" else rows
+
+    def _residuals(self, catalog: Embeddings, level: int) -> Embeddings:
+        """What the first `level` levels leave over of each row: r_l = fl32(r_{l−1} − e_{c_l})."""
+        codebooks = [self.quantizer.codebook(done).detach() for done in range(level)]
+
+        def residual(batch: Floats) -> Floats:
+            rows = self._normalized(torch.from_numpy(batch).to(self.quantizer.codebooks.device))
+            for codebook in codebooks:
+                code, _ = ops.nearest(rows, codebook, None)
+                rows = rows - codebook[code]
+            left: Floats = rows.cpu().numpy()
+            return left
+
+        return MappedEmbeddings(catalog, residual)
+
+    def _save_pretrained(self, save_directory: Path) -> None:
+        config = self.config
+        write_model(save_directory, config.model_type, config.to_dict(), self.state_dict())
+
+    @classmethod
+    def from_pretrained(  # type: ignore[override]
+        cls, name: str | os.PathLike[str], *, map_location: str = "cpu", **hub: Any
+    ) -> ResidualKMeans:
+        """As `Letter.from_pretrained`."""
+        return read_model(
+            lambda values: cls(ResidualKMeansConfig.from_dict(values)),
+            ResidualKMeansConfig.model_type,
+            name,
+            map_location,
+            hub,
+        )
+
+
+def _gathered(embeddings: Embeddings, device: torch.device) -> Tensor:
+    """All rows. -> [N, S] float32"""
+    rows = torch.empty(embeddings.rows, embeddings.width, device=device)
+    begin = 0
+    for batch in embeddings.batches():
+        rows[begin : begin + len(batch)] = torch.from_numpy(batch)
+        begin += len(batch)
+    return rows
+
+
+def unit_rows(x: Tensor) -> Tensor:
+    """x / ‖x‖, in float64 up to the last rounding; a row of zeros stays. [N, D] float32, both
+
+    The squares are added in a fixed tree, by whole columns, not by `sum`, whose order depends on
+    batch, threads and device: every step is correctly rounded, so the bits are the same everywhere.
+    """
+    squares = x.double().square()
+    while (width := squares.shape[1]) > 1:
+        half = (width + 1) // 2
+        squares = squares[:, :half] + F.pad(squares[:, half:], (0, 2 * half - width))
+    length = squares.sqrt()
+    return (x.double() / torch.where(length > 0, length, 1.0)).float()
