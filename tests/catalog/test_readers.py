@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from letter_fast.catalog import CatalogError, Embeddings, align_cf
+from letter_fast.catalog import CatalogError, Embeddings, MappedEmbeddings, align_cf
 
 DATA = np.random.default_rng(0).standard_normal((57, 6)).astype(np.float32)
 
@@ -182,3 +182,23 @@ def test_cf_by_id_and_by_row() -> None:
 def test_real_catalogs_open(shared_data: Path) -> None:
     source = Embeddings.open(shared_data / "industrial" / "text_embeddings.npy")
     assert (source.rows, source.width) == (3686, 384)
+
+
+@pytest.mark.parametrize("write", WRITERS)
+def test_mapped_rows(tmp_path: Path, write: Callable[[Path, np.ndarray], Path]) -> None:
+    data = DATA.copy()
+    data[40] = np.inf
+    source = Embeddings.open(write(tmp_path, data))
+    mapped = MappedEmbeddings(source, lambda batch: -2 * batch)
+    assert (mapped.rows, mapped.width, mapped.item_ids) == (57, 6, source.item_ids)
+    np.testing.assert_array_equal(next(iter(mapped.batches(40))), -2 * data[:40])
+    mapped.check_width(6)
+    with pytest.raises(CatalogError, match="width 6, the model expects 7"):
+        mapped.check_width(7)
+    with pytest.raises(CatalogError, match="row 40 holds NaN or Inf"):
+        list(mapped.batches(7))
+    if write in (npy, tensors):  # parquet loads and checks all of it
+        index = np.array([5, 0, 56, 5])
+        np.testing.assert_array_equal(mapped.take(index), -2 * data[index])
+    with pytest.raises(CatalogError, match="row 40"):
+        mapped.take(np.array([3, 40]))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
-from typing import get_type_hints
+from typing import Any, get_type_hints
 
 import numpy as np
 import oracle
@@ -15,7 +15,7 @@ import pytest
 
 import letter_fast as lf
 from letter_fast.cli.app import run
-from letter_fast.cli.config import build, read_options
+from letter_fast.cli.config import build, chosen_model, read_options
 from letter_fast.cli.train import train
 from letter_fast.tokenization import SemanticIds
 from letter_fast.training import FitSettings
@@ -184,12 +184,18 @@ def test_help_states_the_defaults() -> None:
     assert stated == 19
 
 
-def test_the_example_configuration_is_valid() -> None:
-    path = Path(__file__).parents[2] / "examples" / "train.toml"
-    model, training = read_options(path)
-    assert model
-    assert training
-    build(path, {}, lf.LetterConfig, lf.TrainSettings, {"input_dim": 8})
+@pytest.mark.parametrize(
+    ("name", "classes"),
+    [
+        ("train.toml", (lf.LetterConfig, lf.TrainSettings)),
+        ("residual_kmeans.toml", (lf.ResidualKMeansConfig, FitSettings)),
+    ],
+)
+def test_the_example_configurations_are_valid(name: str, classes: tuple[Any, Any]) -> None:
+    path = Path(__file__).parents[2] / "examples" / name
+    assert all(read_options(path))
+    config, _ = build(path, {}, *classes, {"input_dim": 8})
+    assert config.model_type == chosen_model(path, None)
 
 
 def write_bad(root: Path) -> dict[str, str]:
