@@ -1,4 +1,4 @@
-"""One size-constrained assignment along arcs that a GPU has collected: transport.cpp, on the host."""
+"""A size-constrained assignment along arcs that a GPU has collected: transport.cpp, on the host."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class _Request(ctypes.Structure):
 
 
 class Transport(NamedTuple):
-    """labels [N] int64, prices [K] float64; done: optimal along the arcs, else collect them anew."""
+    """labels [N] int64, prices [K] float64; done: optimal along these arcs, else collect anew."""
 
     labels: Tensor
     prices: Tensor
