@@ -24,6 +24,7 @@ _LIBRARIES = (
     "vector-quantize-pytorch",
     "rectokens",
     "flash-kmeans",
+    "k-means-constrained",
     "letter-fast",
 )
 _INSTRUCTIONS = re.compile(r"avx2|fma|avx512\w*|avx_vnni|amx_\w+|asimd\w*|sve\w*")

@@ -5,8 +5,10 @@ from __future__ import annotations
 import argparse
 import ctypes
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 
@@ -15,6 +17,8 @@ from letter_fast import ops
 from .workloads import W1, make
 
 _LIMIT = 64 << 20
+
+Result = TypeVar("Result")
 
 
 def main() -> None:
@@ -35,9 +39,15 @@ def extra_bytes(rows: int, device: torch.device) -> int:
     x, codebooks = make(W1, rows, device)
     table, sizes = torch.cat(codebooks), [len(words) for words in codebooks]
     ops.residual_search(x[:1000], table, sizes, None, False)  # loads libraries, starts threads
+    codes, beyond = peak_of(lambda: ops.residual_search(x, table, sizes, None, False)[0], device)
+    return beyond - int(codes.nbytes)
+
+
+def peak_of(run: Callable[[], Result], device: torch.device) -> tuple[Result, int]:
+    """What `run` gives, and by how many bytes memory grew at the most while it ran."""
     before = _start(device)
-    codes = ops.residual_search(x, table, sizes, None, False)[0]
-    return _peak(device) - before - int(codes.nbytes)
+    result = run()
+    return result, _peak(device) - before
 
 
 def _start(device: torch.device) -> int:

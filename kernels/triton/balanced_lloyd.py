@@ -90,8 +90,8 @@ def _assign(
 ) -> Transport:
     slack = _slack(rows, centroids, prices)
     while True:
-        arcs = within(rows, centroids, prices.to(rows.device), slack)
-        found = transport(*(part.cpu() for part in arcs), low, high, slack, prices)
+        starts, words, costs = within(rows, centroids, prices.to(rows.device), slack)
+        found = transport(starts.cpu(), words.cpu(), costs.cpu(), low, high, slack, prices)
         if found.done and not (proven and bool((found.prices != prices).any())):
             return found
         # Each collection covers the slack anew; unless it was enough, the next one takes more.
