@@ -91,6 +91,14 @@ class Backend(Protocol):
         """
         ...
 
+    def plus_plus(self, x: Tensor, draws: Tensor) -> Tensor:
+        """k-means++: rows drawn with probability ∝ squared distance to those drawn before.
+
+        x [P, N, D] float32 and finite, draws [P, K] float64 in [0, 1) -> rows [P, K] int64.
+        Rounding may decide a draw: only the CPU's instruction sets are sure to agree.
+        """
+        ...
+
 
 def pick(device: torch.device) -> Backend:
     """The backend for `device`: that of `use_backend`, of LETTER_FAST_BACKEND, or the default.

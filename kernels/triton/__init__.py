@@ -19,6 +19,7 @@ Not measured on a GPU yet.
 from .balanced_lloyd import balanced_lloyd
 from .code_sums import code_sums
 from .nearest import nearest
+from .plus_plus import plus_plus
 from .residual_search import residual_search
 from .residual_search_beam import residual_search_beam
 from .within import within
@@ -27,6 +28,7 @@ __all__ = [
     "balanced_lloyd",
     "code_sums",
     "nearest",
+    "plus_plus",
     "residual_search",
     "residual_search_beam",
     "within",

@@ -21,7 +21,7 @@ from letter_fast import ops, validation
 from letter_fast.kernels.reference.balanced_lloyd import assign
 
 from .fixed_point import exponent_for
-from .kmeans import check_rows, plus_plus
+from .kmeans import check_rows, starts
 
 COSTS = ("squared", "distance")
 
@@ -130,14 +130,15 @@ def balanced_kmeans_of_each(
         math.ceil(2 * n / k) if max_size is None else max_size,
     )
     restarts = max(restarts, 1)
-    starts = [
-        plus_plus(rows, k, seed, restart)
-        for rows, seed in zip(x, seeds)
-        for restart in range(restarts)
-    ]
     one = x.expand(restarts, -1, -1) if problems == 1 else x.repeat_interleave(restarts, dim=0)
     centroids, labels, cost, bound = ops.balanced_lloyd(
-        one, torch.stack(starts), low, high, max(iterations, 1), tolerance, exponent_for(x)
+        one,
+        starts(x, k, seeds, restarts),
+        low,
+        high,
+        max(iterations, 1),
+        tolerance,
+        exponent_for(x),
     )
     best = cost.view(problems, restarts).argmin(dim=1).tolist()
     results = []

@@ -41,8 +41,8 @@ def kmeans(
     """
     rows = check_rows(x, k)
     runs = (
-        _lloyd(rows, plus_plus(rows, k, seed, restart), iterations, tolerance)
-        for restart in range(max(restarts, 1))
+        _lloyd(rows, start, iterations, tolerance)
+        for start in starts(rows[None], k, [seed], max(restarts, 1))
     )
     return min(runs, key=lambda run: run.inertia)
 
@@ -59,26 +59,25 @@ def check_rows(x: Tensor, k: int) -> Tensor:
     return rows
 
 
-def plus_plus(rows: Tensor, k: int, seed: int, restart: int) -> Tensor:
-    """k rows, each drawn with probability ∝ squared distance to those drawn before. -> [k, D]"""
-    generator = torch.Generator().manual_seed((seed * 1_000_003 + restart) % 2**63)
-    if len(rows) > _SEEDING_ROWS * k:
-        chosen = torch.randperm(len(rows), generator=generator)[: _SEEDING_ROWS * k]
-        rows = rows[chosen.sort().values.to(rows.device)]
-    points = rows.double()
-    draws = torch.rand(k, generator=generator, dtype=torch.float64).tolist()
-    picks = [int(draws[0] * len(points))]
-    distance = (points - points[picks[0]]).square().sum(dim=1)
-    for draw in draws[1:]:
-        cumulative = distance.cumsum(0)
-        total = float(cumulative[-1])
-        if total > 0:
-            pick = int(torch.searchsorted(cumulative, draw * total, right=True))
-        else:  # every row is a centroid already
-            pick = int(draw * len(points))
-        picks.append(min(pick, len(points) - 1))
-        distance = torch.minimum(distance, (points - points[picks[-1]]).square().sum(dim=1))
-    return rows[picks].clone()
+def starts(x: Tensor, k: int, seeds: list[int], restarts: int) -> Tensor:
+    """k-means++ starts of `restarts` runs of each problem, on a sample of its rows.
+
+    x [P, N, D] float32, seeds [P] -> [P · restarts, k, D]
+    """
+    samples, draws = [], []
+    for rows, seed in zip(x, seeds):
+        for restart in range(restarts):
+            generator = torch.Generator().manual_seed((seed * 1_000_003 + restart) % 2**63)
+            if len(rows) > _SEEDING_ROWS * k:
+                chosen = torch.randperm(len(rows), generator=generator)[: _SEEDING_ROWS * k]
+                samples.append(rows[chosen.sort().values.to(rows.device)])
+            else:
+                samples.append(rows)
+            draws.append(torch.rand(k, generator=generator, dtype=torch.float64))
+    shared = all(sample is samples[0] for sample in samples)
+    stacked = samples[0].expand(len(samples), -1, -1) if shared else torch.stack(samples)
+    picks = ops.plus_plus(stacked, torch.stack(draws).to(x.device))
+    return torch.stack([sample[pick] for sample, pick in zip(samples, picks)])
 
 
 def cluster_means(rows: Tensor, labels: Tensor, previous: Tensor) -> tuple[Tensor, Tensor]:

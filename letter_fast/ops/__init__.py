@@ -2,7 +2,8 @@
 
 from .balanced_lloyd import balanced_lloyd
 from .nearest import nearest
+from .plus_plus import plus_plus
 from .residual_search import residual_search
 from .residual_search_beam import residual_search_beam
 
-__all__ = ["balanced_lloyd", "nearest", "residual_search", "residual_search_beam"]
+__all__ = ["balanced_lloyd", "nearest", "plus_plus", "residual_search", "residual_search_beam"]

@@ -74,7 +74,9 @@ def check(
         _answers[question] = optimum(costs, low, high)
     best = _answers[question]
     rounding = 1e-9 * best + 1e-12 * float(costs.max())
-    assert cost == pytest.approx(costs[np.arange(len(x)), labels.numpy()].sum(), rel=1e-12, abs=1e-300)
+    assert cost == pytest.approx(
+        costs[np.arange(len(x)), labels.numpy()].sum(), rel=1e-12, abs=1e-300
+    )
     assert cost == pytest.approx(best, abs=rounding)
     assert bound <= cost
     assert cost - bound <= rounding
