@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,10 @@ from safetensors import safe_open
 from torch import Tensor
 
 from .embeddings import CatalogError, Embeddings, check_shape, reading
+
+# Of a larger mapped file only the last read stays mapped, so that the process does not grow by all
+# that it ever read; the pages stay in the system's cache.
+_MAPPED_BYTES = 1 << 28
 
 
 class ArrayEmbeddings(Embeddings):
@@ -34,9 +39,11 @@ class ArrayEmbeddings(Embeddings):
         self._matrix = matrix
 
     def _slice(self, start: int, stop: int) -> NDArray[Any]:
+        unmap(self._matrix)
         return _numpy(self._matrix[start:stop])
 
     def _take(self, index: NDArray[np.int64]) -> NDArray[Any]:
+        unmap(self._matrix)
         return _numpy(self._matrix[index])
 
 
@@ -59,6 +66,16 @@ def open_safetensors(path: Path, vectors: str | None) -> ArrayEmbeddings:
                 f"{', '.join(names) if names else 'none'}"
             )
         return ArrayEmbeddings(str(path), file.get_tensor(vectors or names[0]))
+
+
+def unmap(matrix: NDArray[Any] | Tensor) -> None:
+    """Lets go of the pages of a large memory-mapped matrix; what is read again is mapped again."""
+    if not isinstance(matrix, np.memmap) or matrix.nbytes <= _MAPPED_BYTES:
+        return
+    mapping: Any = matrix.base
+    # The changes of a copy-on-write mapping are nowhere else.
+    if matrix.mode != "c" and isinstance(mapping, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+        mapping.madvise(mmap.MADV_DONTNEED)
 
 
 def _numpy(block: NDArray[Any] | Tensor) -> NDArray[Any]:

@@ -95,7 +95,7 @@ class Embeddings(ABC):
 
     def take(self, index: NDArray[np.int64]) -> Floats:
         """The rows of `index` in its order, float32 and finite; errors as `batches`."""
-        return self.checked(self._take(index), index)
+        return self.checked(self._take(index), index, copy=False)
 
     def check_width(self, expected: int) -> None:
         """Refuses vectors that are not as wide as a model expects."""
@@ -123,12 +123,15 @@ class Embeddings(ABC):
 
     @abstractmethod
     def _take(self, index: NDArray[np.int64]) -> NDArray[Any]:
-        """Any rows in any order, as the source holds them."""
+        """A copy of any rows in any order, as the source holds them."""
 
-    def checked(self, block: NDArray[Any], index: NDArray[np.int64]) -> Floats:
-        """`block`, rows `index` of the source, as finite float32; CatalogError otherwise."""
+    def checked(self, block: NDArray[Any], index: NDArray[np.int64], copy: bool = True) -> Floats:
+        """`block`, rows `index` of the source, as finite float32; CatalogError otherwise.
+
+        copy: even where `block` is float32 already.
+        """
         with np.errstate(over="ignore"):
-            result = np.array(block, dtype=np.float32, order="C")
+            result = block.astype(np.float32, order="C", copy=copy)
         good = np.asarray(np.isfinite(result).all(axis=1))
         if not good.all():
             first = int(np.flatnonzero(~good)[0])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
@@ -12,13 +13,19 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from .arrays import unmap
 from .embeddings import CatalogError, Embeddings, Floats, checked_ids, reading
 
+_UNPACKED_BYTES = 1 << 30
 _ID_NAMES = ("item_id", "item", "id", "pid", "asin")
 
 
 class ParquetEmbeddings(Embeddings):
-    """Reads batches row group by row group; random access loads the vectors once, as float32."""
+    """Reads batches row group by row group.
+
+    Random access needs the vectors unpacked, as float32: once, in memory, or where that is more
+    than 1 GiB in a temporary file (see `tempfile`), which vanishes with the process.
+    """
 
     def __init__(self, path: Path, vectors: str | None = None, ids: str | None = None) -> None:
         self.name = str(path)
@@ -58,14 +65,27 @@ class ParquetEmbeddings(Embeddings):
             yield np.concatenate(pending)
 
     def _slice(self, start: int, stop: int) -> NDArray[Any]:
-        return self._loaded[start:stop]
+        return self._unpacked[start:stop]
 
     def _take(self, index: NDArray[np.int64]) -> NDArray[Any]:
-        return self._loaded[index]
+        unmap(self._unpacked)
+        return self._unpacked[index]
 
     @cached_property
-    def _loaded(self) -> Floats:
-        return np.concatenate(list(self.batches()))
+    def _unpacked(self) -> Floats:
+        shape = (self.rows, self.width)
+        matrix: Floats
+        if self.rows * self.width * 4 <= _UNPACKED_BYTES:
+            matrix = np.empty(shape, np.float32)
+        else:
+            with tempfile.TemporaryFile() as file:
+                matrix = np.memmap(file, np.float32, "w+", shape=shape)
+        start = 0
+        for batch in self.batches():
+            matrix[start : start + len(batch)] = batch
+            start += len(batch)
+            unmap(matrix)
+        return matrix
 
     def _blocks(self, rows: int) -> Iterator[tuple[int, NDArray[Any]]]:
         """(first row, vectors) of consecutive pieces of about `rows` rows."""

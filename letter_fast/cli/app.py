@@ -49,3 +49,7 @@ def _fail(message: str, code: int = 2) -> int:
     if message:  # empty where the command's help was printed instead
         print("letter-fast: " + " ".join(message.split()), file=sys.stderr)
     return code
+
+
+if __name__ == "__main__":  # torchrun -m letter_fast.cli.app train …
+    main()

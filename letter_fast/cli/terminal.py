@@ -18,7 +18,7 @@ def print_json(value: Mapping[str, Any]) -> None:
 
 
 @contextmanager
-def progress(unit: str) -> Iterator[Any]:
+def progress(unit: str, shown: bool = True) -> Iterator[Any]:
     """A rich progress bar with rate and time left, on stderr; tasks may carry a `note`.
 
     For people only: nothing is drawn into a file. It vanishes if the work fails, so that what is
@@ -50,7 +50,7 @@ def progress(unit: str) -> Iterator[Any]:
         TimeRemainingColumn(compact=True, elapsed_when_finished=True),
         TextColumn("{task.fields[note]}"),
         console=console,
-        disable=not console.is_terminal,
+        disable=not (shown and console.is_terminal),
     ) as bar:
         try:
             yield bar

@@ -129,6 +129,8 @@ def train(
     Example: letter-fast train text.npy --cf cf.npy --out run
 
     Example: letter-fast train text.npy --model residual-kmeans --balanced --out run
+
+    In several processes: torchrun --nproc-per-node 2 -m letter_fast.cli.app train …
     """
     import torch
 
@@ -136,6 +138,7 @@ def train(
     from letter_fast.model import Letter, LetterConfig, ResidualKMeansConfig
     from letter_fast.training import FitSettings, TrainSettings
     from letter_fast.training import train as run
+    from letter_fast.training.ranks import is_first_process
 
     from .config import build, chosen_model
     from .residual_kmeans import fit
@@ -177,7 +180,8 @@ def train(
     place = _usable(device)
     torch.manual_seed(settings.seed)
     letter = Letter(model_config)
-    with progress("epochs") as bar:
+    talks = is_first_process()
+    with progress("epochs", talks) as bar:
         task = bar.add_task("training", total=settings.epochs, note="")
 
         def show(record: dict[str, Any]) -> None:
@@ -189,6 +193,8 @@ def train(
         result = run(
             letter, catalog, targets, out, settings, device=place, resume=not fresh, on_epoch=show
         )
+    if not talks:
+        return
     summary = {"model": str(out), "epochs": result.epochs, "stopped_early": result.stopped_early}
     if json:
         print_json({**summary, **result.record})

@@ -1,7 +1,7 @@
 """The models: LETTER (encoder, residual quantizer, decoder), and residual k-means."""
 
 from .config import LetterConfig, ResidualKMeansConfig
-from .letter import Letter, LetterLosses
+from .letter import Letter, LetterLosses, Share
 from .residual_kmeans import ResidualKMeans
 from .tokenizer import MODELS, Tokenizer, load
 
@@ -12,6 +12,7 @@ __all__ = [
     "LetterLosses",
     "ResidualKMeans",
     "ResidualKMeansConfig",
+    "Share",
     "Tokenizer",
     "load",
 ]

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import Any
+from typing import Any, TypeVar
+
+from torch import Tensor
 
 from letter_fast import validation
 from letter_fast.losses import REDUCTIONS, RESIDUAL_GRADS
@@ -14,6 +16,7 @@ _COUNTS = (
     "input_dim", "hidden", "latent_dim", "codebook_size", "cf_dim", "diversity_clusters",
     "sinkhorn_sweeps",
 )  # fmt: skip
+Value = TypeVar("Value", float, Tensor)
 _WEIGHTS = ("quantization_weight", "commitment_weight", "cf_weight", "diversity_weight")
 
 NORMALIZATIONS = ("none", "unit")
@@ -93,6 +96,14 @@ class LetterConfig:
         validation.choice(self.residual_grad, RESIDUAL_GRADS, "residual_grad")
         validation.choice(self.reconstruction, ("mse", "l1"), "reconstruction")
         validation.choice(self.reduction, REDUCTIONS, "reduction")
+
+    def total(self, recon: Value, quantization: Value, cf: Value, diversity: Value) -> Value:
+        """The loss: recon + w_rq (quantization + β diversity) + α cf."""
+        return (
+            recon
+            + self.quantization_weight * (quantization + self.diversity_weight * diversity)
+            + self.cf_weight * cf
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, as config.json holds them."""

@@ -24,5 +24,5 @@ def mlp(widths: Sequence[int], dropout: float = 0.0, batch_norm: bool = False) -
         if index < len(widths) - 2:
             if batch_norm:
                 layers.append(nn.BatchNorm1d(narrow))
-            layers.append(nn.ReLU())
+            layers.append(nn.ReLU(inplace=True))  # nothing else needs its input
     return nn.Sequential(*layers)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -34,6 +34,17 @@ class LetterLosses(NamedTuple):
     cf: Tensor
     diversity: Tensor
     output: QuantizerOutput
+
+
+class Share(NamedTuple):
+    """The rows of a batch that one of several processes computes.
+
+    own: which of the batch's B rows; join: makes of a tensor of own rows that of all B, everybody's
+    put together, through which gradient flows to the own rows only.
+    """
+
+    own: slice
+    join: Callable[[Tensor], Tensor]
 
 
 class Letter(
@@ -80,25 +91,32 @@ class Letter(
         groups: Sequence[Tensor] | None = None,
         generator: torch.Generator | None = None,
         autocast: torch.dtype | None = None,
+        share: Share | None = None,
     ) -> LetterLosses:
         """LETTER's loss of one batch.
 
         s [B, S] item embeddings; h [B, H] collaborative embeddings (None: no cf term);
         groups: per level the group of each codeword, [K_l] int64 (None: no diversity term);
         autocast: dtype for encoder and decoder; the quantizer and all losses stay in float32.
+        share: s holds only these rows of the batch. recon and cf are then their part of the batch's
+            mean, to be added up; the other terms, and output, are the whole batch's.
         """
         config = self.config
         with torch.autocast(s.device.type, autocast, enabled=autocast is not None):
-            z = self.encoder(s)
-        output = self.quantizer(z.float())
+            z = self.encoder(s).float()
+        output = self.quantizer(z if share is None else share.join(z))
+        quantized = output.quantized if share is None else output.quantized[share.own]
         with torch.autocast(s.device.type, autocast, enabled=autocast is not None):
-            reconstruction = self.decoder(output.quantized)
+            reconstruction = self.decoder(quantized)
         distance = F.mse_loss if config.reconstruction == "mse" else F.l1_loss
-        recon = distance(reconstruction.float(), s)
+        recon = distance(reconstruction.float(), s, reduction="sum")
+        recon = recon / (len(output.codes) * s.shape[1])
 
         cf = diversity = recon.new_zeros(())
-        if h is not None:
-            cf = contrastive_loss(output.quantized, self.cf_projection(h))
+        if h is not None and share is None:
+            cf = contrastive_loss(quantized, self.cf_projection(h))
+        elif h is not None and share is not None:
+            cf = _contrastive_share(quantized, self.cf_projection(h), share.own)
         if groups is not None:
             per_level = torch.stack(
                 [
@@ -109,11 +127,7 @@ class Letter(
                 ]
             )
             diversity = per_level.mean() if config.reduction == "mean" else per_level.sum()
-        total = (
-            recon
-            + config.quantization_weight * (output.loss + config.diversity_weight * diversity)
-            + config.cf_weight * cf
-        )
+        total = config.total(recon, output.loss, cf, diversity)
         return LetterLosses(total, recon, output.loss, cf, diversity, output)
 
     @torch.no_grad()
@@ -170,3 +184,9 @@ class Letter(
             map_location,
             hub,
         )
+
+
+def _contrastive_share(q: Tensor, h: Tensor, own: slice) -> Tensor:
+    """Rows `own` of `contrastive_loss` of a whole batch, over its B. q [b, D], h [B, D] -> []"""
+    positives = torch.arange(own.start, own.stop, device=q.device)
+    return F.cross_entropy(q @ h.T, positives, reduction="sum") / len(h)

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from letter_fast.atomic import write_bytes
+from letter_fast.atomic import replacing
 
 CHECKPOINT_FILE = "checkpoint.pt"
-_FORMAT = 1
-
-# What a resumed run may ask for differently than the run it continues.
-_FREE_SETTINGS = ("epochs", "checkpoint_every", "patience")
+_FORMAT = 2
 
 
 def save_checkpoint(folder: Path, state: dict[str, Any], identity: dict[str, Any]) -> None:
@@ -22,9 +18,8 @@ def save_checkpoint(folder: Path, state: dict[str, Any], identity: dict[str, Any
 
     identity: what must not change between a run and its resumption: model, settings, inputs.
     """
-    buffer = io.BytesIO()
-    torch.save({"format": _FORMAT, "identity": identity, "state": state}, buffer)
-    write_bytes(folder / CHECKPOINT_FILE, buffer.getvalue())
+    with replacing(folder / CHECKPOINT_FILE) as file:
+        torch.save({"format": _FORMAT, "identity": identity, "state": state}, file)
 
 
 def load_checkpoint(folder: Path, identity: dict[str, Any]) -> dict[str, Any] | None:
@@ -57,8 +52,7 @@ def load_checkpoint(folder: Path, identity: dict[str, Any]) -> dict[str, Any] | 
 def _fixed(value: Any) -> Any:
     if not isinstance(value, dict):
         return value
-    kept = {key: item for key, item in value.items() if key not in _FREE_SETTINGS}
-    return {key: list(item) if isinstance(item, tuple) else item for key, item in kept.items()}
+    return {key: list(item) if isinstance(item, tuple) else item for key, item in value.items()}
 
 
 def _difference(found: Any, wanted: Any) -> str:

@@ -10,62 +10,92 @@ from torch import Tensor
 from letter_fast.catalog import Embeddings
 from letter_fast.model import Letter, LetterLosses
 
+from .ranks import Ranks
+
 
 class EpochMeans:
     """Row-weighted means of the loss terms and the use of each codeword over one epoch."""
 
-    def __init__(self, model: Letter) -> None:
-        quantizer = model.quantizer
+    def __init__(self, model: Letter, epoch: int) -> None:
+        self._config, quantizer, self._epoch = model.config, model.quantizer, epoch
         device = quantizer.codebooks.device
         self._sizes = quantizer.codebook_sizes
         begins = torch.tensor([0, *self._sizes[:-1]]).cumsum(0)
         self._begins = begins.to(device)
-        self.counts = torch.zeros(sum(self._sizes), dtype=torch.int64, device=device)
-        self._sums = torch.zeros(5 + 2 * len(self._sizes), dtype=torch.float64, device=device)
+        # The last place counts the codes of rows that are no numbers any more.
+        self._counts = torch.zeros(sum(self._sizes) + 1, dtype=torch.int64, device=device)
+        self._sums = torch.zeros(4 + 2 * len(self._sizes), dtype=torch.float64, device=device)
         self._rows = 0
+
+    @property
+    def counts(self) -> Tensor:
+        """Rows of each codeword, [ΣK] int64."""
+        return self._counts[:-1]
 
     def add(self, losses: LetterLosses) -> None:
         """Counts one batch in."""
         output = losses.output
         terms = torch.cat(
             [
-                torch.stack(losses[:5]).detach(),
-                output.codebook_losses.detach(),
-                output.commitment_losses.detach(),
+                torch.stack([losses.recon, losses.cf, losses.quantization, losses.diversity]),
+                output.codebook_losses,
+                output.commitment_losses,
             ]
         )
         rows = len(output.codes)
-        self._sums += terms.double() * rows
+        self._sums.add_(terms.detach(), alpha=rows)
         self._rows += rows
-        self.counts += torch.bincount(
-            (output.codes + self._begins).flatten(), minlength=len(self.counts)
-        )
+        # Not bincount, which asks the device for the largest code.
+        place = torch.where(output.codes >= 0, output.codes + self._begins, len(self._counts) - 1)
+        place = place.flatten()
+        self._counts.index_add_(0, place, torch.ones_like(place))
 
-    def record(self) -> dict[str, Any]:
+    def check(self) -> None:
+        """Waits for the device; ValueError if a loss or a latent has become NaN or Inf."""
+        if not bool(self._sums.isfinite().all() & (self._counts[-1] == 0)):
+            raise ValueError(
+                f"training diverged in epoch {self._epoch}: lower learning_rate, or set clip_norm"
+            )
+
+    def record(self, ranks: Ranks) -> dict[str, Any]:
         """The means; lists are per level."""
+        ranks.add(self._sums[:2])  # of recon and cf each process has its own rows' part
+        self.check()
         means = (self._sums / max(self._rows, 1)).tolist()
+        recon, cf, quantization, diversity = means[:4]
         levels = len(self._sizes)
-        names = ("loss", "recon", "quantization", "cf", "diversity")
         usage, perplexity = use_of_levels(self.counts, self._sizes)
         return {
-            **dict(zip(names, means[:5])),
-            "codebook": means[5 : 5 + levels],
-            "commitment": means[5 + levels :],
+            "loss": self._config.total(recon, quantization, cf, diversity),
+            "recon": recon,
+            "quantization": quantization,
+            "cf": cf,
+            "diversity": diversity,
+            "codebook": means[4 : 4 + levels],
+            "commitment": means[4 + levels :],
             "usage": usage,
             "perplexity": perplexity,
         }
 
 
 @torch.no_grad()
-def evaluate_catalog(model: Letter, embeddings: Embeddings, batch_size: int) -> dict[str, Any]:
-    """Codes of every item as `tokenize` would choose them: collisions, and use of each level."""
-    device = model.quantizer.codebooks.device
-    codes = torch.cat(
-        [
-            model.encode(torch.from_numpy(batch).to(device)).cpu()
-            for batch in embeddings.batches(batch_size)
-        ]
+def evaluate_catalog(
+    model: Letter, embeddings: Embeddings, batch_size: int, ranks: Ranks
+) -> dict[str, Any]:
+    """Codes of every item as `tokenize` would choose them: collisions, and use of each level.
+
+    Processes take turns with the batches.
+    """
+    codes = torch.zeros(
+        embeddings.rows, model.quantizer.levels, dtype=torch.int64, device=ranks.device
     )
+    for number, batch in enumerate(embeddings.batches(batch_size)):
+        if number % ranks.size == ranks.rank:
+            start = number * batch_size
+            s = torch.from_numpy(batch).to(ranks.device)
+            codes[start : start + len(batch)] = model.encode(s)
+    ranks.add(codes)
+    codes = codes.cpu()
     counts = torch.cat(
         [
             torch.bincount(codes[:, level], minlength=size)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 from letter_fast import validation
 from letter_fast.options import check_keys, check_types
 
+SCHEDULES = ("constant", "cosine")
 STARTS = ("balanced_kmeans", "kmeans", "random")
 PRECISIONS = ("float32", "bfloat16")
 EARLY_STOP_METRICS = ("loss", "recon", "collision_rate")
@@ -25,15 +27,21 @@ class TrainSettings:
     epochs: int = 200
     """Passes over the catalog."""
     batch_size: int = 1024
-    """Items per step."""
+    """Items per step, of all processes together."""
     learning_rate: float = 1e-3
-    """Of AdamW."""
+    """Of AdamW; with a schedule its highest."""
+    schedule: str = "constant"
+    """The learning rate's way after the warm-up: constant, or cosine down to 0 at the last step."""
+    warmup_steps: int = 0
+    """First steps, over which the learning rate rises in proportion."""
     weight_decay: float = 1e-4
     """Of AdamW."""
     clip_norm: float = 0.0
     """Largest gradient norm; 0 does not clip."""
     precision: str = "float32"
     """float32, or bfloat16: encoder and decoder under autocast, the quantizer in float32."""
+    compile: bool = False
+    """Run encoder and decoder through torch.compile; they stay compiled."""
     start: str = "balanced_kmeans"
     """How codebooks start: balanced_kmeans, kmeans or random."""
     start_rows: int = 20_000
@@ -51,7 +59,7 @@ class TrainSettings:
     patience: int = 10
     """Evaluations without a better value of that metric before stopping."""
     seed: int = 0
-    """Of weights' order, shuffling, positives and the codebook start."""
+    """Of dropout, shuffling, positives and the codebook start."""
     tensorboard: bool = False
     """Also write TensorBoard events (needs the `tensorboard` extra)."""
 
@@ -64,19 +72,36 @@ class TrainSettings:
         for name in positive:
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        for name in ("weight_decay", "clip_norm", "revive_after", "seed"):
+        for name in ("warmup_steps", "weight_decay", "clip_norm", "revive_after", "seed"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must be at least 0, got {getattr(self, name)}")
         if self.learning_rate <= 0:
             raise ValueError(f"learning_rate must be above 0, got {self.learning_rate}")
+        validation.choice(self.schedule, SCHEDULES, "schedule")
         validation.choice(self.start, STARTS, "start")
         validation.choice(self.precision, PRECISIONS, "precision")
         if self.early_stop is not None:
             validation.choice(self.early_stop, EARLY_STOP_METRICS, "early_stop")
 
+    def learning_rate_at(self, step: int, steps: int) -> float:
+        """The learning rate of step 0 … steps − 1 of a run."""
+        if step < self.warmup_steps:
+            return self.learning_rate * (step + 1) / self.warmup_steps
+        if self.schedule == "constant":
+            return self.learning_rate
+        share = (step - self.warmup_steps) / max(steps - self.warmup_steps, 1)
+        return self.learning_rate * (1 + math.cos(math.pi * share)) / 2
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values."""
         return asdict(self)
+
+    def identity(self) -> dict[str, Any]:
+        """Those that must stay when a run goes on from its checkpoint."""
+        free = {"checkpoint_every", "patience", "compile"}
+        if self.schedule == "constant":  # otherwise their number shapes every epoch
+            free.add("epochs")
+        return {name: value for name, value in self.to_dict().items() if name not in free}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> TrainSettings:

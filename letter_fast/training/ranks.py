@@ -1,0 +1,142 @@
+"""Processes that train one model together, each on its part of every batch.
+
+Encoder and decoder, where the work is, run on a process's own rows; their gradients are added. What
+looks at a whole batch (search, Sinkhorn, the losses between rows) gets the latents of all rows and
+is done by everybody alike, so that the codebooks are the same without ever being compared, and the
+result is one process's, but for rounding.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar, cast
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from letter_fast.model import Share
+
+T = TypeVar("T")
+
+
+class Ranks:
+    """One of `size` processes, all of which call the same methods in the same order.
+
+    rank 0 … size − 1, device of its tensors.
+    Raises:
+        ConnectionError: from any method, soon after another process has ended.
+    """
+
+    def __init__(self, rank: int, size: int, device: torch.device) -> None:
+        self.rank, self.size, self.device = rank, size, device
+
+    @property
+    def first(self) -> bool:
+        """Whether this is the process that writes files and talks."""
+        return self.rank == 0
+
+    def own(self, rows: int) -> slice:
+        """This process's part of `rows` rows: sizes differ by one at most."""
+        return slice(rows * self.rank // self.size, rows * (self.rank + 1) // self.size)
+
+    def share(self, rows: int) -> Share | None:
+        """This process's part of a batch of `rows` rows, for `Letter.losses`; None if alone."""
+        if self.size == 1:
+            return None
+        own = self.own(rows)
+
+        def join(part: Tensor) -> Tensor:
+            whole = part.new_zeros(rows, *part.shape[1:])
+            whole[own] = part.detach()
+            self.add(whole)
+            return torch.cat([whole[: own.start], part, whole[own.stop :]])
+
+        return Share(own, join)
+
+    def add(self, values: Tensor) -> None:
+        """Replaces `values` by their sum over the processes."""
+        if self.size > 1:
+            with _in_touch():
+                dist.all_reduce(values)
+
+    def add_gradients(self, parameters: Iterable[nn.Parameter], repeated: Tensor) -> None:
+        """Replaces gradients by their sum over the processes; that of `repeated` by its mean,
+        because everybody has computed all of it."""
+        if self.size == 1:
+            return
+        if repeated.grad is not None:
+            repeated.grad /= self.size
+        gradients = [one.grad for one in parameters if one.grad is not None]
+        together = nn.utils.parameters_to_vector(gradients)
+        self.add(together)
+        nn.utils.vector_to_parameters(together, gradients)
+
+    def spread(self, values: Iterable[Tensor]) -> None:
+        """Gives everybody the first process's values, in place."""
+        if self.size > 1:
+            for value in values:
+                with _in_touch():
+                    dist.broadcast(value, 0)
+
+    def ask_first(self, compute: Callable[[], T]) -> T:
+        """What `compute` returns, or the ValueError it raises, in the first process."""
+        if self.size == 1:
+            return compute()
+        sent: list[Any] = [None]
+        if self.first:
+            try:
+                sent[0] = compute()
+            except ValueError as error:
+                sent[0] = error
+        with _in_touch():
+            dist.broadcast_object_list(sent, 0, device=self.device)
+        answer: Any = sent[0]
+        if isinstance(answer, ValueError):
+            raise answer
+        return cast(T, answer)
+
+
+def is_first_process() -> bool:
+    """Whether this process is alone, or the one of several under torchrun that talks."""
+    return not _under_torchrun() or os.environ["RANK"] == "0"
+
+
+@contextmanager
+def joined(device: torch.device) -> Iterator[Ranks]:
+    """The processes of an initialized process group, or those that torchrun started, or this one.
+
+    device: the model's; a plain "cuda" becomes the process's own under torchrun.
+    """
+    if not _under_torchrun() and not (dist.is_available() and dist.is_initialized()):
+        yield Ranks(0, 1, device)
+        return
+    if device.type == "cuda":
+        if device == torch.device("cuda"):
+            device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
+        torch.cuda.set_device(device)
+    ours = not dist.is_initialized()
+    if ours:
+        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    try:
+        yield Ranks(dist.get_rank(), dist.get_world_size(), device)
+    finally:
+        if ours:
+            dist.destroy_process_group()
+
+
+def _under_torchrun() -> bool:
+    return dist.is_available() and dist.is_torchelastic_launched()
+
+
+@contextmanager
+def _in_touch() -> Iterator[None]:
+    try:
+        yield
+    except RuntimeError as error:  # which is all that gloo and NCCL promise
+        raise ConnectionError(
+            "lost touch with another process of this run, which may have been killed: start all "
+            f"of them again to go on from the last checkpoint ({str(error).splitlines()[0]})"
+        ) from error

@@ -1,0 +1,96 @@
+"""What changes while a run goes on: everything a checkpoint must hold."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from letter_fast.catalog import Embeddings
+from letter_fast.model import Letter
+
+from .settings import TrainSettings
+from .start import revive, sample_latents
+
+
+class Run:
+    """Model, optimizer, and what earlier epochs have to say to later ones."""
+
+    def __init__(self, model: Letter, settings: TrainSettings) -> None:
+        self.model, self.settings = model, settings
+        self.optimizer = torch.optim.AdamW(
+            model.parameters(),
+            lr=settings.learning_rate,
+            weight_decay=settings.weight_decay,
+            fused=True,
+        )
+        if settings.compile:
+            model.encoder.compile()
+            model.decoder.compile()
+        self.epoch = 0
+        self.record: dict[str, Any] = {}
+        self.unused = torch.zeros(len(model.quantizer.codebooks), dtype=torch.int64)
+        self.best = math.inf
+        self.best_weights: dict[str, Tensor] | None = None
+        self.waited = 0
+
+    def step(self, step: int, steps: int) -> None:
+        """Moves the weights; step 0 … steps − 1 of the whole run."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.settings.learning_rate_at(step, steps)
+        self.optimizer.step()
+
+    @property
+    def over(self) -> bool:
+        """Whether all epochs are done, or the run stops early."""
+        return self.epoch >= self.settings.epochs or self.stopped
+
+    @property
+    def stopped(self) -> bool:
+        """Whether the early-stop metric has not improved for `patience` evaluations."""
+        return self.settings.early_stop is not None and self.waited >= self.settings.patience
+
+    def judge(self, record: dict[str, Any]) -> None:
+        """Keeps the weights if the early-stop metric of this evaluation is the best yet."""
+        if self.settings.early_stop is None:
+            return
+        value = record[self.settings.early_stop]
+        if value < self.best:
+            self.best, self.waited = value, 0
+            weights = self.model.state_dict()
+            self.best_weights = {name: tensor.clone() for name, tensor in weights.items()}
+        else:
+            self.waited += 1
+
+    def count_use(self, counts: Tensor, catalog: Embeddings) -> None:
+        """Counts epochs without use and revives codewords that waited long enough."""
+        settings = self.settings
+        self.unused = torch.where(counts.cpu() > 0, 0, self.unused + 1)
+        dead = self.unused >= max(settings.revive_after, 1)
+        if settings.revive_after == 0 or not bool(dead.any()):
+            return
+        latents = sample_latents(self.model, catalog, 4096, settings.seed, self.epoch)
+        revive(self.model.quantizer, self.optimizer, dead, latents, settings.seed, self.epoch)
+        self.unused[dead] = 0
+
+    def state(self) -> dict[str, Any]:
+        """For the checkpoint; random streams need nothing, they are named by seed and epoch."""
+        return {
+            "epoch": self.epoch,
+            "record": self.record,
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "unused": self.unused,
+            "best": self.best,
+            "best_weights": self.best_weights,
+            "waited": self.waited,
+        }
+
+    def load(self, state: dict[str, Any]) -> None:
+        """The inverse of `state`."""
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        for name in ("epoch", "record", "unused", "best", "best_weights", "waited"):
+            setattr(self, name, state[name])
