@@ -80,7 +80,13 @@ def train(
     ] = None,
     epochs: Annotated[int | None, _training("Passes over the catalog. (200)")] = None,
     batch_size: Annotated[int | None, _training("Items per step. (1024)")] = None,
-    learning_rate: Annotated[float | None, _training("Of AdamW. (0.001)")] = None,
+    learning_rate: Annotated[float | None, _training("Of AdamW, at its highest. (0.001)")] = None,
+    schedule: Annotated[
+        str | None, _training("Learning rate: constant, or cosine down to 0. (constant)")
+    ] = None,
+    warmup_steps: Annotated[
+        int | None, _training("First steps, over which the learning rate rises. (0)")
+    ] = None,
     start: Annotated[
         str | None,
         _training("Codebooks start by balanced_kmeans, kmeans or random. (balanced_kmeans)"),
@@ -147,6 +153,8 @@ def train(
         "epochs": epochs,
         "batch_size": batch_size,
         "learning_rate": learning_rate,
+        "schedule": schedule,
+        "warmup_steps": warmup_steps,
         "codebook_size": numbers(codebook_size),
         "hidden": numbers(hidden),
         "latent_dim": latent_dim,

@@ -93,7 +93,7 @@ def train(
         with Journal(folder if ranks.first else None, kept, settings.tensorboard) as journal:
             while not run.over:
                 began = time.perf_counter()
-                means = _epoch(run, batches, ranks)
+                means = train_epoch(run, batches, ranks)
                 run.epoch += 1
                 record = {"epoch": run.epoch, **means.record(ranks)}
                 run.count_use(means.counts, catalog)
@@ -118,7 +118,7 @@ def train(
     return TrainResult(model, run.epoch, run.record, run.stopped)
 
 
-def _epoch(run: Run, batches: Batches, ranks: Ranks) -> EpochMeans:
+def train_epoch(run: Run, batches: Batches, ranks: Ranks) -> EpochMeans:
     """One pass over the catalog in a fresh order."""
     model, settings, epoch = run.model, run.settings, run.epoch
     quantizer = model.quantizer

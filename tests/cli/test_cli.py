@@ -181,7 +181,7 @@ def test_help_states_the_defaults() -> None:
             wanted = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
             assert text.endswith(f"({wanted})"), name
             stated += 1
-    assert stated == 19
+    assert stated == 21
 
 
 @pytest.mark.parametrize(

@@ -107,6 +107,31 @@ def test_a_finished_run_may_be_made_longer(tmp_path: Path) -> None:
     assert [line["epoch"] for line in read_log(tmp_path)] == [1, 2, 3, 4, 5, 6]
 
 
+def test_schedules() -> None:
+    def rates(**options: object) -> list[float]:
+        chosen = settings(learning_rate=0.5, **options)
+        return [chosen.learning_rate_at(step, 10) for step in range(10)]
+
+    assert rates() == [0.5] * 10
+    assert rates(warmup_steps=2) == [0.25] + [0.5] * 9
+    assert rates(warmup_steps=20)[-1] == 0.25
+    cosine = rates(schedule="cosine", warmup_steps=2)
+    assert cosine[:3] == [0.25, 0.5, 0.5]
+    assert cosine[6] == pytest.approx(0.25)  # half-way down
+    assert sorted(cosine[2:], reverse=True) == cosine[2:]
+    assert 0 < cosine[-1] < 0.025
+
+
+def test_a_schedule_is_followed_and_fixes_the_number_of_epochs(tmp_path: Path) -> None:
+    falling = dict(schedule="cosine", warmup_steps=3)
+    lf.train(model(), TEXT, CF, tmp_path, settings(**falling))
+    saved = torch.load(tmp_path / CHECKPOINT_FILE, weights_only=True)["state"]["optimizer"]
+    wanted = settings(**falling).learning_rate_at(6 * 3 - 1, 6 * 3)
+    assert saved["param_groups"][0]["lr"] == wanted
+    with pytest.raises(ValueError, match=r"other settings \(epochs was 6, is 7\)"):
+        lf.train(model(), TEXT, CF, tmp_path, settings(epochs=7, **falling))
+
+
 def test_another_run_s_checkpoint_is_refused(tmp_path: Path) -> None:
     lf.train(model(), TEXT, CF, tmp_path, settings())
     with pytest.raises(ValueError, match=r"other settings \(seed was 0, is 1\)"):
@@ -119,6 +144,18 @@ def test_another_run_s_checkpoint_is_refused(tmp_path: Path) -> None:
     (tmp_path / CHECKPOINT_FILE).write_bytes(b"broken")
     with pytest.raises(ValueError, match="not a readable checkpoint"):
         lf.train(model(), TEXT, CF, tmp_path, settings())
+
+
+def test_compiled_layers_keep_the_model_s_names_and_numbers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = torch.compile  # whose own backend would need a C++ compiler, and half a minute
+    monkeypatch.setattr(torch, "compile", lambda call: real(call, backend="eager"))
+    plain = lf.train(model(), TEXT, CF, settings=settings())
+    lf.train(model(), TEXT, CF, tmp_path, settings(compile=True, epochs=2))
+    compiled = lf.train(model(), TEXT, CF, tmp_path, settings(compile=True))
+    assert same(weights(plain.model), weights(compiled.model))
+    assert same(weights(plain.model), weights(lf.Letter.from_pretrained(tmp_path)))
 
 
 def test_early_stop_keeps_the_best_weights() -> None:
@@ -164,6 +201,8 @@ def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
         lf.train(model(), TEXT, CF, settings=settings(learning_rate=1e30))
     with pytest.raises(ValueError, match="batch_size must be at least 1"):
         settings(batch_size=0)
+    with pytest.raises(ValueError, match="did you mean 'cosine'"):
+        settings(schedule="cosin")
     with pytest.raises(ValueError, match="did you mean 'batch_size'"):
         lf.TrainSettings.from_dict({"batchsize": 3})
 
