@@ -217,8 +217,10 @@ def train(
 def _usable(device: str) -> torch.device:
     import torch
 
+    from letter_fast.training.ranks import own_device
+
     try:
-        place = torch.device(device)
+        place = own_device(torch.device(device))
         torch.zeros((), device=place).item()
     except (RuntimeError, AssertionError) as error:
         raise ValueError(

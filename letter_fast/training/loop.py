@@ -126,9 +126,8 @@ def train_epoch(run: Run, batches: Batches, ranks: Ranks) -> EpochMeans:
     groups = None
     if model.config.diversity_weight > 0:
         clusters = model.config.diversity_clusters
-        groups = ranks.ask_first(
-            lambda: diversity_groups(quantizer, clusters, settings.seed, epoch)
-        )
+        found = ranks.ask_first(lambda: diversity_groups(quantizer, clusters, settings.seed, epoch))
+        groups = [group.to(ranks.device) for group in found]
     positives = generator(ranks.device, settings.seed, "positives", epoch)
     torch.manual_seed(stream(settings.seed, "dropout", epoch, ranks.rank))
     means = EpochMeans(model, epoch + 1)

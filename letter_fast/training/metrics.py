@@ -86,16 +86,13 @@ def evaluate_catalog(
 
     Processes take turns with the batches.
     """
-    codes = torch.zeros(
-        embeddings.rows, model.quantizer.levels, dtype=torch.int64, device=ranks.device
-    )
+    codes = torch.zeros(embeddings.rows, model.quantizer.levels, dtype=torch.int64)
     for number, batch in enumerate(embeddings.batches(batch_size)):
         if number % ranks.size == ranks.rank:
             start = number * batch_size
             s = torch.from_numpy(batch).to(ranks.device)
             codes[start : start + len(batch)] = model.encode(s)
     ranks.add(codes)
-    codes = codes.cpu()
     counts = torch.cat(
         [
             torch.bincount(codes[:, level], minlength=size)

@@ -57,10 +57,13 @@ class Ranks:
         return Share(own, join)
 
     def add(self, values: Tensor) -> None:
-        """Replaces `values` by their sum over the processes."""
+        """Replaces `values`, wherever they lie, by their sum over the processes."""
         if self.size > 1:
+            here = values.to(self.device)
             with _in_touch():
-                dist.all_reduce(values)
+                dist.all_reduce(here)
+            if here is not values:
+                values.copy_(here)
 
     def add_gradients(self, parameters: Iterable[nn.Parameter], repeated: Tensor) -> None:
         """Replaces gradients by their sum over the processes; that of `repeated` by its mean,
@@ -82,7 +85,10 @@ class Ranks:
                     dist.broadcast(value, 0)
 
     def ask_first(self, compute: Callable[[], T]) -> T:
-        """What `compute` returns, or the ValueError it raises, in the first process."""
+        """What `compute` returns, or the ValueError it raises, in the first process.
+
+        Tensors in it are to be on the CPU.
+        """
         if self.size == 1:
             return compute()
         sent: list[Any] = [None]
@@ -104,18 +110,24 @@ def is_first_process() -> bool:
     return not _under_torchrun() or os.environ["RANK"] == "0"
 
 
+def own_device(device: torch.device) -> torch.device:
+    """`device`, but for "cuda" under torchrun: there each process of a machine has its own."""
+    if device == torch.device("cuda") and _under_torchrun():
+        return torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+    return device
+
+
 @contextmanager
 def joined(device: torch.device) -> Iterator[Ranks]:
     """The processes of an initialized process group, or those that torchrun started, or this one.
 
-    device: the model's; a plain "cuda" becomes the process's own under torchrun.
+    device: the model's, see `own_device`.
     """
     if not _under_torchrun() and not (dist.is_available() and dist.is_initialized()):
         yield Ranks(0, 1, device)
         return
+    device = own_device(device)
     if device.type == "cuda":
-        if device == torch.device("cuda"):
-            device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
         torch.cuda.set_device(device)
     ours = not dist.is_initialized()
     if ours:

@@ -49,7 +49,7 @@ def sample_latents(
 def diversity_groups(
     quantizer: ResidualQuantizer, clusters: int, seed: int, epoch: int
 ) -> list[Tensor]:
-    """Each level's codewords split by size-constrained k-means. -> L × [K_l] int64
+    """Each level's codewords split by size-constrained k-means. -> L × [K_l] int64 on the CPU
 
     Sizes lie between half and twice the mean (the public code: min(K // 20, 10) to 60).
     """
@@ -66,7 +66,7 @@ def diversity_groups(
             tolerance=1e-4,
             seeds=[stream(seed, "groups", epoch, level) for level in levels],
         )
-        groups |= dict(zip(levels, (result.labels for result in results)))
+        groups |= dict(zip(levels, (result.labels.cpu() for result in results)))
     return [groups[level] for level in range(len(sizes))]
 
 

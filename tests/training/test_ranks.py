@@ -125,7 +125,18 @@ def test_a_run_of_several_goes_on_with_the_same_bits(tmp_path: Path) -> None:
     assert logged(tmp_path / "straight") == logged(tmp_path / "pieces")
 
 
-def test_batch_norm_is_refused(tmp_path: Path) -> None: ...
+def test_an_error_of_the_first_is_everybody_s(tmp_path: Path) -> None:
+    for process in (processes := start(refused, 2, tmp_path)):
+        process.join()
+    assert [process.exitcode for process in processes] == [0, 0]
+
+
+def refused(rank: int, folder: Path) -> None:
+    with pytest.raises(ValueError, match="batch_norm looks at whole batches"):
+        train(rank, folder, dict(batch_norm=True), {})
+    train(rank, folder, {}, dict(epochs=1))
+    with pytest.raises(ValueError, match=r"other settings \(seed was 0, is 1\)"):
+        train(rank, folder, {}, dict(epochs=1, seed=1))
 
 
 def command(rank: int, folder: Path, arguments: list[str]) -> None:
@@ -140,7 +151,7 @@ def arguments(tmp_path: Path) -> list[str]:
     np.save(tmp_path / "cf.npy", CF.numpy())
     return [
         "train", str(tmp_path / "text.npy"), "--cf", str(tmp_path / "cf.npy"), "--hidden", "32",
-        "--latent-dim", "6", "--codebook-size", "16,16", "--epochs", "60", "--batch-size", "64",
+        "--latent-dim", "6", "--codebook-size", "16,16", "--epochs", "20", "--batch-size", "64",
         "--checkpoint-every", "1", "--evaluate-every", "10",
     ]  # fmt: skip
 
