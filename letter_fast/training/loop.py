@@ -22,7 +22,7 @@ from .inputs import matching_targets
 from .journal import Journal
 from .metrics import EpochMeans, evaluate_catalog
 from .randomness import generator, stream
-from .ranks import Ranks, joined
+from .ranks import Ranks, join
 from .run import Run
 from .settings import TrainSettings
 from .start import diversity_groups, start_codebooks
@@ -70,51 +70,51 @@ def train(
     settings = settings or TrainSettings()
     catalog = Embeddings.open(embeddings)
     targets = matching_targets(model, catalog, cf)
-    with joined(torch.device(device or model.quantizer.codebooks.device)) as ranks:
-        if ranks.size > 1 and model.config.batch_norm:
-            raise ValueError("batch_norm looks at whole batches: train with one process")
-        model.to(ranks.device).train()
-        run = Run(model, settings)
+    ranks = join(torch.device(device or model.quantizer.codebooks.device))
+    if ranks.size > 1 and model.config.batch_norm:
+        raise ValueError("batch_norm looks at whole batches: train with one process")
+    model.to(ranks.device).train()
+    run = Run(model, settings)
 
-        folder, state, identity = None, None, {}
-        if out:
-            identity = ranks.ask_first(lambda: _identity(run, catalog, targets))
-            folder = ranks.ask_first(lambda: make_folder(out))
-        if folder and resume:
-            state = ranks.ask_first(lambda: load_checkpoint(folder, identity))
-        if state is None:
-            ranks.ask_first(lambda: start_codebooks(model, catalog, settings))
-        else:
-            run.load(state)
-        ranks.spread(model.state_dict().values())
+    folder, state, identity = None, None, {}
+    if out:
+        identity = ranks.ask_first(lambda: _identity(run, catalog, targets))
+        folder = ranks.ask_first(lambda: make_folder(out))
+    if folder and resume:
+        state = ranks.ask_first(lambda: load_checkpoint(folder, identity))
+    if state is None:
+        ranks.ask_first(lambda: start_codebooks(model, catalog, settings))
+    else:
+        run.load(state)
+    ranks.spread(model.state_dict().values())
 
-        batches = Batches(catalog, targets, settings.batch_size, settings.seed, ranks)
-        kept = state["journal"] if state else 0
-        with Journal(folder if ranks.first else None, kept, settings.tensorboard) as journal:
-            while not run.over:
-                began = time.perf_counter()
-                means = train_epoch(run, batches, ranks)
-                run.epoch += 1
-                record = {"epoch": run.epoch, **means.record(ranks)}
-                run.count_use(means.counts, catalog)
-                last = run.epoch == settings.epochs
-                if last or run.epoch % settings.evaluate_every == 0:
-                    record |= evaluate_catalog(model, catalog, settings.batch_size, ranks)
-                    run.judge(record)
-                run.record = record
-                if not ranks.first:
-                    continue
-                journal.write({**record, "seconds": round(time.perf_counter() - began, 4)})
-                if folder and (run.over or run.epoch % settings.checkpoint_every == 0):
-                    save_checkpoint(folder, {**run.state(), "journal": journal.size()}, identity)
-                if on_epoch:
-                    on_epoch(record)
+    batches = Batches(catalog, targets, settings.batch_size, settings.seed, ranks)
+    kept = state["journal"] if state else 0
+    with Journal(folder if ranks.first else None, kept, settings.tensorboard) as journal:
+        while not run.over:
+            began = time.perf_counter()
+            means = train_epoch(run, batches, ranks)
+            run.epoch += 1
+            record = {"epoch": run.epoch, **means.record(ranks)}
+            run.count_use(means.counts, catalog)
+            last = run.epoch == settings.epochs
+            if last or run.epoch % settings.evaluate_every == 0:
+                record |= evaluate_catalog(model, catalog, settings.batch_size, ranks)
+                run.judge(record)
+            run.record = record
+            if not ranks.first:
+                continue
+            journal.write({**record, "seconds": round(time.perf_counter() - began, 4)})
+            if folder and (run.over or run.epoch % settings.checkpoint_every == 0):
+                save_checkpoint(folder, {**run.state(), "journal": journal.size()}, identity)
+            if on_epoch:
+                on_epoch(record)
 
-        if run.best_weights is not None:
-            model.load_state_dict(run.best_weights)
-        model.eval()
-        if folder and ranks.first:
-            model.save_pretrained(folder)
+    if run.best_weights is not None:
+        model.load_state_dict(run.best_weights)
+    model.eval()
+    if folder and ranks.first:
+        model.save_pretrained(folder)
     return TrainResult(model, run.epoch, run.record, run.stopped)
 
 

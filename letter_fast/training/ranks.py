@@ -8,6 +8,7 @@ result is one process's, but for rounding.
 
 from __future__ import annotations
 
+import atexit
 import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -117,26 +118,21 @@ def own_device(device: torch.device) -> torch.device:
     return device
 
 
-@contextmanager
-def joined(device: torch.device) -> Iterator[Ranks]:
+def join(device: torch.device) -> Ranks:
     """The processes of an initialized process group, or those that torchrun started, or this one.
 
-    device: the model's, see `own_device`.
+    device: the model's, see `own_device`. A group that torchrun's processes form here is kept to
+    their end: later runs are its as well.
     """
     if not _under_torchrun() and not (dist.is_available() and dist.is_initialized()):
-        yield Ranks(0, 1, device)
-        return
+        return Ranks(0, 1, device)
     device = own_device(device)
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    ours = not dist.is_initialized()
-    if ours:
+    if not dist.is_initialized():
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
-    try:
-        yield Ranks(dist.get_rank(), dist.get_world_size(), device)
-    finally:
-        if ours:
-            dist.destroy_process_group()
+        atexit.register(dist.destroy_process_group)
+    return Ranks(dist.get_rank(), dist.get_world_size(), device)
 
 
 def _under_torchrun() -> bool:
