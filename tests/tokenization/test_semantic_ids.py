@@ -1,4 +1,4 @@
-"""The ID table: lookups, words, files, and refusing what is none."""
+"""The ID table: lookups, words, its file, and refusing what is none."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from letter_fast.tokenization import SemanticIds, collision_statistics, semantic_ids
+from letter_fast.tokenization import SemanticIds
 
 CODES = np.array([[0, 2], [1, 0], [0, 2], [1, 1]])
 IDS = SemanticIds(CODES, [2, 3], ["w", "x", "y", "z"], {"policy": "none"})
@@ -23,56 +23,124 @@ def test_lookups_both_ways() -> None:
     assert IDS.items_of([0, 2]) == ["w", "y"]
     assert IDS.items_of([0, 0]) == []
     assert IDS.duplicates() == {(0, 2): ["w", "y"]}
+    for unknown in ("v", 1, ""):
+        with pytest.raises(KeyError):
+            IDS.codes_of(unknown)
     with pytest.raises(KeyError):
-        IDS.codes_of("v")
+        SemanticIds(CODES, [2, 3]).codes_of(2**70)
+    for part in ([0], [0, 2, 0]):
+        with pytest.raises(ValueError, match="an ID has 2 codes"):
+            IDS.items_of(part)
+
+
+ITEMS = st.one_of(
+    st.lists(st.integers(-(2**63), 2**63 - 1), unique=True, max_size=20),
+    st.lists(st.text(), unique=True, max_size=20),
+)
+
+
+@settings(deadline=None)
+@given(ITEMS, st.sampled_from([[2, 3], [1, 2, 2], [2**31] * 3]), st.randoms())
+def test_lookups_are_those_of_a_dictionary(items: list, sizes: list[int], random) -> None:
+    rows = [[random.choice((0, size - 1)) for size in sizes] for _ in items]
+    codes = np.array(rows, dtype=np.int64).reshape(-1, len(sizes))
+    ids = SemanticIds(codes, sizes, pa.array(items, None if items else pa.string()))
+    row_of = {item: row for row, item in enumerate(items)}
+    asked = [*items, *(items or [""])[:1]]
+    assert ids.rows_of_items(asked).tolist() == [row_of.get(item, -1) for item in asked]
+    named: dict[tuple[int, ...], list] = {}
+    for item, row in zip(items, rows):
+        named.setdefault(tuple(row), []).append(item)
+        assert ids.codes_of(item) == tuple(row)
+    foreign = [[0] * (len(sizes) - 1) + [sizes[-1]], [-1] * len(sizes)]
+    for row in [*rows, *foreign]:
+        assert ids.items_of(row) == named.get(tuple(row), [])
+    expected = [row_of[named[tuple(row)][0]] for row in rows] + [-1, -1]
+    assert ids.rows_of_codes(np.array([*rows, *foreign])).tolist() == expected
+    assert ids.duplicates() == {key: some for key, some in named.items() if len(some) > 1}
+
+
+def test_an_unknown_item_has_no_row() -> None:
+    assert IDS.rows_of_items(["z", "", "a", "~", "w"]).tolist() == [3, -1, -1, -1, 0]
+    numbers = SemanticIds(CODES, [2, 3], [30, 10, 20, 40])
+    assert numbers.rows_of_items(np.array([10, 11, 40, -5, 99])).tolist() == [1, -1, 3, -1, -1]
+    assert numbers.rows_of_items(["20"]).tolist() == [2]
+    with pytest.raises(ValueError, match="item ids are int64"):
+        numbers.rows_of_items(["x"])
+
+
+@pytest.mark.parametrize("order", ["ascending", "descending", "shuffled"])
+@pytest.mark.parametrize("kind", [int, str])
+def test_few_items_of_many(order: str, kind: type) -> None:
+    random = np.random.default_rng(0)
+    items = [kind(item) for item in random.choice(10**6, 2000, replace=False).tolist()]
+    if order != "shuffled":
+        items.sort(reverse=order == "descending")
+    ids = SemanticIds(random.integers(0, 2, (2000, 1)), [2], items)
+    edges = [min(items), max(items)]
+    asked = [*items[::50], *edges, kind(-1), kind(10**7), kind(0)]
+    row_of = {item: row for row, item in enumerate(items)}
+    expected = [row_of.get(item, -1) for item in asked]
+    assert ids.rows_of_items(asked).tolist() == expected
+    assert ids.rows_of_items(asked * 50).tolist() == expected * 50  # hashed, not searched
+    assert ids.rows_of_items(np.array([], dtype=kind)).tolist() == []
+    for item, row in zip(asked, expected):
+        if row >= 0:
+            assert ids.codes_of(item) == tuple(ids.codes[row].tolist())
 
 
 def test_words() -> None:
     assert IDS.tokens()[1] == ["<a_1>", "<b_0>"]
     assert IDS.tokens([3, 0]) == [IDS.tokens()[3], IDS.tokens()[0]]
-    assert IDS.vocabulary() == ["<a_0>", "<a_1>", "<b_0>", "<b_1>", "<b_2>"]
-
-
-@pytest.mark.parametrize("block", [1, 2, 3, 4, 9])
-def test_the_index_is_the_same_however_it_is_cut(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, block: int
-) -> None:
-    monkeypatch.setattr(semantic_ids, "_BLOCK", block)
-    IDS.to_letter_json(tmp_path / "index.json")
-    index = json.loads((tmp_path / "index.json").read_text())
-    assert index == {str(row): tokens for row, tokens in enumerate(IDS.tokens())}
+    assert IDS.vocabulary().tokens() == ["<a_0>", "<a_1>", "<b_0>", "<b_1>", "<b_2>"]
+    assert IDS.token_ids(100).tolist() == [[100, 104], [101, 102], [100, 104], [101, 103]]
+    assert IDS.packed().tolist() == [2, 3, 2, 4]
+    assert IDS.packed_bits().tolist() == [[4], [1], [4], [3]]
 
 
 @settings(max_examples=30, deadline=None)
-@given(st.lists(st.lists(st.integers(0, 3), min_size=3, max_size=3), min_size=1, max_size=20))
-def test_round_trips(tmp_path_factory: pytest.TempPathFactory, rows: list[list[int]]) -> None:
-    folder = tmp_path_factory.mktemp("ids")
-    ids = SemanticIds(np.array(rows), [4, 4, 4], metadata={"policy": "none", "note": [1, 2]})
-    ids.save(folder / "ids.parquet")
-    back = SemanticIds.load(folder / "ids.parquet")
+@given(
+    st.lists(st.lists(st.integers(0, 3), min_size=3, max_size=3), max_size=20), st.integers(0, 3)
+)
+def test_round_trips(
+    tmp_path_factory: pytest.TempPathFactory, rows: list[list[int]], measured: int
+) -> None:
+    path = tmp_path_factory.mktemp("ids") / "ids.parquet"
+    codes = np.array(rows, dtype=np.int64).reshape(-1, 3)
+    margins = np.random.default_rng(0).random((len(rows), measured)) if measured else None
+    ids = SemanticIds(codes, [4, 4, 4], None, {"policy": "none", "note": [1, 2]}, margins)
+    ids.save(path)
+    back = SemanticIds.load(path)
     np.testing.assert_array_equal(back.codes, ids.codes)
     assert back.sizes == ids.sizes
     assert back.metadata == ids.metadata
     assert back.item_ids.equals(ids.item_ids)
-    ids.to_letter_json(folder / "index.json")
-    again = SemanticIds.from_letter_json(folder / "index.json", [4, 4, 4])
-    np.testing.assert_array_equal(again.codes, ids.codes)
-    index = json.loads((folder / "index.json").read_text())
-    assert index["0"] == [f"<{letter}_{code}>" for letter, code in zip("abc", rows[0])]
+    if measured:
+        np.testing.assert_array_equal(back.margins, ids.margins)
+    else:
+        assert back.margins is None
 
 
-def test_trie_allows_exactly_what_continues() -> None:
-    random = np.random.default_rng(0)
-    codes = random.integers(0, 5, size=(40, 3))
-    trie = SemanticIds(codes, [5, 5, 5]).trie()
-    assert len(trie) == len(np.unique(codes, axis=0))
-    for depth in range(3):
-        prefixes = random.integers(-1, 6, size=(50, depth))
-        for prefix, allowed in zip(prefixes, trie.allowed(prefixes)):
-            match = (codes[:, :depth] == prefix).all(axis=1)
-            assert allowed.tolist() == sorted(set(codes[match, depth].tolist()))
-    with pytest.raises(ValueError, match="shorter"):
-        trie.allowed(codes)
+def test_the_file_is_what_it_says(tmp_path: Path) -> None:
+    path = tmp_path / "ids.parquet"
+    SemanticIds(CODES, [2, 3], list("wxyz"), {"model": "f00"}, np.ones((4, 1))).save(path)
+    schema = pq.read_schema(path)
+    assert [schema.field(place).name for place in range(3)] == ["item_id", "codes", "margin"]
+    assert schema.field("codes").type == pa.list_(pa.int32(), 2)
+    assert schema.field("margin").type == pa.list_(pa.float32(), 1)
+    assert json.loads(schema.metadata[b"letter_fast"]) == {
+        "format": 1, "sizes": [2, 3], "base": 0, "level_offset": None, "model": "f00",
+    }  # fmt: skip
+
+
+def test_a_file_that_other_tools_rewrote(tmp_path: Path) -> None:
+    path = tmp_path / "ids.parquet"
+    IDS.save(path)
+    table = pq.read_table(path)
+    lists = table.column("codes").cast(pa.list_(pa.int64()))
+    columns = {"item_id": table.column("item_id").cast(pa.large_string()), "codes": lists}
+    pq.write_table(pa.table(columns).replace_schema_metadata(table.schema.metadata), path)
+    np.testing.assert_array_equal(SemanticIds.load(path).codes, CODES)
 
 
 @pytest.mark.parametrize(
@@ -80,6 +148,8 @@ def test_trie_allows_exactly_what_continues() -> None:
     [
         (CODES, [2, 2], None, "row 0 has codes"),
         (CODES, [2], None, "don't fit"),
+        (CODES, [2, 2**31 + 1], None, "don't fit"),
+        (CODES, [], None, "don't fit"),
         (CODES - 1, [2, 3], None, "outside codebooks"),
         (CODES.astype(float), [2, 3], None, "must be integers"),
         (CODES, [2, 3], ["a"], "4 rows of codes but 1 item ids"),
@@ -89,6 +159,14 @@ def test_trie_allows_exactly_what_continues() -> None:
 def test_bad_tables(codes: np.ndarray, sizes: list[int], items: object, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         SemanticIds(codes, sizes, items)
+
+
+def test_bad_margins_and_metadata() -> None:
+    for margins in (np.ones(4), np.ones((3, 2)), np.ones((4, 3)), np.ones((4, 0))):
+        with pytest.raises(ValueError, match=r"margins must be \[4, L\]"):
+            SemanticIds(CODES, [2, 3], margins=margins)
+    with pytest.raises(ValueError, match="metadata can't be called base, sizes"):
+        SemanticIds(CODES, [2, 3], metadata={"sizes": 1, "base": 1, "policy": "none"})
 
 
 def test_foreign_and_broken_files(tmp_path: Path) -> None:
@@ -102,24 +180,32 @@ def test_foreign_and_broken_files(tmp_path: Path) -> None:
         path.write_bytes(whole[:size])
         with pytest.raises(ValueError, match="can't be read as an ID table"):
             SemanticIds.load(path)
-    with pytest.raises(ValueError, match="can't be read"):
-        SemanticIds.load(tmp_path / "absent.parquet")
-    index = tmp_path / "index.json"
-    for text in ("{", "[]", "{}", '{"0": ["<b_1>"]}', '{"0": 3}', '{"0": ["<a_1>"], "1": []}'):
-        index.write_text(text)
-        with pytest.raises(ValueError, match=r"index\.json"):
-            SemanticIds.from_letter_json(index)
+    for absent in (tmp_path / "absent.parquet", tmp_path):
+        with pytest.raises(ValueError, match="can't be read"):
+            SemanticIds.load(absent)
 
 
 @pytest.mark.parametrize(
-    ("catalog", "distinct", "rate", "largest"),
-    [("instruments", 9897, 0.0025, 3), ("beauty", 12088, 0.0011, 3), ("yelp", 19201, 0.0415, 65)],
+    ("codes", "facts", "message"),
+    [
+        ([[0, 1]], {"format": 2, "sizes": [2, 2]}, "newer letter-fast"),
+        ([[0, 1]], {"format": 1, "sizes": [2, 2], "base": 1}, "another base than 0"),
+        ([[0, 1]], {"format": 1, "sizes": [2, 2], "level_offset": 0}, "another level_offset"),
+        ([[0, 1]], {"format": 1}, "broken ID table"),
+        ([[0, 1]], {"format": 1, "sizes": "ab"}, "broken ID table"),
+        ([[0, 2]], {"format": 1, "sizes": [2, 2]}, "row 0 has codes"),
+        ([[0, None]], {"format": 1, "sizes": [2, 2]}, "must be integers"),
+        ([None], {"format": 1, "sizes": [2, 2]}, "a row has no list"),
+        ([[0, 1], [0], [0, 1, 1]], {"format": 1, "sizes": [2, 2]}, "row 1 has a list of another"),
+        ([3], {"format": 1, "sizes": [2, 2]}, "broken ID table"),
+    ],
 )
-def test_published_ids(
-    shared_data: Path, catalog: str, distinct: int, rate: float, largest: int
+def test_files_that_contradict_themselves(
+    tmp_path: Path, codes: list, facts: dict[str, object], message: str
 ) -> None:
-    codes = np.load(shared_data / catalog / "published_letter_ids.npy").astype(np.int64)
-    statistics = collision_statistics(codes)
-    assert statistics.distinct == distinct
-    assert statistics.collision_rate == pytest.approx(rate, abs=5e-5)
-    assert statistics.largest_group == largest
+    path = tmp_path / "ids.parquet"
+    columns = {"item_id": list(range(len(codes))), "codes": codes}
+    table = pa.table(columns).replace_schema_metadata({"letter_fast": json.dumps(facts)})
+    pq.write_table(table, path)
+    with pytest.raises(ValueError, match=message):
+        SemanticIds.load(path)

@@ -1,0 +1,158 @@
+"""Out of and into an ID table, in any format: what is common to all of them."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from letter_fast import validation
+from letter_fast.atomic import replacing
+from letter_fast.tokenization.semantic_ids import SemanticIds
+from letter_fast.tokenization.table_file import first_line
+
+from . import faiss, grid, index_json, openonerec, recsys
+from .facts import COLLIDING_ROWS, EVERY_ROW, IN_ITEMS_FILE, NO_ROW, ROW_NUMBER, Facts
+from .format import Format
+from .sidecar import Sidecar, sidecar_path
+
+FORMATS = {
+    "letter": index_json.LETTER,
+    "minionerec": index_json.MINIONEREC,
+    "grid": grid.FORMAT,
+    "recsys": recsys.FORMAT,
+    "openonerec": openonerec.FORMAT,
+    "faiss": faiss.FORMAT,
+}
+
+
+def export_ids(
+    table: SemanticIds, path: str | os.PathLike[str], format: str, **given: Any
+) -> Facts:
+    """Writes a table in another project's format, and the facts about it beside it.
+
+    given: facts in which files of the format vary, see `FORMATS[format].varies`.
+    Raises:
+        ValueError: an unknown format, a fact it doesn't have, or IDs that it can't hold.
+    """
+    kind = FORMATS[validation.choice(format, FORMATS, "format")]
+    path = Path(path)
+    numbered = kind.facts.item_ids == ROW_NUMBER
+    facts = replace(
+        kind.facts,
+        sizes=tuple(table.sizes),
+        extra_token=_extra_token(table, kind),
+        item_ids=IN_ITEMS_FILE if numbered and not _rows_are_items(table) else kind.facts.item_ids,
+        duplicates=len(table) - len(table.trie()),
+        **_checked(format, kind, given),
+    )
+    with replacing(path) as file:
+        kind.write(table, facts, file)
+    items = table.item_ids if facts.item_ids == IN_ITEMS_FILE else None
+    Sidecar(format, len(table), facts, table.metadata, items).write(path)
+    return facts
+
+
+def import_ids(
+    path: str | os.PathLike[str],
+    format: str | None = None,
+    *,
+    sizes: Any = None,
+    item_ids: Any = None,
+    **given: Any,
+) -> SemanticIds:
+    """Reads a table from another project's format.
+
+    What the sidecar says need not be said here, and is checked; without one:
+    format: a key of FORMATS. sizes: [T] codebook sizes; None takes each level's largest code + 1,
+    where codes can be told without. item_ids: [N], of rows that are only numbered.
+    given: facts in which files of the format vary, see `FORMATS[format].varies`.
+
+    Raises:
+        ValueError: not such a file, something is missing, or the sidecar contradicts.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ValueError(f"{path} is no file" if path.exists() else f"{path} does not exist")
+    sidecar = Sidecar.read(path)
+    name = format or (sidecar.format if sidecar else None)
+    if name is None:
+        raise ValueError(
+            f"{path} has no sidecar to name its format: give one of {', '.join(FORMATS)}"
+        )
+    kind = FORMATS[validation.choice(name, FORMATS, "format")]
+    given = _checked(name, kind, given)
+    if sizes is not None:
+        given["sizes"] = tuple(int(size) for size in sizes)
+    facts = sidecar.facts if sidecar else replace(kind.facts, **given)
+    if sidecar:
+        _agree(path, sidecar, name, given)
+    if item_ids is not None and facts.item_ids != ROW_NUMBER:
+        raise ValueError(f"{path}: item ids are given, but it has them in its {facts.item_ids}")
+    try:
+        contents = kind.read(path, facts)
+        if facts.sizes is None and len(contents.codes) == 0:
+            raise ValueError("it holds no item: give the sizes")
+        if sidecar:
+            metadata = sidecar.metadata
+            item_ids = sidecar.item_ids if item_ids is None else item_ids
+        else:
+            metadata = {"policy": "suffix"} if contents.extra_token else {}
+        table = SemanticIds(
+            contents.codes,
+            facts.sizes or (contents.codes.max(axis=0) + 1).tolist(),
+            _named(contents.item_ids, item_ids),
+            metadata,
+        )
+    except Exception as error:
+        raise ValueError(f"{path} can't be read as {name}: {first_line(error)}") from error
+    if sidecar:
+        _verify(path, sidecar, table)
+    return table
+
+
+def _named(found: Any, given: Any) -> Any:
+    """Ids of the rows: those in the file, unless these are numbers of ids known from elsewhere."""
+    if given is None or found is None:
+        return found if given is None else given
+    return (given if isinstance(given, pa.Array) else pa.array(given)).take(found)
+
+
+def _extra_token(table: SemanticIds, kind: Format) -> str:
+    if table.metadata.get("policy") != "suffix":
+        return NO_ROW
+    return COLLIDING_ROWS if kind.facts.extra_token == COLLIDING_ROWS else EVERY_ROW
+
+
+def _rows_are_items(table: SemanticIds) -> bool:
+    return bool(table.item_ids.equals(pa.array(np.arange(len(table)))))
+
+
+def _checked(name: str, kind: Format, given: dict[str, Any]) -> dict[str, Any]:
+    """The facts that are given; ValueError for one in which files of the format don't vary."""
+    given = {fact: value for fact, value in given.items() if value is not None}
+    for fact in given:
+        if fact not in kind.varies:
+            may = f"it takes {', '.join(kind.varies)}" if kind.varies else "it takes none"
+            raise ValueError(f"format {name} has no {fact} to choose; {may}")
+    return given
+
+
+def _agree(path: Path, sidecar: Sidecar, name: str, given: dict[str, Any]) -> None:
+    said = {"format": sidecar.format, **vars(sidecar.facts)}
+    for fact, value in {"format": name, **given}.items():
+        if value != said[fact]:
+            raise ValueError(
+                f"{fact} is given as {value!r}, but {sidecar_path(path)} says {said[fact]!r}"
+            )
+
+
+def _verify(path: Path, sidecar: Sidecar, table: SemanticIds) -> None:
+    found = {"rows": len(table), "duplicates": len(table) - len(table.trie())}
+    said = {"rows": sidecar.rows, "duplicates": sidecar.facts.duplicates}
+    if found != said:
+        raise ValueError(f"{path} has {found}, but {sidecar_path(path)} says {said}")

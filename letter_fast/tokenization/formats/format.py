@@ -1,0 +1,39 @@
+"""What a format is: how to write it, how to read it, and which facts hold of its files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .facts import Facts
+
+if TYPE_CHECKING:
+    from letter_fast.tokenization.semantic_ids import SemanticIds
+
+
+class Contents(NamedTuple):
+    """What a reader found.
+
+    codes [N, T] zero-based; item_ids [N], None if the file has none; extra_token: the last token
+    only tells colliding items apart, as rows without it show.
+    """
+
+    codes: NDArray[np.int64]
+    item_ids: Any = None
+    extra_token: bool = False
+
+
+class Format(NamedTuple):
+    """facts: what holds of its files, by default where `varies` names it; both functions follow
+    them. example: the usual name of such a file.
+    """
+
+    example: str
+    facts: Facts
+    varies: tuple[str, ...]
+    write: Callable[[SemanticIds, Facts, BinaryIO], None]
+    read: Callable[[Path, Facts], Contents]
