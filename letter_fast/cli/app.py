@@ -8,7 +8,10 @@ import typer
 
 from .bench import bench
 from .demo import demo
+from .diff import diff
 from .evaluate import evaluate
+from .export import export
+from .import_ids import import_ids
 from .tokenize import tokenize
 from .train import train
 
@@ -18,8 +21,9 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (train, tokenize, evaluate, demo, bench):
+for command in (train, tokenize, evaluate, export, diff, demo, bench):
     app.command()(command)
+app.command("import")(import_ids)  # a word that Python keeps for itself
 
 
 def main() -> None:
