@@ -45,12 +45,12 @@ def extra_bytes(rows: int, device: torch.device) -> int:
 
 def peak_of(run: Callable[[], Result], device: torch.device) -> tuple[Result, int]:
     """What `run` gives, and by how many bytes memory grew at the most while it ran."""
-    before = _start(device)
+    before = start(device)
     result = run()
-    return result, _peak(device) - before
+    return result, peak(device) - before
 
 
-def _start(device: torch.device) -> int:
+def start(device: torch.device) -> int:
     """Memory in use; from here on the peak counts."""
     if device.type == "cuda":
         torch.cuda.synchronize()
@@ -62,7 +62,7 @@ def _start(device: torch.device) -> int:
     return _status("VmRSS")
 
 
-def _peak(device: torch.device) -> int:
+def peak(device: torch.device) -> int:
     if device.type == "cuda":
         torch.cuda.synchronize()
         return int(torch.cuda.max_memory_allocated())
