@@ -57,9 +57,9 @@ if platform.machine().lower() in ("x86_64", "amd64"):
         "avx512": ["-DLF_AVX512", *avx512],
         "avx512_vnni": ["-DLF_AVX512_VNNI", *vnni],
     }
-KERNELS = ("residual_search", "residual_search_beam", "within", "plus_plus")
+KERNELS = ("residual_search", "residual_search_beam", "within", "plus_plus", "distances")
 
-ENTRIES = ("library", "balanced_entry", "transport_entry", "plus_plus_entry")
+ENTRIES = ("library", "balanced_entry", "transport_entry", "plus_plus_entry", "distinct_codes", "spill_codes")
 DISPATCH = ["-DLF_X86"] if "avx2" in SETS else []
 
 # Object -> (source, extra flags). Entries hold the C ABI and pick an instruction set.

@@ -99,6 +99,44 @@ class Backend(Protocol):
         """
         ...
 
+    def distinct_codes(
+        self,
+        x: Tensor,
+        codebook: Tensor,
+        starts: Tensor,
+        home: Tensor,
+        rank: Tensor,
+        taken: Tensor,
+        taken_starts: Tensor,
+    ) -> Tensor:
+        """Distinct codes within each group, none of them taken there, at the least Σ ‖x_i − e‖².
+
+        Group g is the rows starts[g] … starts[g + 1] − 1, its taken codes those of `taken` between
+        taken_starts[g] and [g + 1]; it has no more rows than codes that aren't taken. home: each
+        row's nearest code; rank settles which of equal rows comes first.
+        x [R, D], codebook [K, D] float32, contiguous; starts [G + 1], home and rank [R], taken [T],
+        taken_starts [G + 1] int64 -> codes [R] int64
+        """
+        ...
+
+    def spill_codes(
+        self,
+        x: Tensor,
+        codebook: Tensor,
+        starts: Tensor,
+        home: Tensor,
+        rank: Tensor,
+        taken: Tensor,
+        taken_starts: Tensor,
+        capacity: int,
+    ) -> Tensor:
+        """In each group, codes that hold more rows than they have room for give rows away.
+
+        A code has room for `capacity` rows less how often it is taken; the cheapest moves are made
+        first. Arguments as for `distinct_codes`, home: any codes -> codes [R] int64
+        """
+        ...
+
 
 def pick(device: torch.device) -> Backend:
     """The backend for `device`: that of `use_backend`, of LETTER_FAST_BACKEND, or the default.

@@ -1,17 +1,21 @@
 """The specification: plain PyTorch; float64 decides a code, exact sums where float64 can't."""
 
 from .balanced_lloyd import balanced_lloyd
+from .distinct_codes import distinct_codes
 from .nearest import nearest
 from .plus_plus import plus_plus
 from .residual_search import residual_search
 from .residual_search_beam import residual_search_beam
+from .spill_codes import spill_codes
 from .within import within
 
 __all__ = [
     "balanced_lloyd",
+    "distinct_codes",
     "nearest",
     "plus_plus",
     "residual_search",
     "residual_search_beam",
+    "spill_codes",
     "within",
 ]

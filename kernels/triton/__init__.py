@@ -16,6 +16,7 @@ A search goes through an fp16 screen, fp16×3 for what that leaves, then float64
 Not measured on a GPU yet.
 """
 
+from ..reference import distinct_codes, spill_codes
 from .balanced_lloyd import balanced_lloyd
 from .code_sums import code_sums
 from .nearest import nearest
@@ -27,9 +28,11 @@ from .within import within
 __all__ = [
     "balanced_lloyd",
     "code_sums",
+    "distinct_codes",
     "nearest",
     "plus_plus",
     "residual_search",
     "residual_search_beam",
+    "spill_codes",
     "within",
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -22,6 +22,12 @@ def tokenize(
     existing: Annotated[
         Path | None, typer.Option(help="Earlier ID table; its items keep their IDs.")
     ] = None,
+    removed: Annotated[
+        str,
+        typer.Option(
+            help="What becomes of the IDs in --existing whose items are gone: reserve or free."
+        ),
+    ] = "reserve",
     index_json: Annotated[
         Path | None, typer.Option(help="Also write LETTER's index.json here.")
     ] = None,
@@ -61,19 +67,42 @@ def tokenize(
             catalog,
             unique,
             earlier,
+            removed=removed,
             batch_size=batch_size,
             on_batch=lambda done, _: bar.update(task, completed=done),
         )
     table.save(out)
     if index_json is not None:
         table.to_letter_json(index_json)
-    report = table.metadata["resolution"]
+    if earlier is not None and table.metadata == earlier.metadata:
+        facts: dict[str, Any] = {"new": False}
+    else:
+        facts = table.metadata["resolution"]
     if json:
-        print_json({"ids": str(out), "items": len(table), "sizes": table.sizes, **report})
+        print_json({"ids": str(out), "items": len(table), "sizes": table.sizes, **facts})
         return
-    before, after = report["before"], report["after"]
     print(f"{len(table):,} items named in {out}, codebooks {table.sizes}")
-    print(
-        f"collisions: {before['collision_rate']:.2%} (largest group {before['largest_group']}) "
-        f"before, {after['collision_rate']:.2%} after «{unique}»; {report['moved']:,} items moved"
-    )
+    print(_summary(facts) if "before" in facts else "nothing new: every item had its ID")
+
+
+def _summary(report: dict[str, Any]) -> str:
+    """What the policy did, in a line or two."""
+    before, after = report["before"], report["after"]
+    lines = [
+        f"collisions (1 − distinct/items): {before['collision_rate']:.2%} (largest group "
+        f"{before['largest_group']}) before, {after['collision_rate']:.2%} after "
+        f"«{report['policy']}»"
+    ]
+    if report["moved"]:
+        levels = ", ".join(
+            f"{count:,} at level {level}"
+            for level, count in enumerate(report["moved_at_level"], start=1)
+            if count
+        )
+        lines.append(
+            f"{report['moved']:,} items moved ({levels}), at {report['added_distortion']:.3g} "
+            "added distortion an item"
+        )
+    if report["leftovers"]:
+        lines.append(f"{report['leftovers']:,} items still share their ID")
+    return "\n".join(lines)

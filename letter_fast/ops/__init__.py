@@ -1,9 +1,19 @@
 """What PyTorch is told about the kernels: schema, shape rules and dispatch, one file an op."""
 
 from .balanced_lloyd import balanced_lloyd
+from .distinct_codes import distinct_codes
 from .nearest import nearest
 from .plus_plus import plus_plus
 from .residual_search import residual_search
 from .residual_search_beam import residual_search_beam
+from .spill_codes import spill_codes
 
-__all__ = ["balanced_lloyd", "nearest", "plus_plus", "residual_search", "residual_search_beam"]
+__all__ = [
+    "balanced_lloyd",
+    "distinct_codes",
+    "nearest",
+    "plus_plus",
+    "residual_search",
+    "residual_search_beam",
+    "spill_codes",
+]

@@ -1,17 +1,12 @@
 """From a model and a catalog to a table of unique semantic IDs, and on to whoever uses them."""
 
-from .collisions import (
-    POLICIES,
-    CollisionStatistics,
-    ResolutionReport,
-    collision_statistics,
-    resolve,
-)
 from .decoding import IdConstraint
 from .diff import TableDiff, diff
 from .encode import tokenize
 from .formats import FORMATS, export_ids, import_ids
+from .policies import POLICIES, Resolution, ResolutionReport, resolve
 from .semantic_ids import SemanticIds
+from .statistics import CollisionStatistics, collision_statistics
 from .trie import PrefixTrie
 from .vocabulary import AddedTokens, Vocabulary
 
@@ -22,6 +17,7 @@ __all__ = [
     "CollisionStatistics",
     "IdConstraint",
     "PrefixTrie",
+    "Resolution",
     "ResolutionReport",
     "SemanticIds",
     "TableDiff",

@@ -52,9 +52,11 @@ def test_train_tokenize_evaluate(folder: Path, capfd: pytest.CaptureFixture[str]
     assert len(json.loads(index.read_text())) == 120
 
     first = table.read_bytes()
-    assert run(["tokenize", *arguments, "--existing", str(table)]) == 0
-    np.testing.assert_array_equal(SemanticIds.load(table).codes, ids.codes)
+    assert run(["tokenize", *arguments, "--existing", str(table), "--removed", "free"]) == 0
+    assert "nothing new" in capfd.readouterr().out
+    assert table.read_bytes() == first
     assert run(["tokenize", *arguments]) == 0
+    assert "largest group" in capfd.readouterr().out
     assert table.read_bytes() == first
 
     capfd.readouterr()
@@ -302,6 +304,10 @@ def write_bad(root: Path) -> dict[str, str]:
             "a folder",
         ),
         (["tokenize", "RUN", "text.npy", "--out", "OUT.parquet", "--unique", "x"], "one of none"),
+        (
+            ["tokenize", "RUN", "text.npy", "--out", "OUT.parquet", "--removed", "x"],
+            "one of reserve",
+        ),
         (["tokenize", "RUN", "text.npy", "--out", "OUT.parquet", "--existing", "nan.npy"], "ID t"),
         (["evaluate", "RUN", "--embeddings", "narrow.npy"], "width 3"),
         (["demo", "--items", "3"], "at least 256"),

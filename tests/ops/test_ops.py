@@ -8,6 +8,8 @@ import torch
 from letter_fast import ops
 
 X, BOOK = torch.randn(9, 4), torch.randn(7, 4)
+STARTS = torch.tensor([0, 4, 9])
+NONE_TAKEN = (torch.zeros(0, dtype=torch.int64), torch.tensor([0, 0, 0]))
 CALLS = [
     (ops.nearest, (X, BOOK, None)),
     (ops.nearest, (X, BOOK, torch.randn(7, dtype=torch.float64))),
@@ -15,6 +17,8 @@ CALLS = [
     (ops.residual_search, (X.half(), BOOK, [3, 4], torch.randn(7, dtype=torch.float64), False)),
     (ops.residual_search, (X[:0], BOOK, [7], None, True, True)),
     (ops.residual_search_beam, (X, BOOK, [3, 4], 2)),
+    (ops.distinct_codes, (X, BOOK, STARTS, torch.zeros(9).long(), torch.arange(9), *NONE_TAKEN)),
+    (ops.spill_codes, (X, BOOK, STARTS, torch.zeros(9).long(), torch.arange(9), *NONE_TAKEN, 2)),
 ]
 
 

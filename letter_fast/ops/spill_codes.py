@@ -1,0 +1,40 @@
+"""letter_fast::spill_codes: within each group, codes with more rows than room give rows away."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from letter_fast import kernels
+
+
+@torch.library.custom_op("letter_fast::spill_codes", mutates_args=())
+def spill_codes(
+    x: Tensor,
+    codebook: Tensor,
+    starts: Tensor,
+    home: Tensor,
+    rank: Tensor,
+    taken: Tensor,
+    taken_starts: Tensor,
+    capacity: int,
+) -> Tensor:
+    """x [R, D], codebook [K, D] float32, starts [G + 1], home and rank [R], taken [T],
+    taken_starts [G + 1] int64 -> codes [R] int64
+    """
+    backend = kernels.pick(x.device)
+    return backend.spill_codes(x, codebook, starts, home, rank, taken, taken_starts, capacity)
+
+
+@spill_codes.register_fake
+def _(
+    x: Tensor,
+    codebook: Tensor,
+    starts: Tensor,
+    home: Tensor,
+    rank: Tensor,
+    taken: Tensor,
+    taken_starts: Tensor,
+    capacity: int,
+) -> Tensor:
+    return torch.empty_like(home)

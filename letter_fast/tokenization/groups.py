@@ -1,0 +1,58 @@
+"""Which rows share a prefix: one number a prefix, and sorts of those numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+Codes = NDArray[np.int64]
+Numbers = NDArray[np.int64]
+
+
+class Groups(NamedTuple):
+    """Rows of G groups one after the other: rows [R], of group g those from starts[g] on."""
+
+    rows: Numbers
+    starts: Numbers  # [G + 1]
+
+
+def number(codes: Codes, sizes: Sequence[int], below: int = 1) -> Numbers:
+    """A number for each row, as the rows are equal and ordered; `below` of them fit into an int64.
+
+    Mixed radix; where that outgrows int64, the prefix so far gives way to its rank among the rows,
+    so that only numbers of one call compare.
+    codes [N, T] within `sizes` [T] -> [N]
+    """
+    numbers = np.zeros(len(codes), dtype=np.int64)
+    bound = 1
+    for column, size in zip(codes.T, sizes):
+        if bound * size * below > 2**63:
+            distinct, numbers = np.unique(numbers, return_inverse=True)
+            bound = len(distinct)
+        numbers = numbers * size + column
+        bound *= size
+    return numbers
+
+
+def shared(mine: Numbers, theirs: Numbers) -> Numbers:
+    """The numbers that `mine` has, and has twice or `theirs` has as well; ascending."""
+    if len(mine) == 0:
+        return np.zeros(0, dtype=np.int64)
+    mine = np.sort(mine)
+    twice = mine[1:][mine[1:] == mine[:-1]]
+    place = np.minimum(np.searchsorted(mine, theirs), len(mine) - 1)
+    return np.unique(np.concatenate([twice, theirs[mine[place] == theirs]]))
+
+
+def rows_under(prefixes: Numbers, chosen: Numbers) -> Groups:
+    """The rows of each chosen prefix. prefixes [N]; chosen [G] ascending, distinct"""
+    if len(chosen) == 0 or len(prefixes) == 0:
+        return Groups(np.zeros(0, dtype=np.int64), np.zeros(len(chosen) + 1, dtype=np.int64))
+    place = np.minimum(np.searchsorted(chosen, prefixes), len(chosen) - 1)
+    inside = np.flatnonzero(chosen[place] == prefixes)
+    inside = inside[np.argsort(place[inside], kind="stable")]
+    counts = np.bincount(place[inside], minlength=len(chosen))
+    return Groups(inside, np.append(0, np.cumsum(counts)))

@@ -1,0 +1,57 @@
+"""What a policy is given."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from .groups import Codes
+
+
+class Items(NamedTuple):
+    """N items without an ID of their own yet, and M IDs that others hold.
+
+    codes [N, L] as encoded; latents [N, D]; codebooks L × [K_l, D] float32 on the CPU;
+    rank [N]: order among equal items; held [M, T].
+    """
+
+    codes: Codes
+    latents: Tensor | NDArray[np.float32]
+    codebooks: list[Tensor]
+    rank: NDArray[np.int64]
+    held: Codes
+
+    @property
+    def sizes(self) -> list[int]:
+        """Codewords of each level."""
+        return [len(codebook) for codebook in self.codebooks]
+
+    def residuals(self, rows: NDArray[np.int64], prefixes: Codes) -> Tensor:
+        """What `rows` leave to the levels after their prefixes, in float32 as the search has it.
+
+        rows [R], prefixes [R, d] -> [R, D]
+        Raises:
+            ValueError: a residual holds NaN or Inf.
+        """
+        residual = torch.as_tensor(self.latents[rows]).detach().cpu().float()
+        for codebook, column in zip(self.codebooks, prefixes.T):
+            residual = residual - codebook[torch.from_numpy(column)]
+        broken = (~residual.isfinite().all(dim=1)).numpy()
+        if broken.any():
+            raise ValueError(
+                f"the residual of row {rows[broken].min()} holds NaN or Inf: its latent does, or "
+                "leaves the range of float32 with these codes; drop the row or encode it again"
+            )
+        return residual.contiguous()
+
+    def distortion(self, rows: NDArray[np.int64], codes: Codes) -> NDArray[np.float64]:
+        """‖z − q‖² of `rows` with these codes. rows [R], codes [R, L] -> [R]"""
+        error = torch.as_tensor(self.latents[rows]).detach().cpu().double()
+        for codebook, column in zip(self.codebooks, codes.T):
+            error = error - codebook[torch.from_numpy(column)].double()
+        squares: NDArray[np.float64] = error.square().sum(dim=1).numpy()
+        return squares

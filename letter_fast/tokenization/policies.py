@@ -1,0 +1,177 @@
+"""Two items with one ID can't both be named: four ways to deal with that.
+
+none      keep collisions.
+letter    LETTER's public rounds: every group of colliding items is encoded anew at its last level
+          by Sinkhorn among themselves, up to 20 times; may leave some. (letter.py)
+suffix    TIGER: one more token, the ordinal within the group; 0 where none is needed. (suffix.py)
+optimal   within each group that shares a prefix, distinct last codes at least total distortion (an
+          exact assignment). What a prefix has no room for moves to the cheapest beside it. All IDs
+          are unique. (optimal.py)
+
+IDs that are held already, by items of an earlier table, stay as they are, whatever the policy; new
+items get their IDs around them. No result depends on the order of the rows.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from letter_fast import validation
+
+from .groups import Codes, number, rows_under, shared
+from .items import Items
+from .letter import sinkhorn_rounds
+from .optimal import unique_codes
+from .statistics import CollisionStatistics, collision_statistics
+from .suffix import ordinals
+
+POLICIES = ("none", "letter", "suffix", "optimal")
+
+
+@dataclass(frozen=True)
+class ResolutionReport:
+    """What a policy changed."""
+
+    policy: str
+    before: CollisionStatistics
+    """Of the IDs as encoded and those held already."""
+    after: CollisionStatistics
+    """Of all IDs."""
+    moved: int
+    """Items that have other codes than they were encoded to."""
+    moved_at_level: list[int]
+    """Of those, how many first differ at each level."""
+    added_distortion: float
+    """Mean growth of ‖z − q‖² over all items."""
+    added_distortion_of_moved: float
+    """The same over the items that moved."""
+    rounds: int
+    """Rounds of Sinkhorn ("letter")."""
+    leftovers: int
+    """Items that still share their ID."""
+    seconds: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, without the seconds: equal work gives equal files."""
+        facts = asdict(self)
+        del facts["seconds"]
+        return facts
+
+
+class Resolution(NamedTuple):
+    """codes [N, L], or [N, L + 1] after "suffix"; sizes of their codebooks; the report."""
+
+    codes: Codes
+    sizes: list[int]
+    report: ResolutionReport
+
+
+def resolve(
+    codes: Codes,
+    latents: Tensor | NDArray[np.float32],
+    codebooks: Sequence[Tensor],
+    policy: str = "optimal",
+    *,
+    order: NDArray[np.int64] | None = None,
+    held: Codes | None = None,
+) -> Resolution:
+    """Gives new items their IDs.
+
+    codes [N, L] int64 as encoded; latents [N, D], of which only the rows concerned are read;
+    codebooks L × [K_l, D].
+    order [N]: rank of each item, which settles ties (say, by item id); None takes row order.
+    held [M, L], or [M, L + 1] for "suffix": IDs of other items, not to be given again.
+    Raises:
+        ValueError: codes outside their codebooks, arguments that don't fit each other, more items
+            than IDs, held IDs that collide ("optimal"), or latents with NaN or Inf.
+    """
+    began = time.perf_counter()
+    validation.choice(policy, POLICIES, "unique")
+    items = _checked(codes, latents, codebooks, policy, order, held)
+    levels, sizes = len(items.sizes), items.sizes
+    result, rounds = items.codes, 0
+    if policy == "letter":
+        result, rounds = sinkhorn_rounds(items)
+    elif policy == "suffix":
+        suffix = ordinals(items)
+        result = np.column_stack([items.codes, suffix])
+        used = max(suffix.max(initial=0), items.held[:, -1].max(initial=0))
+        sizes = [*sizes, int(used) + 1]
+    elif policy == "optimal":
+        result = unique_codes(items)
+
+    differs = result[:, :levels] != items.codes
+    moved = np.flatnonzero(differs.any(axis=1))
+    growth = items.distortion(moved, result[moved, :levels]) - items.distortion(
+        moved, items.codes[moved]
+    )
+    report = ResolutionReport(
+        policy=policy,
+        before=collision_statistics(np.concatenate([items.codes, items.held[:, :levels]])),
+        after=collision_statistics(np.concatenate([result, items.held])),
+        moved=len(moved),
+        moved_at_level=np.bincount(differs[moved].argmax(axis=1), minlength=levels).tolist(),
+        added_distortion=float(growth.sum()) / max(len(result), 1),
+        added_distortion_of_moved=float(growth.sum()) / max(len(moved), 1),
+        rounds=rounds,
+        leftovers=_leftovers(result, items.held, sizes),
+        seconds=time.perf_counter() - began,
+    )
+    return Resolution(result, sizes, report)
+
+
+def _leftovers(codes: Codes, held: Codes, sizes: list[int]) -> int:
+    ids = number(np.concatenate([codes, held]), sizes)
+    mine = ids[: len(codes)]
+    return len(rows_under(mine, shared(mine, ids[len(codes) :])).rows)
+
+
+def _checked(
+    codes: Codes,
+    latents: Tensor | NDArray[np.float32],
+    codebooks: Sequence[Tensor],
+    policy: str,
+    order: NDArray[np.int64] | None,
+    held: Codes | None,
+) -> Items:
+    tables = [validation.codebook(table).cpu() for table in codebooks]
+    sizes = [len(table) for table in tables]
+    if not sizes or len({table.shape[1] for table in tables}) > 1:
+        raise ValueError("codebooks must be at least one, all of one width")
+    if tuple(latents.shape) != (len(codes), tables[0].shape[1]):
+        raise ValueError(
+            f"latents must be [{len(codes)}, {tables[0].shape[1]}] for {len(codes)} rows of codes "
+            f"and codebooks of width {tables[0].shape[1]}, got {list(latents.shape)}"
+        )
+    tokens = len(sizes) + (policy == "suffix")
+    held = np.zeros((0, tokens), dtype=np.int64) if held is None else held.astype(np.int64)
+    if held.ndim != 2 or held.shape[1] != tokens:
+        raise ValueError(
+            f"held IDs must have {tokens} tokens for unique={policy!r}, got {list(held.shape)}"
+        )
+    for name, table in (("codes", codes), ("held IDs", held[:, : len(sizes)])):
+        _check_codes(name, table, sizes)
+    rank = np.arange(len(codes)) if order is None else np.asarray(order, dtype=np.int64)
+    if rank.shape != (len(codes),):
+        raise ValueError(f"order must have a rank for each of {len(codes)} rows, got {rank.shape}")
+    return Items(codes.astype(np.int64), latents, tables, rank, held)
+
+
+def _check_codes(name: str, codes: Codes, sizes: list[int]) -> None:
+    if codes.ndim != 2 or codes.shape[1] != len(sizes):
+        raise ValueError(
+            f"{name} must be [N, {len(sizes)}] for {len(sizes)} codebooks, got {list(codes.shape)}"
+        )
+    outside = ((codes < 0) | (codes >= np.asarray(sizes))).any(axis=1)
+    if outside.any():
+        row = int(outside.argmax())
+        raise ValueError(
+            f"row {row} of {name} is {codes[row].tolist()}, outside codebooks of {sizes}"
+        )

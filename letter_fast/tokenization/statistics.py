@@ -1,0 +1,39 @@
+"""How many items share their ID, by both of the field's definitions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from .groups import Codes, number
+
+
+@dataclass(frozen=True)
+class CollisionStatistics:
+    """collision_rate = 1 − distinct / items; colliding = share of items that share their ID."""
+
+    items: int
+    distinct: int
+    collision_rate: float
+    colliding: float
+    largest_group: int
+
+
+def collision_statistics(codes: Codes) -> CollisionStatistics:
+    """Both of the field's definitions, and the largest group. codes [N, T]"""
+    if len(codes) == 0:
+        return CollisionStatistics(0, 0, 0.0, 0.0, 0)
+    lowest = codes.min(axis=0)
+    sizes = codes.max(axis=0) - lowest + 1
+    ids = np.sort(number(codes - lowest, sizes.tolist()))
+    ends = np.append(np.flatnonzero(ids[1:] != ids[:-1]), len(ids) - 1)
+    counts = np.diff(ends, prepend=-1)
+    colliding = int(counts[counts > 1].sum())
+    return CollisionStatistics(
+        len(codes),
+        len(counts),
+        1.0 - len(counts) / len(codes),
+        colliding / len(codes),
+        int(counts.max()),
+    )
