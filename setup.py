@@ -59,7 +59,14 @@ if platform.machine().lower() in ("x86_64", "amd64"):
     }
 KERNELS = ("residual_search", "residual_search_beam", "within", "plus_plus", "distances")
 
-ENTRIES = ("library", "balanced_entry", "transport_entry", "plus_plus_entry", "distinct_codes", "spill_codes")
+ENTRIES = (
+    "library",
+    "balanced_entry",
+    "transport_entry",
+    "plus_plus_entry",
+    "distinct_codes",
+    "spill_codes",
+)
 DISPATCH = ["-DLF_X86"] if "avx2" in SETS else []
 
 # Object -> (source, extra flags). Entries hold the C ABI and pick an instruction set.

@@ -58,7 +58,7 @@ def tokenize(
     fresh = ~kept.known
 
     device = model.quantizer.codebooks.device
-    latents = [torch.zeros((0, model.config.latent_dim))]
+    latents = [torch.zeros((0, model.quantizer.dim))]
     codes = [np.zeros((0, len(sizes)), dtype=np.int64)]
     done = 0
     for batch in catalog.batches(batch_size):
