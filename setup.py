@@ -57,7 +57,15 @@ if platform.machine().lower() in ("x86_64", "amd64"):
         "avx512": ["-DLF_AVX512", *avx512],
         "avx512_vnni": ["-DLF_AVX512_VNNI", *vnni],
     }
-KERNELS = ("residual_search", "residual_search_beam", "within", "plus_plus", "distances")
+KERNELS = (
+    "residual_search",
+    "residual_search_beam",
+    "within",
+    "plus_plus",
+    "distances",
+    "residual_losses",
+    "softmax",
+)
 
 ENTRIES = (
     "library",
@@ -66,6 +74,9 @@ ENTRIES = (
     "plus_plus_entry",
     "distinct_codes",
     "spill_codes",
+    "contrastive_entry",
+    "diversity_entry",
+    "residual_losses_entry",
 )
 DISPATCH = ["-DLF_X86"] if "avx2" in SETS else []
 

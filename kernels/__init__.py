@@ -137,13 +137,79 @@ class Backend(Protocol):
         """
         ...
 
+    # The losses take contiguous float32 (the reference also float64) and return the same. The cpp
+    # and the triton backend give the same bits from run to run, whatever the number of threads.
 
-def pick(device: torch.device) -> Backend:
+    def contrastive(
+        self, q: Tensor, h: Tensor, with_gradient: bool
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Mean over i of log Σ_j exp(q_i·h_j) − q_i·h_i.
+
+        q [B, D], h [M ≥ B, D]
+        -> loss [], log_total [B] float64, gradient of q [B, D] or [0, D]
+        """
+        ...
+
+    def contrastive_gradient_h(self, q: Tensor, h: Tensor, log_total: Tensor) -> Tensor:
+        """q [B, D], h [M, D], log_total [B] float64 -> gradient of h [M, D]"""
+        ...
+
+    def diversity(
+        self,
+        codes: Tensor,
+        codebooks: Tensor,
+        sizes: list[int],
+        groups: Tensor,
+        seed: Tensor,
+        with_gradient: bool,
+    ) -> tuple[Tensor, Tensor]:
+        """Per level the mean over rows of log Σ_{j≠c} exp(e_c·e_j) − e_c·e_t, t a random other
+        codeword of c's group.
+
+        codes [B, L] int64 (−1 counts nowhere), codebooks [ΣK, D], groups [ΣK] int64, seed [] int64
+        -> losses [L], gradient of their sum [ΣK, D] or [0, D]
+        """
+        ...
+
+    def residual_losses(
+        self, x: Tensor, codebooks: Tensor, sizes: list[int], codes: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """q = Σ_l e_{c_l} and Σ_i ‖r_l‖² of the walk r_l = r_{l−1} − e_{c_l}.
+
+        x [N, D], codebooks [ΣK, D], codes [N, L] int64 (a row of −1 counts nowhere)
+        -> quantized [N, D], errors [L] float64, counted [] int64
+        """
+        ...
+
+    def residual_losses_backward(
+        self,
+        x: Tensor,
+        codebooks: Tensor,
+        sizes: list[int],
+        codes: Tensor,
+        errors: Tensor,
+        grad_quantized: Tensor,
+        weights: Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        """∂x = ∂q + Σ_l to_x_l r_l and ∂e_k = −Σ_{i: c_l = k} (own_l r_l + Σ_{m > l} later_m r_m).
+
+        errors [L] as residual_losses gave them, which bound every sum; grad_quantized [N, D],
+        weights [3, L] float64: to_x, own, later
+        -> gradients of x [N, D] and of codebooks [ΣK, D]
+        """
+        ...
+
+
+def pick(device: torch.device, dtype: torch.dtype = torch.float32) -> Backend:
     """The backend for `device`: that of `use_backend`, of LETTER_FAST_BACKEND, or the default.
+
+    float64, which only losses take, is the reference's.
 
     Raises:
         ValueError: the backend asked for doesn't exist, or doesn't run on this device.
     """
+    if dtype == torch.float64:
+        return _load("reference")
     name = _forced.get() or os.environ.get("LETTER_FAST_BACKEND") or _default(device.type)
     if name == "cpp" and device.type != "cpu":
         raise ValueError(f"the cpp backend runs on the CPU, the tensors are on {device}")

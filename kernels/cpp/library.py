@@ -7,7 +7,7 @@ import os
 from functools import cache
 from pathlib import Path
 
-ABI_VERSION = 3
+ABI_VERSION = 4
 INSTRUCTION_SETS = ("portable", "avx2", "avx512", "avx512_vnni")
 
 
@@ -86,3 +86,17 @@ def search(request: SearchRequest) -> None:
     request.instruction_set = INSTRUCTION_SETS.index(instruction_set())
     if load().lf_residual_search(ctypes.byref(request)):
         raise MemoryError("letter-fast: not enough memory for the packed codebooks and scratch")
+
+
+def call(function: str, request: ctypes.Structure, scratch: str) -> None:
+    """Runs an entry point that takes one request with an instruction set.
+
+    scratch: what it needs memory for.
+    Raises:
+        MemoryError: there is not enough.
+    """
+    request.instruction_set = INSTRUCTION_SETS.index(instruction_set())
+    entry = getattr(load(), function)
+    entry.argtypes = [ctypes.POINTER(type(request))]
+    if entry(ctypes.byref(request)):
+        raise MemoryError(f"letter-fast: not enough memory for {scratch}")

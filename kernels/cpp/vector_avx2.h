@@ -1,4 +1,4 @@
-// The screen's and the settling's operations on AVX2 registers.
+// The kernels' operations on AVX2 registers.
 #pragma once
 #include <immintrin.h>
 
@@ -46,7 +46,18 @@ struct Vector {
     static Float add(Float a, Float b) { return _mm256_add_ps(a, b); }
     static Float multiply(Float a, Float b) { return _mm256_mul_ps(a, b); }
     static Float fused(Float a, Float b, Float c) { return _mm256_fmadd_ps(a, b, c); }
+    // Rounded once on every instruction set, as `fused` is not.
+    static Float fma(Float a, Float b, Float c) { return _mm256_fmadd_ps(a, b, c); }
     static Float smaller(Float a, Float b) { return _mm256_min_ps(a, b); }
+    // b where one of them is NaN.
+    static Float larger(Float a, Float b) { return _mm256_max_ps(a, b); }
+    // a, and 0 where x < limit.
+    static Float zero_below(Float a, Float x, Float limit) { return _mm256_andnot_ps(_mm256_cmp_ps(x, limit, _CMP_LT_OQ), a); }
+    // a·2ⁿ for normal results, n being the lowest bits of `counter`.
+    static Float scaled(Float a, Float counter) {
+        const __m256i exponent = _mm256_slli_epi32(_mm256_castps_si256(counter), 23);
+        return _mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(a), exponent));
+    }
     // Bit i is set where lane i of a ≤ that of b.
     static std::uint32_t at_most(Float a, Float b) {
         return static_cast<std::uint32_t>(_mm256_movemask_ps(_mm256_cmp_ps(a, b, _CMP_LE_OQ)));

@@ -1,5 +1,5 @@
-// The screen's and the settling's operations on AVX-512 registers (F, BW, DQ, VL); with VNNI, four
-// products go straight into a 32-bit sum.
+// The kernels' operations on AVX-512 registers (F, BW, DQ, VL); with VNNI, four products go straight
+// into a 32-bit sum.
 #pragma once
 #ifdef LF_EMULATED  // the emulator brings its own intrinsics
 #define LF_KEEP(value)
@@ -60,7 +60,16 @@ struct Vector {
     static Float add(Float a, Float b) { return _mm512_add_ps(a, b); }
     static Float multiply(Float a, Float b) { return _mm512_mul_ps(a, b); }
     static Float fused(Float a, Float b, Float c) { return _mm512_fmadd_ps(a, b, c); }
+    static Float fma(Float a, Float b, Float c) { return _mm512_fmadd_ps(a, b, c); }
     static Float smaller(Float a, Float b) { return _mm512_min_ps(a, b); }
+    static Float larger(Float a, Float b) { return _mm512_max_ps(a, b); }
+    static Float zero_below(Float a, Float x, Float limit) {
+        return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(x, limit, _CMP_NLT_UQ), a);
+    }
+    static Float scaled(Float a, Float counter) {
+        const __m512i exponent = _mm512_slli_epi32(_mm512_castps_si512(counter), 23);
+        return _mm512_castsi512_ps(_mm512_add_epi32(_mm512_castps_si512(a), exponent));
+    }
     static std::uint32_t at_most(Float a, Float b) { return _mm512_cmp_ps_mask(a, b, _CMP_LE_OQ); }
     static float smallest(Float a) { return _mm512_reduce_min_ps(a); }
     static void halves(Float a, float& first, float& second) {

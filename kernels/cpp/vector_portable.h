@@ -30,6 +30,25 @@ struct Vector {
         return to;
     }
 
+    // a·b + c as one rounding of the real number.
+    static float rounded_once(float a, float b, float c) {
+#ifdef __FP_FAST_FMAF
+        return std::fma(a, b, c);
+#else
+        // The product is exact in float64. Its sum with c is rounded to the odd neighbour, after which the
+        // rounding to float32 is as if there had been no other (Boldo and Melquiond, 2008).
+        const double product = static_cast<double>(a) * b, sum = product + c, back = sum - product;
+        const double error = (product - (sum - back)) + (c - back);
+        std::uint64_t bits;
+        std::memcpy(&bits, &sum, sizeof bits);
+        const std::uint64_t inexact = (error > 0) | (error < 0), away = (error > 0) == (sum > 0);
+        bits += (inexact & ~bits & 1) * (2 * away - 1);
+        double odd;
+        std::memcpy(&odd, &bits, sizeof odd);
+        return static_cast<float>(odd);
+#endif
+    }
+
     static Bytes load_bytes(const std::int8_t* from) { return copy<Bytes>(from); }
     static Sums load_sums(const std::int8_t* from) { return copy<Sums>(from); }
     static Step broadcast_step(const std::uint8_t* from) { return copy<Step>(from); }
@@ -55,7 +74,18 @@ struct Vector {
     static Float add(Float a, Float b) { return map([&](int i) { return a.at[i] + b.at[i]; }); }
     static Float multiply(Float a, Float b) { return map([&](int i) { return a.at[i] * b.at[i]; }); }
     static Float fused(Float a, Float b, Float c) { return map([&](int i) { return a.at[i] * b.at[i] + c.at[i]; }); }
+    static Float fma(Float a, Float b, Float c) { return map([&](int i) { return rounded_once(a.at[i], b.at[i], c.at[i]); }); }
     static Float smaller(Float a, Float b) { return map([&](int i) { return a.at[i] < b.at[i] ? a.at[i] : b.at[i]; }); }
+    static Float larger(Float a, Float b) { return map([&](int i) { return a.at[i] > b.at[i] ? a.at[i] : b.at[i]; }); }
+    static Float zero_below(Float a, Float x, Float limit) {
+        return map([&](int i) { return x.at[i] < limit.at[i] ? 0.0f : a.at[i]; });
+    }
+    static Float scaled(Float a, Float counter) {
+        Wide bits = copy<Wide>(&a);
+        const Wide count = copy<Wide>(&counter);
+        for (int i = 0; i < kLanes; ++i) bits.at[i] = static_cast<std::int32_t>(std::uint32_t(bits.at[i]) + (std::uint32_t(count.at[i]) << 23));
+        return copy<Float>(&bits);
+    }
     static std::uint32_t at_most(Float a, Float b) {
         std::uint32_t mask = 0;
         for (int i = 0; i < kLanes; ++i) mask |= std::uint32_t(a.at[i] <= b.at[i]) << i;

@@ -9,7 +9,7 @@ struct __m128i { std::uint8_t bytes[16]; };
 struct __m256i { std::uint16_t words[16]; };
 struct __m512i { std::int32_t lanes[16]; };
 struct __m512 { float lanes[16]; };
-constexpr int _CMP_LE_OQ = 18;
+constexpr int _CMP_LE_OQ = 18, _CMP_NLT_UQ = 21;
 
 template <class To, class From> inline To emulated_cast(const From& from) {
     static_assert(sizeof(To) == sizeof(From));
@@ -141,9 +141,15 @@ inline __m512 _mm512_fmadd_ps(__m512 a, __m512 b, __m512 c) {
 inline __m512 _mm512_min_ps(__m512 a, __m512 b) {
     return emulated_floats([&](int i) { return a.lanes[i] < b.lanes[i] ? a.lanes[i] : b.lanes[i]; });
 }
-inline std::uint16_t _mm512_cmp_ps_mask(__m512 a, __m512 b, int) {
+inline __m512 _mm512_max_ps(__m512 a, __m512 b) {
+    return emulated_floats([&](int i) { return a.lanes[i] > b.lanes[i] ? a.lanes[i] : b.lanes[i]; });
+}
+inline std::uint16_t _mm512_cmp_ps_mask(__m512 a, __m512 b, int predicate) {
     unsigned mask = 0;
-    for (int i = 0; i < 16; ++i) mask |= unsigned(a.lanes[i] <= b.lanes[i]) << i;
+    for (int i = 0; i < 16; ++i) {
+        const bool holds = predicate == _CMP_NLT_UQ ? !(a.lanes[i] < b.lanes[i]) : a.lanes[i] <= b.lanes[i];
+        mask |= unsigned(holds) << i;
+    }
     return static_cast<std::uint16_t>(mask);
 }
 inline __m512 _mm512_maskz_mov_ps(std::uint16_t mask, __m512 a) {

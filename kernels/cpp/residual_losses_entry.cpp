@@ -1,0 +1,124 @@
+// The C ABI of residual_losses.cpp: forward over blocks of rows, backward over slices of columns.
+#include <algorithm>
+#include <cstdint>
+#include <exception>
+#include <numeric>
+#include <vector>
+
+#ifdef _OPENMP
+#include <omp.h>
+#endif
+
+#include "buffer.h"
+#include "dispatch.h"
+#include "residual_losses.h"
+
+namespace lf {
+
+#define LF_DECLARE_WALK(set)        \
+    namespace set {                 \
+    extern const WalkKernels kWalk; \
+    }
+LF_FOR_EACH_SET(LF_DECLARE_WALK)
+
+}  // namespace lf
+
+// Mirrored by residual_losses.py.
+struct ResidualLossesRequest {
+    const float* x;
+    std::int64_t rows, width;
+    const float* codebooks;
+    const std::int64_t* sizes;
+    std::int64_t levels;
+    const std::int64_t* codes;
+    float* quantized;
+    double* errors;        // [levels] Σ ‖r_l‖²
+    std::int64_t* counted;
+    const float* grad_quantized;
+    const double* weights;  // [3, levels] to_x, own, later; null: forward is asked for
+    float* grad_x;
+    float* grad_codebooks;
+    std::int32_t threads;
+    std::int32_t instruction_set;
+};
+
+namespace lf {
+namespace {
+
+int threads_for(std::int64_t parts, std::int32_t threads) {
+    return static_cast<int>(std::clamp<std::int64_t>(parts, 1, std::max(threads, 1)));
+}
+
+int this_thread() {
+#ifdef _OPENMP
+    return omp_get_thread_num();
+#else
+    return 0;
+#endif
+}
+
+void forward(const ResidualWalk& walk, const WalkKernels& kernels, const ResidualLossesRequest& request) {
+    const std::int64_t blocks = (walk.rows + kWalkBlock - 1) / kWalkBlock;
+    const int threads = threads_for(blocks, request.threads);
+    std::vector<double> errors(blocks * walk.levels, 0.0);
+    std::vector<std::int64_t> counted(blocks);
+    std::vector<float> residual(threads * walk.width);
+#pragma omp parallel for num_threads(threads) schedule(static)
+    for (std::int64_t block = 0; block < blocks; ++block) {
+        const DefaultArithmetic arithmetic;
+        counted[block] = kernels.forward_block(walk, block * kWalkBlock, &errors[block * walk.levels],
+                                               &residual[this_thread() * walk.width]);
+    }
+    std::fill_n(request.errors, walk.levels, 0.0);
+    for (std::int64_t at = 0; at < blocks * walk.levels; ++at) request.errors[at % walk.levels] += errors[at];
+    *request.counted = std::accumulate(counted.begin(), counted.end(), std::int64_t{0});
+}
+
+void backward(const ResidualWalk& walk, const WalkKernels& kernels, const ResidualLossesRequest& request) {
+    const std::int64_t slices = (walk.width + kWalkSlice - 1) / kWalkSlice;
+    const int threads = threads_for(slices, request.threads);
+    std::vector<Buffer> scratch;
+    for (int thread = 0; thread < threads; ++thread) scratch.emplace_back(kernels.slice_bytes(walk));
+#pragma omp parallel for num_threads(threads) schedule(static)
+    for (std::int64_t slice = 0; slice < slices; ++slice) {
+        const DefaultArithmetic arithmetic;
+        kernels.backward_slice(walk, slice * kWalkSlice, scratch[this_thread()].data());
+    }
+}
+
+void run(const ResidualLossesRequest& request) {
+    std::vector<std::int64_t> starts(request.levels + 1, 0);
+    std::partial_sum(request.sizes, request.sizes + request.levels, starts.begin() + 1);
+    ResidualWalk walk{};
+    walk.x = request.x;
+    walk.rows = request.rows;
+    walk.width = request.width;
+    walk.codebooks = request.codebooks;
+    walk.starts = starts.data();
+    walk.levels = request.levels;
+    walk.words = starts.back();
+    walk.codes = request.codes;
+    walk.quantized = request.quantized;
+    walk.grad_quantized = request.grad_quantized;
+    if (request.weights) {
+        walk.to_x = request.weights;
+        walk.own = walk.to_x + walk.levels;
+        walk.later = walk.own + walk.levels;
+    }
+    walk.grad_x = request.grad_x;
+    walk.grad_codebooks = request.grad_codebooks;
+    const WalkKernels kernels = LF_PICK(request.instruction_set, kWalk);
+    request.weights ? backward(walk, kernels, request) : forward(walk, kernels, request);
+}
+
+}  // namespace
+}  // namespace lf
+
+// 0, or 1 where memory ran out.
+LF_EXPORT std::int32_t lf_residual_losses(const ResidualLossesRequest* request) try {
+    const lf::DefaultArithmetic arithmetic;
+    lf::run(*request);
+    return 0;
+} catch (const std::exception&) {
+    return 1;
+}
