@@ -28,8 +28,18 @@ from triton.compiler import ASTSource
 
 from letter_fast.kernels.triton import tiles
 from letter_fast.kernels.triton.code_sums import code_sums_kernel
+from letter_fast.kernels.triton.contrastive import (
+    contrastive_gradient_h_kernel,
+    contrastive_kernel,
+)
+from letter_fast.kernels.triton.diversity import draw_kernel, group_kernel
 from letter_fast.kernels.triton.gather import gather_kernel
 from letter_fast.kernels.triton.nearest import score_kernel
+from letter_fast.kernels.triton.residual_losses import (
+    scatter_kernel,
+    unscale_kernel,
+    walk_kernel,
+)
 from letter_fast.kernels.triton.residual_search_beam import border_kernel, path_distances_kernel
 from letter_fast.kernels.triton.screen import screen_kernel
 from letter_fast.kernels.triton.screen_wide import screen_wide_kernel, split_kernel
@@ -86,7 +96,27 @@ TYPES = {
     "pair_rows": "*i64",
     "words": "*i32",
     "costs": "*fp64",
+    "q": "*fp32",
+    "h": "*fp32",
+    "log_total": "*fp64",
+    "row_loss": "*fp64",
+    "gradient": "*fp32",
+    "partial": "*fp64",
+    "weights": "*fp64",
+    "grad_quantized": "*fp32",
+    "grad_x": "*fp32",
+    "grad_codebooks": "*fp32",
+    "owner": "*i64",
+    "groups": "*i64",
+    "begin": "*i64",
+    "rank": "*i64",
+    "others": "*i64",
+    "cells": "*i64",
+    "seed": "*i64",
+    "drawn": "*fp32",
 }
+# Pointers of another type in these kernels than their names have elsewhere.
+OVERRIDES = {scatter_kernel: {"errors": "*fp64"}, unscale_kernel: {"errors": "*fp64"}}
 TENSOR_CORE = re.compile(r"\b(HGMMA|UTC\w*MMA|HMMA|v_mfma)\w*")
 FMA = re.compile(r"\bDFMA\b|v_fma_f64|v_fmac_f64")
 
@@ -197,14 +227,37 @@ def cases(target: str) -> Iterator[Case]:
         shape = {"BLOCK_N": tiles.SUMS.elements // width, "BLOCK_D": width}
         config = "{BLOCK_N}×{BLOCK_D}".format(**shape) + f" {tiles.SUMS.warps}w"
         yield Case("code sums", config, code_sums_kernel, shape, tiles.SUMS.warps, 3, False)
+    for width, tile in tiles.CONTRASTIVE[target].items():
+        options: dict[str, Any] = {
+            "PRECISION": "ieee" if target == "gfx942" else "tf32x3",
+            "P": width,
+            "BLOCK_N": tile.rows,
+            "BLOCK_K": tile.words,
+        }
+        config = f"P={width} {tile.rows}×{tile.words} {tile.warps}w {tile.stages}s"
+        warps, stages = tile.warps, tile.stages
+        both = {"WITH_GRADIENT": True, **options}
+        yield Case("contrastive", config, contrastive_kernel, both, warps, stages, True)
+        kernel = contrastive_gradient_h_kernel
+        yield Case("contrastive h", config, kernel, options, warps, stages, True)
+    for width in (32, 128):
+        shape = tiles.walk_shape(width)
+        config = "{BLOCK_N}×{BLOCK_D}".format(**shape)
+        yield Case("walk", config, walk_kernel, shape, 4, 3, False)
+        yield Case("scatter", config, scatter_kernel, shape, 4, 3, False)
+    shape = {"BLOCK_K": tiles.GROUP_STEP}
+    yield Case("group", str(tiles.GROUP_STEP), group_kernel, shape, 4, 3, False)
+    yield Case("draw", str(tiles.DRAWS), draw_kernel, {"BLOCK": tiles.DRAWS}, 4, 3, False)
+    yield Case("unscale", "128", unscale_kernel, {"BLOCK_D": 128}, 4, 3, False)
 
 
 def compile_case(case: Case, target: str) -> Row:
     """Compiles one case and reads registers, spills and instructions from the binary."""
     names = case.kernel.arg_names
     constants = case.constants | ({"stride_d": 1} if "stride_d" in names else {})
+    types = TYPES | OVERRIDES.get(case.kernel, {})
     signature = {
-        name: "constexpr" if name in constants else TYPES.get(name, "i32") for name in names
+        name: "constexpr" if name in constants else types.get(name, "i32") for name in names
     }
     aligned = {
         (at,): [["tt.divisibility", 16]]

@@ -1,4 +1,4 @@
-"""The kernels on GPUs: a search that is screened in fp16 and exact, and what k-means adds to it.
+"""The kernels on GPUs: a search that is screened in fp16 and exact, and what clustering and losses add.
 
     codebook.py           host    codewords scaled, split and laid out for the tensor cores
     tiles.py              data    tile per architecture
@@ -11,6 +11,7 @@
     nearest.py, residual_search.py, residual_search_beam.py          the operations, stage by stage
     code_sums.py, within.py                                          two with kernels of their own
     balanced_lloyd.py     host    size-constrained k-means: these two, and prices on the CPU
+    contrastive.py, diversity.py, residual_losses.py                 the losses and their gradients
 
 A search goes through an fp16 screen, fp16×3 for what that leaves, then float64, then exact sums.
 Not measured on a GPU yet.
@@ -19,8 +20,11 @@ Not measured on a GPU yet.
 from ..reference import distinct_codes, spill_codes
 from .balanced_lloyd import balanced_lloyd
 from .code_sums import code_sums
+from .contrastive import contrastive, contrastive_gradient_h
+from .diversity import diversity
 from .nearest import nearest
 from .plus_plus import plus_plus
+from .residual_losses import residual_losses, residual_losses_backward
 from .residual_search import residual_search
 from .residual_search_beam import residual_search_beam
 from .within import within
@@ -28,9 +32,14 @@ from .within import within
 __all__ = [
     "balanced_lloyd",
     "code_sums",
+    "contrastive",
+    "contrastive_gradient_h",
     "distinct_codes",
+    "diversity",
     "nearest",
     "plus_plus",
+    "residual_losses",
+    "residual_losses_backward",
     "residual_search",
     "residual_search_beam",
     "spill_codes",

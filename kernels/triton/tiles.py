@@ -61,6 +61,33 @@ SLAB_BYTES = 256 << 20
 SPLIT_ELEMENTS = 512
 
 
+# Architecture -> P -> tile of the contrastive loss: its rows × the other side's. The split halves
+# of the TF32 operands live in registers, so tiles shrink as P grows: 64 × 64 spills from P = 64 on,
+# and at P = 128 on sm_90 so does 32 × 32 (45).
+CONTRASTIVE: dict[str, dict[int, Tile]] = {
+    "sm_80": {
+        16: Tile(64, 64, 4, 2),
+        32: Tile(64, 32, 4, 2),
+        64: Tile(32, 32, 4, 2),
+        128: Tile(32, 32, 8, 2),
+    },
+    "sm_90": {
+        16: Tile(64, 64, 4, 2),
+        32: Tile(64, 64, 4, 2),
+        64: Tile(64, 32, 8, 2),
+        128: Tile(16, 64, 8, 2),
+    },
+    "gfx942": {P: Tile(64, 64, 4, 2) for P in (16, 32, 64)} | {128: Tile(32, 64, 4, 2)},
+    "interpreter": {P: Tile(16, 16, 1, 1) for P in (16, 32, 64, 128)},
+}
+CONTRASTIVE["sm_100"] = CONTRASTIVE["sm_90"]
+# Codewords that one is compared with at a time, and rows × levels a program draws partners for.
+GROUP_STEP = 256
+DRAWS = 256
+# Elements a program of the residual losses holds: float64 sums of 2048 take 254 registers.
+WALK_ELEMENTS = 1024
+
+
 class Block(NamedTuple):
     """float64 differences a program of settle.py or of the beam search holds at once."""
 
@@ -117,6 +144,26 @@ def split_shape(P: int) -> dict[str, int]:
     """Rows × columns of the residual that screen_wide.py splits at once."""
     step = min(WIDE_STEP, P)
     return {"BLOCK_N": SPLIT_ELEMENTS // step, "BLOCK_D": step}
+
+
+def contrastive_tile(D: int, device: torch.device) -> Tile:
+    """Tile of the contrastive loss, D ≤ NARROW_LIMIT."""
+    return CONTRASTIVE[architecture(device)][padded_width(D)]
+
+
+def walk_shape(D: int) -> dict[str, int]:
+    """Rows and columns a program of the residual losses takes."""
+    width = min(128, int(triton.next_power_of_2(D)))
+    return {"BLOCK_N": WALK_ELEMENTS // width, "BLOCK_D": width}
+
+
+def product_precision(device: torch.device) -> str:
+    """How `tl.dot` multiplies float32 where the product is a loss's or a gradient's.
+
+    One TF32 product would err by 2⁻¹⁰ of |q|·|h|, and logits without temperature reach 10². AMD has
+    no such split; there ieee is the matrix core's own float32.
+    """
+    return "tf32x3" if device.type == "cuda" and not torch.version.hip else "ieee"
 
 
 def block_shape(block: Block, D: int) -> dict[str, int]:
