@@ -114,7 +114,8 @@ class ResidualQuantizer(nn.Module):
     def forward(self, z: Tensor, use_sinkhorn: bool | None = None) -> QuantizerOutput:
         """Quantizes `z` and says what that costs.
 
-        z [..., D] floating point; codes are chosen in float32, losses computed in z's dtype.
+        z [..., D] floating point; codes are chosen and losses computed in float32 (losses of a
+        float64 z in float64), quantized has z's dtype.
         use_sinkhorn: None means while training.
         Raises:
             ValueError: wrong width, or rows with NaN or Inf unless nonfinite="mark".
@@ -123,7 +124,8 @@ class ResidualQuantizer(nn.Module):
         codes = self._choose(flat, self.training if use_sinkhorn is None else use_sinkhorn)
         terms = residual_losses(
             flat,
-            self.codebooks.to(flat.dtype).split(self.codebook_sizes),
+            self.codebooks,
+            self.codebook_sizes,
             codes,
             residual_grad=self.residual_grad,
             reduction=self.reduction,

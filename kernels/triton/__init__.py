@@ -1,4 +1,4 @@
-"""The kernels on GPUs: a search that is screened in fp16 and exact, and what clustering and losses add.
+"""The kernels on GPUs: a search that is screened in fp16 and exact, clustering, losses.
 
     codebook.py           host    codewords scaled, split and laid out for the tensor cores
     tiles.py              data    tile per architecture

@@ -1,7 +1,7 @@
 """The losses of letter.md's table: quantization, collaborative (contrastive), diversity."""
 
 from .contrastive import contrastive_loss
-from .diversity import diversity_loss
+from .diversity import diversity_loss, diversity_losses
 from .quantization import REDUCTIONS, RESIDUAL_GRADS, residual_losses
 
 __all__ = [
@@ -9,5 +9,6 @@ __all__ = [
     "REDUCTIONS",
     "contrastive_loss",
     "diversity_loss",
+    "diversity_losses",
     "residual_losses",
 ]

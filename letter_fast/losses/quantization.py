@@ -22,6 +22,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from letter_fast import ops
+
 RESIDUAL_GRADS = ("straight_through", "detach", "full", "aggregate")
 REDUCTIONS = ("mean", "sum")
 
@@ -36,7 +38,8 @@ class ResidualLosses(NamedTuple):
 
 def residual_losses(
     z: Tensor,
-    codebooks: Sequence[Tensor],
+    codebooks: Tensor,
+    sizes: Sequence[int],
     codes: Tensor,
     *,
     residual_grad: str = "straight_through",
@@ -44,36 +47,18 @@ def residual_losses(
 ) -> ResidualLosses:
     """Losses of the walk that `codes` describes.
 
-    z [N, D], codebooks L × [K_l, D], codes [N, L] int64; a row of codes −1 counts nowhere and is
-    quantized to 0. `mean` averages over the elements of the other rows, `sum` adds them.
+    z [N, D] floating point, codebooks [ΣK, D], level l being the next sizes[l] rows, codes [N, L]
+    int64; a row of codes −1 counts nowhere and is quantized to 0. `mean` averages over the elements
+    of the other rows, `sum` adds them. quantized has z's dtype; everything is computed in float32,
+    float64 if z is.
     """
-    valid = codes[:, :1] >= 0
-    z = torch.where(valid, z, 0.0)
-    elements = (valid.sum() * z.shape[1]).clamp(min=1).to(z.dtype)
-    scale = 1.0 / elements if reduction == "mean" else torch.ones_like(elements)
-
-    residual = z
-    partial = torch.zeros_like(z)
-    codebook_terms, commitment_terms = [], []
-    for level, table in enumerate(codebooks):
-        codeword = torch.where(valid, table[codes[:, level].clamp(min=0)], 0.0)
-        if residual_grad == "aggregate":
-            # r_{l−1} − e_l = z − q_l, the values taken from the residual chain, which loses less.
-            moved = partial - partial.detach() + codeword
-            residual = residual.detach() + (z - z.detach())
-        else:
-            moved = codeword
-        codebook_terms.append((residual.detach() - moved).square().sum() * scale)
-        commitment_terms.append((residual - codeword.detach()).square().sum() * scale)
-
-        partial = partial + codeword
-        if residual_grad == "straight_through":
-            residual = (residual - codeword).detach()
-        elif residual_grad == "full":
-            residual = residual - codeword
-        else:
-            residual = residual - codeword.detach()
-
-    # z − z is 0 and carries ∂q/∂z = I; the value stays the exact sum of codewords.
-    quantized = partial.detach() + (z - z.detach())
-    return ResidualLosses(quantized, torch.stack(codebook_terms), torch.stack(commitment_terms))
+    dtype = torch.float64 if z.dtype == torch.float64 else torch.float32
+    quantized, codebook, commitment, _, _ = ops.residual_losses(
+        z.to(dtype).contiguous(),
+        codebooks.to(dtype).contiguous(),
+        list(sizes),
+        codes.contiguous(),
+        residual_grad,
+        reduction,
+    )
+    return ResidualLosses(quantized.to(z.dtype), codebook, commitment)

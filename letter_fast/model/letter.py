@@ -12,7 +12,8 @@ import torch.nn.functional as F
 from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
 
-from letter_fast.losses import contrastive_loss, diversity_loss
+from letter_fast import ops
+from letter_fast.losses import contrastive_loss, diversity_losses
 from letter_fast.quantizer import QuantizerOutput, ResidualQuantizer
 
 from .config import LetterConfig
@@ -89,7 +90,7 @@ class Letter(
         s: Tensor,
         h: Tensor | None = None,
         groups: Sequence[Tensor] | None = None,
-        generator: torch.Generator | None = None,
+        generator: torch.Generator | int | None = None,
         autocast: torch.dtype | None = None,
         share: Share | None = None,
     ) -> LetterLosses:
@@ -97,6 +98,8 @@ class Letter(
 
         s [B, S] item embeddings; h [B, H] collaborative embeddings (None: no cf term);
         groups: per level the group of each codeword, [K_l] int64 (None: no diversity term);
+        generator: draws the seed of the diversity term's partners; an integer is that seed itself,
+        and gives the same ones on every device;
         autocast: dtype for encoder and decoder; the quantizer and all losses stay in float32.
         share: s holds only these rows of the batch. recon and cf are then their part of the batch's
             mean, to be added up; the other terms, and output, are the whole batch's.
@@ -118,13 +121,13 @@ class Letter(
         elif h is not None and share is not None:
             cf = _contrastive_share(quantized, self.cf_projection(h), share.own)
         if groups is not None:
-            per_level = torch.stack(
-                [
-                    diversity_loss(
-                        output.codes[:, level], self.quantizer.codebook(level), group, generator
-                    )
-                    for level, group in enumerate(groups)
-                ]
+            quantizer = self.quantizer
+            per_level = diversity_losses(
+                output.codes,
+                quantizer.codebooks,
+                quantizer.codebook_sizes,
+                torch.cat(list(groups)),
+                generator,
             )
             diversity = per_level.mean() if config.reduction == "mean" else per_level.sum()
         total = config.total(recon, output.loss, cf, diversity)
@@ -188,5 +191,6 @@ class Letter(
 
 def _contrastive_share(q: Tensor, h: Tensor, own: slice) -> Tensor:
     """Rows `own` of `contrastive_loss` of a whole batch, over its B. q [b, D], h [B, D] -> []"""
-    positives = torch.arange(own.start, own.stop, device=q.device)
-    return F.cross_entropy(q @ h.T, positives, reduction="sum") / len(h)
+    own_first = torch.cat([h[own], h[: own.start], h[own.stop :]])
+    loss: Tensor = ops.contrastive(q.contiguous(), own_first, torch.is_grad_enabled())[0]
+    return loss * (len(q) / len(h))

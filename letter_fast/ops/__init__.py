@@ -1,18 +1,26 @@
 """What PyTorch is told about the kernels: schema, shape rules and dispatch, one file an op."""
 
 from .balanced_lloyd import balanced_lloyd
+from .contrastive import contrastive, contrastive_gradient_h
 from .distinct_codes import distinct_codes
+from .diversity import diversity
 from .nearest import nearest
 from .plus_plus import plus_plus
+from .residual_losses import residual_losses, residual_losses_backward
 from .residual_search import residual_search
 from .residual_search_beam import residual_search_beam
 from .spill_codes import spill_codes
 
 __all__ = [
     "balanced_lloyd",
+    "contrastive",
+    "contrastive_gradient_h",
     "distinct_codes",
+    "diversity",
     "nearest",
     "plus_plus",
+    "residual_losses",
+    "residual_losses_backward",
     "residual_search",
     "residual_search_beam",
     "spill_codes",

@@ -5,11 +5,16 @@ from __future__ import annotations
 import pytest
 import torch
 
+import letter_fast as lf
 from letter_fast import ops
+from letter_fast.losses import contrastive_loss, diversity_losses
 
 X, BOOK = torch.randn(9, 4), torch.randn(7, 4)
 STARTS = torch.tensor([0, 4, 9])
 NONE_TAKEN = (torch.zeros(0, dtype=torch.int64), torch.tensor([0, 0, 0]))
+LEAF, TABLE = torch.randn(9, 4, requires_grad=True), torch.randn(7, 4, requires_grad=True)
+CODES = torch.tensor([[i % 3, i % 4] for i in range(8)] + [[-1, -1]])
+GROUPS, SEED = torch.arange(7) % 2, torch.tensor(3)
 CALLS = [
     (ops.nearest, (X, BOOK, None)),
     (ops.nearest, (X, BOOK, torch.randn(7, dtype=torch.float64))),
@@ -19,6 +24,14 @@ CALLS = [
     (ops.residual_search_beam, (X, BOOK, [3, 4], 2)),
     (ops.distinct_codes, (X, BOOK, STARTS, torch.zeros(9).long(), torch.arange(9), *NONE_TAKEN)),
     (ops.spill_codes, (X, BOOK, STARTS, torch.zeros(9).long(), torch.arange(9), *NONE_TAKEN, 2)),
+    (ops.residual_losses, (LEAF, TABLE, [3, 4], CODES, "full", "mean")),
+    (ops.residual_losses, (LEAF, TABLE.detach(), [3, 4], CODES, "aggregate", "sum")),
+    (ops.residual_losses, (X.double(), BOOK.double(), [3, 4], CODES, "detach", "mean")),
+    (ops.contrastive, (LEAF, torch.randn(11, 4, requires_grad=True), True)),
+    (ops.contrastive, (X, X.clone().requires_grad_(), False)),
+    (ops.contrastive_gradient_h, (X.double(), X.double(), torch.randn(9).double())),
+    (ops.diversity, (CODES, TABLE, [3, 4], GROUPS, SEED, True)),
+    (ops.diversity, (CODES, BOOK.double(), [3, 4], GROUPS, SEED, False)),
 ]
 
 
@@ -34,3 +47,22 @@ def test_compiles_whole() -> None:
 
     compiled = torch.compile(codes, fullgraph=True, backend="eager")
     assert torch.equal(compiled(X), codes(X))
+
+
+@pytest.mark.slow
+def test_a_training_step_compiles_whole() -> None:
+    quantizer = lf.ResidualQuantizer(4, [3, 4], residual_grad="detach", nonfinite="mark")
+    groups, h = torch.arange(7) % 2, torch.randn(9, 4)
+
+    def loss(z: torch.Tensor) -> torch.Tensor:
+        out = quantizer(z * 2)
+        diversity = diversity_losses(out.codes, quantizer.codebooks, [3, 4], groups, 5)
+        return out.loss + contrastive_loss(out.quantized, h) + diversity.mean()
+
+    compiled = torch.compile(loss, fullgraph=True, backend="aot_eager")
+    leaves = [LEAF, quantizer.codebooks]
+    assert torch.equal(compiled(LEAF), loss(LEAF))
+    for a, b in zip(
+        torch.autograd.grad(compiled(LEAF), leaves), torch.autograd.grad(loss(LEAF), leaves)
+    ):
+        assert torch.equal(a, b)

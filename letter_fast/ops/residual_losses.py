@@ -1,0 +1,126 @@
+"""letter_fast::residual_losses: codebook and commitment terms of all levels in one pass.
+
+Saved are x and the codes; the backward pass walks the residuals anew. Both terms of level l have
+the value ‖r_l‖²; where their gradients go is a weight per level, so that the kernels need not know
+the modes:
+
+    ∂x = ∂q + Σ_l to_x_l r_l        ∂e_k = −Σ_{i: c_l = k} (own_l r_l + Σ_{m > l} later_m r_m)
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from letter_fast import kernels
+
+from .once import first_derivative_only
+
+
+@torch.library.custom_op("letter_fast::residual_losses", mutates_args=())
+def residual_losses(
+    x: Tensor,
+    codebooks: Tensor,
+    sizes: list[int],
+    codes: Tensor,
+    residual_grad: str,
+    reduction: str,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """x [N, D], codebooks [ΣK, D] float32 or float64, codes [N, L] int64, all contiguous
+    -> quantized [N, D], straight-through to x; codebook and commitment terms [L];
+       for the backward pass errors [L] float64, the terms' sums before the reduction, and
+       scale [] float64, what it multiplies them by
+    """
+    backend = kernels.pick(x.device, x.dtype)
+    quantized, errors, counted = backend.residual_losses(x, codebooks, sizes, codes)
+    elements = (counted * x.shape[1]).clamp(min=1).double()
+    scale = elements.reciprocal() if reduction == "mean" else torch.ones_like(elements)
+    terms = (errors * scale).to(x.dtype)
+    return quantized, terms, terms.clone(), errors, scale
+
+
+@torch.library.custom_op("letter_fast::residual_losses_backward", mutates_args=())
+def residual_losses_backward(
+    x: Tensor,
+    codebooks: Tensor,
+    sizes: list[int],
+    codes: Tensor,
+    errors: Tensor,
+    grad_quantized: Tensor,
+    weights: Tensor,
+) -> tuple[Tensor, Tensor]:
+    """errors [L] float64, grad_quantized [N, D] contiguous, weights [3, L] float64 (`_weights`)
+    -> gradients of x [N, D] and of codebooks [ΣK, D]
+    """
+    return kernels.pick(x.device, x.dtype).residual_losses_backward(
+        x, codebooks, sizes, codes, errors, grad_quantized, weights
+    )
+
+
+@residual_losses.register_fake
+def _(
+    x: Tensor,
+    codebooks: Tensor,
+    sizes: list[int],
+    codes: Tensor,
+    residual_grad: str,
+    reduction: str,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    terms, errors = x.new_empty(len(sizes)), x.new_empty(len(sizes), dtype=torch.float64)
+    return torch.empty_like(x), terms, torch.empty_like(terms), errors, errors.new_empty(())
+
+
+@residual_losses_backward.register_fake
+def _(
+    x: Tensor,
+    codebooks: Tensor,
+    sizes: list[int],
+    codes: Tensor,
+    errors: Tensor,
+    grad_quantized: Tensor,
+    weights: Tensor,
+) -> tuple[Tensor, Tensor]:
+    return torch.empty_like(x), torch.empty_like(codebooks)
+
+
+def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+    x, codebooks, ctx.sizes, codes, ctx.residual_grad, _ = inputs
+    errors, scale = output[3:]
+    ctx.mark_non_differentiable(errors, scale)
+    ctx.save_for_backward(x, codebooks, codes, errors, scale)
+
+
+def _backward(
+    ctx: Any, grad_quantized: Tensor, codebook: Tensor, commitment: Tensor, *_: Tensor
+) -> tuple[Tensor, Tensor, None, None, None, None]:
+    first_derivative_only("residual_losses")
+    x, codebooks, codes, errors, scale = ctx.saved_tensors
+    slopes = (2 * scale * term.double() for term in (codebook, commitment))
+    weights = _weights(ctx.residual_grad, *slopes)
+    grad_x, grad_codebooks = residual_losses_backward(
+        x, codebooks, ctx.sizes, codes, errors, grad_quantized.contiguous(), weights
+    )
+    return grad_x, grad_codebooks, None, None, None, None
+
+
+def _weights(residual_grad: str, codebook: Tensor, commitment: Tensor) -> Tensor:
+    """to_x, own and later of each level, [3, L], from the two terms' own slopes [L].
+
+    The codebook term of level l moves e_l by −r_l; only in `aggregate`, which compares z with the
+    partial sum, the earlier ones too. The commitment term moves z by r_l, in `straight_through`
+    only at level 1; in `full` also the earlier codewords.
+    """
+    nothing = torch.zeros_like(codebook)
+    to_x, later = commitment, nothing
+    if residual_grad == "straight_through":
+        to_x = torch.cat([commitment[:1], nothing[1:]])
+    elif residual_grad == "full":
+        later = commitment
+    elif residual_grad == "aggregate":
+        later = codebook
+    return torch.stack([to_x, codebook, later])
+
+
+residual_losses.register_autograd(_backward, setup_context=_save)
