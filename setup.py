@@ -65,6 +65,7 @@ KERNELS = (
     "distances",
     "residual_losses",
     "softmax",
+    "sinkhorn_codes",
 )
 
 ENTRIES = (
@@ -77,6 +78,7 @@ ENTRIES = (
     "contrastive_entry",
     "diversity_entry",
     "residual_losses_entry",
+    "sinkhorn_codes_entry",
 )
 DISPATCH = ["-DLF_X86"] if "avx2" in SETS else []
 

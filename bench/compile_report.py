@@ -44,6 +44,12 @@ from letter_fast.kernels.triton.residual_search_beam import border_kernel, path_
 from letter_fast.kernels.triton.screen import screen_kernel
 from letter_fast.kernels.triton.screen_wide import screen_wide_kernel, split_kernel
 from letter_fast.kernels.triton.settle import settle_kernel
+from letter_fast.kernels.triton.sinkhorn_codes import (
+    combine_kernel,
+    distance_kernel,
+    sweep_kernel,
+)
+from letter_fast.kernels.triton.sinkhorn_codes import group_kernel as sinkhorn_group_kernel
 from letter_fast.kernels.triton.within import candidates_kernel, costs_kernel, pairs_kernel
 
 TARGETS = {
@@ -114,9 +120,21 @@ TYPES = {
     "cells": "*i64",
     "seed": "*i64",
     "drawn": "*fp32",
+    "epsilon": "*fp64",
+    "plan": "*fp64",
+    "blocks": "*i64",
+    "borders": "*i64",
+    "columns": "*fp64",
+    "f": "*fp64",
+    "parts": "*fp64",
 }
 # Pointers of another type in these kernels than their names have elsewhere.
-OVERRIDES = {scatter_kernel: {"errors": "*fp64"}, unscale_kernel: {"errors": "*fp64"}}
+OVERRIDES = {
+    scatter_kernel: {"errors": "*fp64"},
+    unscale_kernel: {"errors": "*fp64"},
+    distance_kernel: {"words": "*fp32"},
+    sinkhorn_group_kernel: {"words": "*fp32"},
+}
 TENSOR_CORE = re.compile(r"\b(HGMMA|UTC\w*MMA|HMMA|v_mfma)\w*")
 FMA = re.compile(r"\bDFMA\b|v_fma_f64|v_fmac_f64")
 
@@ -249,6 +267,28 @@ def cases(target: str) -> Iterator[Case]:
     yield Case("group", str(tiles.GROUP_STEP), group_kernel, shape, 4, 3, False)
     yield Case("draw", str(tiles.DRAWS), draw_kernel, {"BLOCK": tiles.DRAWS}, 4, 3, False)
     yield Case("unscale", "128", unscale_kernel, {"BLOCK_D": 128}, 4, 3, False)
+    yield from sinkhorn_cases()
+
+
+def sinkhorn_cases() -> Iterator[Case]:
+    """The uniform mapping, in products and in logarithms."""
+    rows, words, warps, stages = tiles.SINKHORN_TILE
+    shape = {"BLOCK_N": rows, "BLOCK_K": words}
+    config = f"{rows}×{words} {warps}w"
+    yield Case("sinkhorn distances", config, distance_kernel, shape, warps, stages, False)
+    for log in (False, True):
+        form = " log" if log else ""
+        for rows in tiles.SINKHORN_ROWS:
+            words, held = tiles.SINKHORN_ELEMENTS // rows, tiles.SINKHORN_ELEMENTS
+            constants = {"LOG": log, "BLOCK_N": rows, "BLOCK_K": words}
+            warps_of = held // tiles.SINKHORN_WARP
+            name = f"{rows}×{words} {warps_of}w{form}"
+            yield Case("sinkhorn group", name, sinkhorn_group_kernel, constants, warps_of, 3, False)
+        constants = {"LOG": log, **shape}
+        yield Case("sinkhorn sweep", config + form, sweep_kernel, constants, warps, stages, False)
+        yield Case(
+            "sinkhorn combine", config + form, combine_kernel, constants, warps, stages, False
+        )
 
 
 def compile_case(case: Case, target: str) -> Row:

@@ -70,6 +70,17 @@ class Backend(Protocol):
         """
         ...
 
+    def sinkhorn_codes(
+        self, x: Tensor, codebook: Tensor, starts: Tensor, epsilon: float, sweeps: int
+    ) -> Tensor:
+        """Codes of each group of rows by Sinkhorn's uniform mapping, in float64.
+
+        x [N, D], codebook [K, D] float32, starts [G + 1] int64 on the CPU: group g is the rows
+        starts[g]:starts[g + 1]; epsilon ≥ 1e-300 -> codes [N] int64
+        A row with NaN or Inf is no part of its group.
+        """
+        ...
+
     def balanced_lloyd(
         self,
         x: Tensor,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from itertools import accumulate, groupby
 from typing import NamedTuple
 
 import torch
@@ -11,7 +13,6 @@ from torch import Tensor, nn
 from letter_fast import ops, validation
 from letter_fast.clustering.balanced import balanced_kmeans
 from letter_fast.clustering.kmeans import kmeans
-from letter_fast.clustering.sinkhorn import sinkhorn_codes
 from letter_fast.losses import REDUCTIONS, RESIDUAL_GRADS, residual_losses
 
 FIT_METHODS = ("balanced_kmeans", "kmeans")
@@ -248,29 +249,32 @@ class ResidualQuantizer(nn.Module):
 
     @torch.no_grad()
     def _choose(self, z: Tensor, use_sinkhorn: bool) -> Tensor:
-        """Codes [N, L] of z [N, D]: one search, or level by level where Sinkhorn takes part."""
+        """Codes [N, L] of z [N, D]: one search for each run of levels without Sinkhorn."""
         residual = validation.rows(z, self.dim, "z")
         table = self.codebooks.detach().float()
-        if not (use_sinkhorn and any(self.sinkhorn_epsilon)):
-            found: Tensor = ops.residual_search(
-                residual, table, self.codebook_sizes, with_quantized=False
-            )[0]
-            self._check(found)
-            return found
-
-        valid = residual.isfinite().all(dim=1)
-        self._check(valid.long() - 1)
-        residual = residual[valid]
+        offsets = list(accumulate(self.codebook_sizes, initial=0))
+        epsilons = self.sinkhorn_epsilon if use_sinkhorn else [0.0] * self.levels
+        everything = torch.tensor([0, len(z)])
         chosen = []
-        for codebook, epsilon in zip(table.split(self.codebook_sizes), self.sinkhorn_epsilon):
-            if epsilon > 0 and len(residual):
-                code = sinkhorn_codes(residual, codebook, epsilon, self.sinkhorn_sweeps)
+        # Levels of one key go together; a level with Sinkhorn has its own.
+        for key, run in groupby(range(self.levels), lambda level: level if epsilons[level] else -1):
+            levels = list(run)
+            first, end = levels[0], levels[-1] + 1
+            words, sizes = table[offsets[first] : offsets[end]], self.codebook_sizes[first:end]
+            if key >= 0:
+                sweeps = self.sinkhorn_sweeps
+                code = ops.sinkhorn_codes(residual, words, everything, epsilons[key], sweeps)
+                found = code[:, None]
             else:
-                code, _ = ops.nearest(residual, codebook.contiguous(), None)
-            residual = residual - codebook[code]
-            chosen.append(code)
-        codes = valid.new_full((len(z), self.levels), -1, dtype=torch.int64)
-        codes[valid] = torch.stack(chosen, dim=1)
+                found = ops.residual_search(residual, words, sizes, with_quantized=False)[0]
+            chosen.append(found)
+            if end < self.levels:
+                for code, book in zip(found.T, words.split(sizes)):
+                    residual = residual - book[code]
+                residual = residual.masked_fill(found[:, :1] < 0, math.nan)
+        codes = torch.cat(chosen, dim=1)
+        codes.masked_fill_((codes < 0).any(dim=1, keepdim=True), -1)
+        self._check(codes)
         return codes
 
     def _check(self, codes: Tensor) -> None:

@@ -63,3 +63,31 @@ def near_ties(rows: int, width: int, words: int, seed: int) -> tuple[Tensor, Ten
     index = np.arange(rows)
     middle[index, column] = np.nextafter(middle[index, column], toward)
     return torch.from_numpy(middle), torch.from_numpy(codebook)
+
+
+def public_sinkhorn(x: Tensor, codebook: Tensor, epsilon: float, sweeps: int) -> Tensor:
+    """Q [N, K] as LETTER's code computes it (RQ-VAE/models/{vq,layers}.py), distances in float64."""
+    distance = (x[:, None].double() - codebook[None].double()).square().sum(-1)
+    middle = (distance.max() + distance.min()) / 2
+    plan = torch.exp(-(distance - middle) / (distance.max() - middle + 1e-5) / epsilon)
+    plan = plan / plan.sum()
+    for _ in range(sweeps):
+        plan = plan / plan.sum(dim=1, keepdim=True) / plan.shape[0]
+        plan = plan / plan.sum(dim=0, keepdim=True) / plan.shape[1]
+    return plan * plan.shape[0]
+
+
+def log_sinkhorn(
+    x: Tensor, codebook: Tensor, epsilon: float, sweeps: int
+) -> tuple[np.ndarray, float]:
+    """log of the same in extended precision, and the difference up to which its values are equal."""
+    rows, words = (part.double().numpy().astype(np.longdouble) for part in (x, codebook))
+    distance = np.square(rows[:, None] - words[None]).sum(-1)
+    middle = (distance.max() + distance.min()) / 2
+    scale = (distance.max() - middle + np.longdouble(1e-5)) * np.longdouble(epsilon)
+    plan = -distance / scale
+    for _ in range(sweeps):
+        for axis in (1, 0):
+            peak = plan.max(axis=axis, keepdims=True)
+            plan = plan - peak - np.log(np.exp(plan - peak).sum(axis=axis, keepdims=True))
+    return plan, 2.0**-42 * (1.0 + float(distance.max() / scale))

@@ -12,6 +12,7 @@
     code_sums.py, within.py                                          two with kernels of their own
     balanced_lloyd.py     host    size-constrained k-means: these two, and prices on the CPU
     contrastive.py, diversity.py, residual_losses.py                 the losses and their gradients
+    sinkhorn_codes.py     kernel  the uniform mapping, float64: a program a group, or two a sweep
 
 A search goes through an fp16 screen, fp16×3 for what that leaves, then float64, then exact sums.
 Not measured on a GPU yet.
@@ -27,6 +28,7 @@ from .plus_plus import plus_plus
 from .residual_losses import residual_losses, residual_losses_backward
 from .residual_search import residual_search
 from .residual_search_beam import residual_search_beam
+from .sinkhorn_codes import sinkhorn_codes
 from .within import within
 
 __all__ = [
@@ -42,6 +44,7 @@ __all__ = [
     "residual_losses_backward",
     "residual_search",
     "residual_search_beam",
+    "sinkhorn_codes",
     "spill_codes",
     "within",
 ]

@@ -119,6 +119,16 @@ PAIRS = 128
 # Distances and residuals of the beam search in memory at once, in bytes.
 BEAM_BYTES = 256 << 20
 
+# The uniform mapping. A program holds a group of at most so many rows, if rows × K, in powers of two,
+# are at most SINKHORN_ELEMENTS, and has a warp for each SINKHORN_WARP: 32 float64 a thread, twice that
+# spills. Larger groups go by tiles of rows × codewords.
+SINKHORN_ROWS = (4, 16)
+SINKHORN_ELEMENTS = 8192
+SINKHORN_WARP = 1024
+SINKHORN_TILE = Tile(16, 64, 4, 3)
+# Their plans in memory at once, in bytes; torch takes as much again, twice, for a moment.
+PLAN_BYTES = 256 << 20
+
 # Programs a multiprocessor gets where the amount of work is known to the device only.
 PERSISTENT = 8
 

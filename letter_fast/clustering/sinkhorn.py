@@ -1,11 +1,4 @@
-"""Uniform mapping: codes of a batch that use the codewords about equally often.
-
-The entropic transport plan between B rows and K codewords with uniform marginals,
-Q ∝ exp(−d̃/ε) after `sweeps` of Sinkhorn–Knopp, where d̃ are the squared distances centred by their
-mid-range and divided by their half-range (plus 1e-5, as in LC-Rec's and LETTER's public code). The
-code is the arg-max of a row: even use is encouraged, not promised. All in the log domain: Q itself
-underflows at ε = 0.003.
-"""
+"""Uniform mapping: codes of a batch that use the codewords about equally often."""
 
 from __future__ import annotations
 
@@ -14,40 +7,50 @@ import math
 import torch
 from torch import Tensor
 
-from letter_fast import validation
+from letter_fast import ops, validation
 
 
 @torch.no_grad()
-def sinkhorn_codes(x: Tensor, codebook: Tensor, epsilon: float = 0.003, sweeps: int = 50) -> Tensor:
-    """Codes of the whole batch at once; they depend on all its rows.
+def sinkhorn_codes(
+    x: Tensor,
+    codebook: Tensor,
+    epsilon: float = 0.003,
+    sweeps: int = 50,
+    starts: Tensor | None = None,
+) -> Tensor:
+    """Codes of the whole batch at once; they depend on all its rows. Formula, rule for ties and
+    sources: `kernels/reference/sinkhorn_codes.py`.
 
     x [N, D], codebook [K, D] -> [N] int64
+    starts: [G + 1] integers from 0 up to N; rows starts[g]:starts[g + 1] are mapped by themselves,
+        as if each were a batch. None: one group.
     Raises:
-        ValueError: epsilon is not above 0, sweeps below 1, or rows with NaN or Inf.
+        ValueError: epsilon is not above 0, sweeps below 1, starts are no division of the rows, or
+            rows with NaN or Inf.
     """
-    if not epsilon > 0 or sweeps < 1:
-        raise ValueError(f"epsilon must be above 0 and sweeps at least 1, got {epsilon}, {sweeps}")
-    table = validation.codebook(codebook).double()
+    table = validation.codebook(codebook)
     rows = validation.rows(x, table.shape[1])
-    validation.finite_codes(rows.isfinite().all(dim=1).long() - 1)
-    if len(rows) == 0:
-        return torch.zeros(0, dtype=torch.int64, device=x.device)
-    return log_sinkhorn(squared_distances(rows.double(), table), epsilon, sweeps).argmax(dim=1)
+    validation.together(x, {"codebook": table})
+    # Below 1e-300 distances divided by epsilon leave the range of float64.
+    if not (1e-300 <= epsilon < math.inf) or sweeps < 1:
+        raise ValueError(
+            f"epsilon must be finite and at least 1e-300 and sweeps at least 1, "
+            f"got {epsilon}, {sweeps}"
+        )
+    divided = torch.tensor([0, len(rows)]) if starts is None else _division(starts, len(rows))
+    codes: Tensor = ops.sinkhorn_codes(rows, table, divided, epsilon, sweeps)
+    validation.finite_codes(codes)
+    return codes
 
 
-def squared_distances(x: Tensor, codebook: Tensor) -> Tensor:
-    """‖x_i − e_k‖², [N, K]."""
-    cross = x @ codebook.T
-    return (x.square().sum(1)[:, None] + codebook.square().sum(1) - 2.0 * cross).clamp_(min=0.0)
-
-
-def log_sinkhorn(distance: Tensor, epsilon: float, sweeps: int) -> Tensor:
-    """log Q up to a constant. distance [N, K] float64 -> [N, K]"""
-    middle = (distance.max() + distance.min()) / 2
-    half_range = distance.max() - middle + 1e-5
-    log_plan = (middle - distance) / half_range / epsilon
-    rows, words = math.log(distance.shape[0]), math.log(distance.shape[1])
-    for _ in range(sweeps):
-        log_plan = log_plan - log_plan.logsumexp(dim=0, keepdim=True) - words
-        log_plan = log_plan - log_plan.logsumexp(dim=1, keepdim=True) - rows
-    return log_plan
+def _division(starts: Tensor, rows: int) -> Tensor:
+    """`starts` as the ops want them; ValueError if they don't divide the rows into groups."""
+    if starts.dim() != 1 or starts.is_floating_point() or starts.dtype == torch.bool:
+        raise ValueError(
+            f"starts must be a vector of integers, got {starts.dtype} {list(starts.shape)}"
+        )
+    found = starts.detach().cpu().long().contiguous()
+    if len(found) == 0 or found[0] != 0 or found[-1] != rows or bool((found.diff() < 0).any()):
+        shown = found.tolist() if len(found) < 9 else [*found[:4].tolist(), "…", int(found[-1])]
+        raise ValueError(f"starts must ascend from 0 to the {rows} rows of x, got {shown}")
+    return found

@@ -9,6 +9,7 @@ from .plus_plus import plus_plus
 from .residual_losses import residual_losses, residual_losses_backward
 from .residual_search import residual_search
 from .residual_search_beam import residual_search_beam
+from .sinkhorn_codes import sinkhorn_codes
 from .spill_codes import spill_codes
 
 __all__ = [
@@ -23,5 +24,6 @@ __all__ = [
     "residual_losses_backward",
     "residual_search",
     "residual_search_beam",
+    "sinkhorn_codes",
     "spill_codes",
 ]

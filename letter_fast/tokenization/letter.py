@@ -52,7 +52,13 @@ def sinkhorn_rounds(items: Items) -> Rounds:
         if len(groups.rows) == 0 or rounds == _ROUNDS:
             break
         rows = _in_canonical_order(groups, residuals, rank)
-        chosen = _sinkhorn_by_group(residuals[torch.from_numpy(rows)], last, groups.starts)
+        chosen = sinkhorn_codes(
+            residuals[torch.from_numpy(rows)],
+            last,
+            _EPSILON,
+            _SWEEPS,
+            torch.from_numpy(groups.starts),
+        ).numpy()
         free = rows < len(mine)
         code[rows[free]] = chosen[free]
     codes[mine, -1] = code[: len(mine)]
@@ -64,12 +70,3 @@ def _in_canonical_order(groups: Groups, residuals: Tensor, rank: Numbers) -> Num
     group = np.repeat(np.arange(len(groups.starts) - 1), np.diff(groups.starts))
     content = residuals[torch.from_numpy(groups.rows)].numpy().T[::-1]
     return groups.rows[np.lexsort([rank[groups.rows], *content, group])]
-
-
-def _sinkhorn_by_group(x: Tensor, codebook: Tensor, starts: Numbers) -> Numbers:
-    """Sinkhorn codes of each group for itself. x [R, D], starts [G + 1] -> [R]"""
-    chosen = [
-        sinkhorn_codes(x[begin:end], codebook, _EPSILON, _SWEEPS)
-        for begin, end in zip(starts[:-1].tolist(), starts[1:].tolist())
-    ]
-    return torch.cat(chosen).numpy()
