@@ -6,8 +6,8 @@ mid-range and divided by their half-range plus 1e-5, as in LETTER's and LC-Rec's
 code is the arg-max of a row of Q: even use is encouraged, not promised. In the log domain, as Q
 itself underflows for small ε.
 
-Equal entries of a row (one row alone has nothing else) are told apart by rounding at most. So values
-of log Q within 2⁻⁴²(1 + max d/(half-range·ε)) of the largest are equal to it, and the lowest index
+Equal entries of a row (one row alone has nothing else) are told apart by rounding at most. So
+values of log Q within 2⁻⁴²(1 + max d/(half-range·ε)) of the largest are equal to it, and the lowest index
 among them is the code.
 """
 
