@@ -125,8 +125,10 @@ TYPES = {
     "blocks": "*i64",
     "borders": "*i64",
     "columns": "*fp64",
-    "f": "*fp64",
+    "factors": "*fp64",
     "parts": "*fp64",
+    "peaks": "*fp64",
+    "last": "*fp64",
 }
 # Pointers of another type in these kernels than their names have elsewhere.
 OVERRIDES = {

@@ -66,7 +66,7 @@ def near_ties(rows: int, width: int, words: int, seed: int) -> tuple[Tensor, Ten
 
 
 def public_sinkhorn(x: Tensor, codebook: Tensor, epsilon: float, sweeps: int) -> Tensor:
-    """Q [N, K] as LETTER's code computes it (RQ-VAE/models/{vq,layers}.py), distances in float64."""
+    """Q [N, K] as LETTER's code has it (RQ-VAE/models/vq.py, layers.py), distances in float64."""
     distance = (x[:, None].double() - codebook[None].double()).square().sum(-1)
     middle = (distance.max() + distance.min()) / 2
     plan = torch.exp(-(distance - middle) / (distance.max() - middle + 1e-5) / epsilon)
@@ -80,7 +80,7 @@ def public_sinkhorn(x: Tensor, codebook: Tensor, epsilon: float, sweeps: int) ->
 def log_sinkhorn(
     x: Tensor, codebook: Tensor, epsilon: float, sweeps: int
 ) -> tuple[np.ndarray, float]:
-    """log of the same in extended precision, and the difference up to which its values are equal."""
+    """Its logarithm in extended precision, and up to what difference values of it are equal."""
     rows, words = (part.double().numpy().astype(np.longdouble) for part in (x, codebook))
     distance = np.square(rows[:, None] - words[None]).sum(-1)
     middle = (distance.max() + distance.min()) / 2

@@ -75,6 +75,32 @@ def test_sinkhorn_levels_only_while_training() -> None:
     assert torch.equal(quantizer.encode(z), plain)
 
 
+@pytest.mark.parametrize("epsilons", [[0.003, 0, 0, 0.01], [0, 0.003, 0.01, 0], [0, 0, 0, 0.003]])
+def test_levels_with_and_without_sinkhorn_follow_each_other(epsilons: list[float]) -> None:
+    quantizer = fitted([8, 7, 9, 5], sinkhorn_epsilon=epsilons, nonfinite="mark")
+    z = oracle.clustered(64, 6, 9, seed=6)
+    # Marked at all levels: NaN, and a residual that leaves float32 at the first level.
+    bad = torch.tensor([3, 20])
+    z[3, 1], z[20, 0] = torch.nan, 3e38
+    with torch.no_grad():
+        quantizer.codebook(0)[7, 0] = -3e38
+        quantizer.codebook(0)[:7, 0] = -3.1e38
+    good = torch.tensor([row for row in range(64) if row not in bad])
+    residual, expected = z[good], []
+    for level, epsilon in enumerate(epsilons):
+        book = quantizer.codebook(level).detach()
+        code = (
+            lf.functional.sinkhorn_codes(residual, book, epsilon)
+            if epsilon
+            else lf.functional.nearest(residual, book).code
+        )
+        residual = residual - book[code]
+        expected.append(code)
+    codes = quantizer(z).codes
+    assert torch.equal(codes[good], torch.stack(expected, dim=1))
+    assert (codes[bad] == -1).all()
+
+
 def test_nonfinite_rows() -> None:
     z = oracle.clustered(10, 6, 3, seed=7)
     z[4, 1] = torch.nan

@@ -61,10 +61,6 @@ inline Doubles smaller(Doubles a, Doubles b) {
 inline Doubles larger(Doubles a, Doubles b) {
     return by_piece([&](int i) { return a.at[i] > b.at[i] ? a.at[i] : b.at[i]; });
 }
-inline Doubles infinite_for_zero(Doubles a) {
-    return by_piece([&](int i) { return a.at[i] == 0.0 ? INFINITY + Piece{} : a.at[i]; });
-}
-
 template <class Operation> inline double across(Doubles a, Operation operation) {
     double lane[kDoubles];
     store(lane, a);
@@ -72,6 +68,7 @@ template <class Operation> inline double across(Doubles a, Operation operation) 
         for (int i = 0; i < width; ++i) lane[i] = operation(lane[i], lane[i + width]);
     return lane[0];
 }
+inline double first(Doubles a) { return a.at[0][0]; }
 inline double total(Doubles a) {
     return across(a, [](double b, double c) { return b + c; });
 }

@@ -2,10 +2,12 @@
 //
 //     A_ik = (min_k d_ik − d_ik) / (h·ε)      d_ik = ‖x_i − e_k‖², h = half the range of all d, plus 1e-5
 //     `sweeps` times   f_i = −ln Σ_k exp(A_ik + g_k),   then   g_k = −ln Σ_i exp(A_ik + f_i)      g⁰ = 0
-//     code_i = argmax_k A_ik + g_k
+//     code_i = argmax_k Q_ik,   Q = exp(A + f + g)
 //
 // The public code divides Q = exp(−d/(h·ε)) itself by its sums, rows before columns; what all k of a row share (min d,
-// the middle of the range) and what everybody shares (1/n, 1/K) change no code and are left out.
+// the middle of the range) and what everybody shares (1/n, 1/K) change no code and are left out. As there, the last Q
+// is a quotient, exp(A + f) by its column's sum: with fewer rows than codewords many columns belong to one row up to a
+// part of 10⁻¹⁶ or less. Then Q is 1 for all of them, and the lowest is the code.
 //
 // Scaling form. With G = exp(A), u = exp f and v = exp g a sweep is products and sums only, one pass over G: take
 // s_i = Σ_k G_ik v_k, u_i = 1/s_i, add u_i G_ik to w_k; then v_k = 1/w_k. Let R be the largest range of a row of A; it
@@ -19,11 +21,9 @@
 // underflow, and is then below 2⁻⁵³⁰ of s_i. For that v is T, not 1, at its largest: the bits don't depend on what the
 // processor does with subnormal numbers, and hardly any occur, which some processors are slow with.
 //
-// Log form, for groups of larger R (ε < 0.0029 and rows that span the range). From the first g on it looks at
-// Q = exp(A + f + g), its rows and its columns made to sum to 1 in turn. No sum can vanish then: rows divided by sums of
-// at most K leave at least 1/K of a column's 1, and columns divided by sums of at most n at least 1/n of a row's. So a
-// sweep takes one exponential an element, without looking for largest terms, and takes the logarithms of the sums off
-// f and g. Only the first g, before which nothing is known of Q, comes from sums relative to largest terms.
+// Log form, for groups of larger R (ε < 0.0029 and rows that span the range): the formulas as they stand, each sum
+// relative to its largest term. That takes two exponentials an element and sweep, but eight elements that are all
+// below e⁻⁶⁴ of the largest, as most then are, are lost in the sum anyway and passed over.
 //
 // An error of the potentials doesn't grow from sweep to sweep: if all g change by at most δ, so do all f, and back.
 //
@@ -43,20 +43,19 @@ namespace {
 constexpr std::int64_t kBlockRows = 32;
 constexpr int kTileRows = 4;  // rows that share the loads of v and w
 
-constexpr double kReach = 680.0, kTop = 0x1p480;
+constexpr double kReach = 680.0, kTop = 0x1p480, kLost = -64.0;
 
 struct Group {
     Members members;
     std::int64_t blocks;
     double* plan;    // [n, stride] d, then G or A
     double* least;   // [n] of the row's d
-    double* most;    // [n] of the row's d; log form: then f
-    double* column;  // [stride] v or g
-    double* sums;    // [blocks, stride] a block's part of w, or of a column's largest term
-    double* row;     // [blocks, stride] log form: the row of Q at hand
-
+    double* most;    // [n] of the row's d, then u or f
+    double* column;  // [stride] v or g; in the end w
+    double* peak;    // [stride] log form: each column's largest term
+    double* sums;    // [blocks, stride] a block's part of w
+    double* peaks;   // [blocks, stride] log form: what that part is relative to
     double inverse;  // 1/(h·ε)
-    double tie;      // values of ln Q that differ by less are equal
 };
 
 Group carve(const Mapping& mapping, Members members, Carver& carver) {
@@ -67,8 +66,9 @@ Group carve(const Mapping& mapping, Members members, Carver& carver) {
     group.least = carver.take<double>(members.count);
     group.most = carver.take<double>(members.count);
     group.column = carver.take<double>(mapping.stride);
+    group.peak = carver.take<double>(mapping.stride);
     group.sums = carver.take<double>(group.blocks * mapping.stride);
-    group.row = carver.take<double>(group.blocks * mapping.stride);
+    group.peaks = carver.take<double>(group.blocks * mapping.stride);
     return group;
 }
 
@@ -136,16 +136,14 @@ double find_range(const Mapping& mapping, Group& group) {
     }
     const double half = highest - (highest + lowest) / 2 + 1e-5;
     group.inverse = 1.0 / (half * mapping.epsilon);
-    group.tie = 0x1p-42 * (1.0 + highest * group.inverse);
     return widest * group.inverse;
 }
 
-// d becomes A, and that what `finish` makes of it; `nothing` in columns beyond K.
-template <class Finish> void open(const Mapping& mapping, const Group& group, std::int64_t row, double nothing, Finish finish) {
+// d becomes A, and that what `finish` makes of it.
+template <class Finish> void open(const Mapping& mapping, const Group& group, std::int64_t row, Finish finish) {
     double* const plan = group.plan + row * mapping.stride;
     const Doubles least = fill(group.least[row]), inverse = fill(group.inverse);
     for (std::int64_t k = 0; k < mapping.stride; k += kPanel) store(plan + k, finish((least - load(plan + k)) * inverse));
-    for (std::int64_t k = mapping.words; k < mapping.stride; ++k) plan[k] = nothing;
 }
 
 // w += Σ u_i G_i over a tile, which is in the first-level cache. The next one is asked for meanwhile.
@@ -169,143 +167,150 @@ template <int kRows> void balance_rows(const double* plan, std::int64_t stride, 
     for (int r = 0; r < kRows; ++r) u[r] = fill(kTop / total(sum[r]));
 }
 
-constexpr auto kAdd = [](Doubles a, Doubles b) { return a + b; };
-constexpr auto kLarger = [](Doubles a, Doubles b) { return larger(a, b); };
-
-// The blocks' parts of a column's sums (or largest terms), in the order of the blocks.
-template <class Combine> Doubles gather(const Mapping& mapping, const Group& group, std::int64_t k, Combine combine) {
-    Doubles sum = load(group.sums + k);
-    for (std::int64_t block = 1; block < group.blocks; ++block)
-        sum = combine(sum, load(group.sums + block * mapping.stride + k));
-    return sum;
+double* zero_sums(const Mapping& mapping, const Group& group, std::int64_t block) {
+    double* const sums = group.sums + block * mapping.stride;
+    std::memset(sums, 0, mapping.stride * sizeof(double));
+    return sums;
 }
 
-// v = T·min w / w. Columns beyond K have w = 0, and get v = 0.
+// w: the blocks' parts, in the order of the blocks.
+void add_blocks(const Mapping& mapping, const Group& group) {
+    const std::int64_t stride = mapping.stride;
+    for (std::int64_t k = 0; k < stride; k += kPanel) {
+        Doubles w = load(group.sums + k);
+        for (std::int64_t at = stride + k; at < group.blocks * stride; at += stride) w = w + load(group.sums + at);
+        store(group.column + k, w);
+    }
+}
+
+// Columns beyond K repeat the first one; this keeps them out of the rows' sums.
+void silence(const Mapping& mapping, const Group& group, double weight) {
+    for (std::int64_t k = mapping.words; k < mapping.stride; ++k) group.column[k] = weight;
+}
+
+// v = T·min w / w.
 void balance_columns(const Mapping& mapping, const Group& group) {
     Doubles least = fill(INFINITY);
-    for (std::int64_t k = 0; k < mapping.stride; k += kPanel) {
-        const Doubles w = infinite_for_zero(gather(mapping, group, k, kAdd));
-        store(group.column + k, w);
-        least = smaller(least, w);
-    }
+    for (std::int64_t k = 0; k < mapping.stride; k += kPanel) least = smaller(least, load(group.column + k));
     const Doubles top = fill(kTop * smallest(least));
     for (std::int64_t k = 0; k < mapping.stride; k += kPanel) store(group.column + k, top / load(group.column + k));
+    silence(mapping, group, 0.0);
 }
 
-// The row's Q = exp(A + f + g), divided by its sum, onto w; f accordingly. The first time f and g are 0, and the row
-// sums to 1 or more, as A has a 0.
-void balance_row_log(const Mapping& mapping, const Group& group, std::int64_t row, double* q, double* w) {
-    const double* const plan = group.plan + row * mapping.stride;
-    const Doubles f = fill(group.most[row]);
-    Doubles sum = fill(0.0);
-    for (std::int64_t k = 0; k < mapping.stride; k += kPanel) {
-        const Doubles here = exp_of(load(plan + k) + load(group.column + k) + f);
-        store(q + k, here);
-        sum = sum + here;
-    }
-    sum = fill(total(sum));
-    add_rows<1>(q, mapping.stride, {fill(1.0) / sum}, w);
-    group.most[row] = smallest(f - log_of(sum));
-}
-
-// argmax_k of `value`, the lowest k among those of at least `enough(largest)`.
-template <class Value, class Enough>
-void choose(const Mapping& mapping, const Group& group, std::int64_t row, Value value, Enough enough) {
+// code = argmax_k of `term`/w, where `term` is what the row adds to w; the lowest k among equals.
+template <class Term> void choose(const Mapping& mapping, const Group& group, std::int64_t row, Term term) {
     double* const plan = group.plan + row * mapping.stride;
-    Doubles most = fill(-INFINITY);
+    Doubles most = fill(0.0);
     for (std::int64_t k = 0; k < mapping.stride; k += kPanel) {
-        const Doubles here = value(load(plan + k), load(group.column + k));
-        store(plan + k, here);
-        most = larger(most, here);
+        const Doubles q = term(k) / load(group.column + k);
+        store(plan + k, q);
+        most = larger(most, q);
     }
-    const double least = enough(largest(most));
+    const double best = largest(most);
     std::int64_t k = 0;
-    while (plan[k] < least) ++k;
+    while (plan[k] < best) ++k;
     mapping.codes[group.members.row[row]] = mapping.name[k];
-}
-
-double* filled_sums(const Mapping& mapping, const Group& group, std::int64_t block, double value) {
-    double* const sums = group.sums + block * mapping.stride;
-    for (std::int64_t k = 0; k < mapping.stride; k += kPanel) store(sums + k, fill(value));
-    return sums;
 }
 
 template <class Each> void map_by_scaling(const Mapping& mapping, const Group& group, Each each) {
     const std::int64_t stride = mapping.stride;
-    for (std::int64_t k = 0; k < stride; ++k) group.column[k] = k < mapping.words ? kTop : 0.0;
+    for (std::int64_t k = 0; k < stride; ++k) group.column[k] = kTop;
+    silence(mapping, group, 0.0);
     for (std::int64_t sweep = 0; sweep < mapping.sweeps; ++sweep) {
+        if (sweep > 0) balance_columns(mapping, group);
         each([&](std::int64_t block) {
-            double* const w = filled_sums(mapping, group, block, 0.0);
+            double* const w = zero_sums(mapping, group, block);
             for_tiles(group, block, [&](std::int64_t row, auto rows) {
                 if (sweep == 0)
-                    for (int r = 0; r < rows; ++r) open(mapping, group, row + r, 0.0, [](Doubles a) { return exp_of(a); });
+                    for (int r = 0; r < rows; ++r) open(mapping, group, row + r, [](Doubles a) { return exp_of(a); });
                 const double* const plan = group.plan + row * stride;
                 Doubles u[rows];
                 balance_rows<rows>(plan, stride, group.column, u);
                 add_rows<rows>(plan, stride, u, w);
+                for (int r = 0; r < rows; ++r) group.most[row + r] = first(u[r]);
             });
         });
-        balance_columns(mapping, group);
+        add_blocks(mapping, group);
     }
     each([&](std::int64_t block) {
         for_rows(group, block, [&](std::int64_t row) {
-            choose(
-                mapping, group, row, [](Doubles g, Doubles v) { return g * v; },
-                [&](double most) { return most * (1.0 - group.tie); });
+            const Doubles u = fill(group.most[row]);
+            choose(mapping, group, row, [&](std::int64_t k) { return u * load(group.plan + row * stride + k); });
         });
     });
 }
 
+// f_i = −ln Σ_k exp(A_ik + g_k).
+void balance_row_log(const Mapping& mapping, const Group& group, std::int64_t row) {
+    const double* const plan = group.plan + row * mapping.stride;
+    Doubles most = fill(-INFINITY), sum = fill(0.0);
+    for (std::int64_t k = 0; k < mapping.stride; k += kPanel) most = larger(most, load(plan + k) + load(group.column + k));
+    const Doubles peak = fill(largest(most));
+    for (std::int64_t k = 0; k < mapping.stride; k += kPanel) {
+        const Doubles a = load(plan + k) + load(group.column + k) - peak;
+        if (largest(a) > kLost) sum = sum + exp_of(a);
+    }
+    group.most[row] = -first(peak + log_of(fill(total(sum))));
+}
+
+// Each column's largest A_ik + f_i, and in `sums` the exponentials relative to that, over a block.
+void add_rows_log(const Mapping& mapping, const Group& group, std::int64_t block) {
+    double* const sums = zero_sums(mapping, group, block);
+    double* const peaks = group.peaks + block * mapping.stride;
+    for (std::int64_t k = 0; k < mapping.stride; k += kPanel) {
+        Doubles most = fill(-INFINITY), sum = fill(0.0);
+        for_rows(group, block, [&](std::int64_t row) {
+            most = larger(most, load(group.plan + row * mapping.stride + k) + fill(group.most[row]));
+        });
+        for_rows(group, block, [&](std::int64_t row) {
+            const Doubles a = load(group.plan + row * mapping.stride + k) + fill(group.most[row]) - most;
+            if (largest(a) > kLost) sum = sum + exp_of(a);
+        });
+        store(peaks + k, most);
+        store(sums + k, sum);
+    }
+}
+
+// Their sum over the blocks, w, relative to the largest of all.
+void add_blocks_log(const Mapping& mapping, const Group& group) {
+    const std::int64_t stride = mapping.stride, end = group.blocks * stride;
+    for (std::int64_t k = 0; k < stride; k += kPanel) {
+        Doubles peak = load(group.peaks + k), w = fill(0.0);
+        for (std::int64_t at = k; at < end; at += stride) peak = larger(peak, load(group.peaks + at));
+        for (std::int64_t at = k; at < end; at += stride) w = w + load(group.sums + at) * exp_of(load(group.peaks + at) - peak);
+        store(group.peak + k, peak);
+        store(group.column + k, w);
+    }
+}
+
+// g = −ln w.
+void balance_columns_log(const Mapping& mapping, const Group& group) {
+    for (std::int64_t k = 0; k < mapping.stride; k += kPanel)
+        store(group.column + k, fill(0.0) - (load(group.peak + k) + log_of(load(group.column + k))));
+    silence(mapping, group, -INFINITY);
+}
+
 template <class Each> void map_by_logarithms(const Mapping& mapping, const Group& group, Each each) {
     const std::int64_t stride = mapping.stride;
-    double* const g = group.column;
-    std::memset(g, 0, stride * sizeof(double));
-    std::memset(group.most, 0, group.members.count * sizeof(double));
-    const auto sweep_rows = [&](std::int64_t block) {
-        double* const w = filled_sums(mapping, group, block, 0.0);
-        double* const q = group.row + block * stride;
-        for_rows(group, block, [&](std::int64_t row) { balance_row_log(mapping, group, row, q, w); });
-    };
-    const auto take_off_sums = [&](double sign) {
-        for (std::int64_t k = 0; k < stride; k += kPanel)
-            store(g + k, fill(sign) * load(g + k) - log_of(gather(mapping, group, k, kAdd)));
-        for (std::int64_t k = mapping.words; k < stride; ++k) g[k] = 0.0;  // exp(−∞ + 0) = 0
-    };
-    // The first f; then each column's largest term, and its sum relative to that.
-    each([&](std::int64_t block) {
-        for_rows(group, block, [&](std::int64_t row) {
-            open(mapping, group, row, -INFINITY, [](Doubles a) { return a; });
+    std::memset(group.column, 0, stride * sizeof(double));
+    silence(mapping, group, -INFINITY);
+    for (std::int64_t sweep = 0; sweep < mapping.sweeps; ++sweep) {
+        if (sweep > 0) balance_columns_log(mapping, group);
+        each([&](std::int64_t block) {
+            for_rows(group, block, [&](std::int64_t row) {
+                if (sweep == 0) open(mapping, group, row, [](Doubles a) { return a; });
+                balance_row_log(mapping, group, row);
+            });
+            add_rows_log(mapping, group, block);
         });
-        sweep_rows(block);
-        double* const most = filled_sums(mapping, group, block, -INFINITY);
-        for_rows(group, block, [&](std::int64_t row) {
-            const Doubles f = fill(group.most[row]);
-            for (std::int64_t k = 0; k < stride; k += kPanel)
-                store(most + k, larger(load(most + k), load(group.plan + row * stride + k) + f));
-        });
-    });
-    for (std::int64_t k = 0; k < stride; k += kPanel) store(g + k, gather(mapping, group, k, kLarger));
-    for (std::int64_t k = mapping.words; k < stride; ++k) g[k] = 0.0;
-    each([&](std::int64_t block) {
-        double* const w = filled_sums(mapping, group, block, 0.0);
-        for_rows(group, block, [&](std::int64_t row) {
-            const Doubles f = fill(group.most[row]);
-            for (std::int64_t k = 0; k < stride; k += kPanel) {
-                const Doubles a = load(group.plan + row * stride + k) + f;
-                store(w + k, load(w + k) + exp_of(a - load(g + k)));
-            }
-        });
-    });
-    take_off_sums(-1.0);
-    for (std::int64_t sweep = 1; sweep < mapping.sweeps; ++sweep) {
-        each(sweep_rows);
-        take_off_sums(1.0);
+        add_blocks_log(mapping, group);
     }
     each([&](std::int64_t block) {
         for_rows(group, block, [&](std::int64_t row) {
-            choose(
-                mapping, group, row, [](Doubles a, Doubles potential) { return a + potential; },
-                [&](double most) { return most - group.tie; });
+            const Doubles f = fill(group.most[row]);
+            choose(mapping, group, row, [&](std::int64_t k) {
+                return exp_of(load(group.plan + row * stride + k) + f - load(group.peak + k));
+            });
         });
     });
 }

@@ -1,19 +1,16 @@
 """The uniform mapping: codes of a group of rows that use the codewords about equally often.
 
-Q ∝ exp(−d̃/ε) between n rows and K codewords after `sweeps` times making its rows sum to 1/n and
-then its columns to 1/K (Sinkhorn–Knopp); d̃ are the squared distances of the group, centred by their
-mid-range and divided by their half-range plus 1e-5, as in LETTER's and LC-Rec's public code. The
-code is the arg-max of a row of Q: even use is encouraged, not promised. In the log domain, as Q
-itself underflows for small ε.
+Q ∝ exp(−d̃/ε) between n rows and K codewords after `sweeps` times dividing it by the sums of its
+rows and then of its columns (Sinkhorn–Knopp); d̃ are the squared distances of the group, centred by
+their mid-range and divided by their half-range plus 1e-5, as in LETTER's and LC-Rec's public code.
+The code is the arg-max of a row of Q, the lowest index among equals: even use is encouraged, not
+promised. In the log domain, as Q itself underflows for small ε.
 
-Equal entries of a row (one row alone has nothing else) are told apart by rounding at most. So
-values of log Q within 2⁻⁴²(1 + max d/(half-range·ε)) of the largest are equal to it, and the lowest index
-among them is the code.
+With fewer rows than codewords many columns belong to one row but for a part of 10⁻¹⁶ or less, and Q
+is 1 there: the row's code is the lowest of them. Backends differ only where rounding decides.
 """
 
 from __future__ import annotations
-
-import math
 
 import torch
 from torch import Tensor
@@ -22,8 +19,9 @@ from torch import Tensor
 def sinkhorn_codes(
     x: Tensor, codebook: Tensor, starts: Tensor, epsilon: float, sweeps: int
 ) -> Tensor:
-    """x [N, D], codebook [K, D] float32, starts [G + 1] int64: group g is rows starts[g]:starts[g+1]
-    -> codes [N] int64; −1 for a row with NaN or Inf, which is no part of its group
+    """x [N, D], codebook [K, D] float32, starts [G + 1] int64 -> codes [N] int64
+
+    Group g is the rows starts[g]:starts[g + 1]. One with NaN or Inf is no part of it, and gets −1.
     """
     x = x.float()
     words = codebook.isfinite().all(dim=1).nonzero().squeeze(1)
@@ -40,13 +38,12 @@ def _codes_of_group(x: Tensor, codebook: Tensor, epsilon: float, sweeps: int) ->
     middle = (distance.max() + distance.min()) / 2
     scale = (distance.max() - middle + 1e-5) * epsilon
     log_plan = (middle - distance) / scale
-    rows, words = math.log(len(x)), math.log(len(codebook))
-    for _ in range(sweeps):
-        log_plan = log_plan - log_plan.logsumexp(dim=1, keepdim=True) - rows
-        log_plan = log_plan - log_plan.logsumexp(dim=0, keepdim=True) - words
-    tie = 2.0**-42 * (1.0 + distance.max() / scale)
-    enough = log_plan.max(dim=1, keepdim=True).values - tie
-    return (log_plan >= enough).int().argmax(dim=1)  # the first
+    for _ in range(sweeps - 1):
+        log_plan = log_plan - log_plan.logsumexp(dim=1, keepdim=True)
+        log_plan = log_plan - log_plan.logsumexp(dim=0, keepdim=True)
+    log_plan = log_plan - log_plan.logsumexp(dim=1, keepdim=True)
+    # Not in the log domain: log Q = x − (x + 10⁻¹⁵) is rounded to 0 long before Q is to 1.
+    return log_plan.softmax(dim=0).argmax(dim=1)
 
 
 def _squared_distances(x: Tensor, codebook: Tensor) -> Tensor:

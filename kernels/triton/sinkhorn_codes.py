@@ -1,9 +1,9 @@
 """The uniform mapping of each group of rows, as kernels/reference/sinkhorn_codes.py defines it.
 
-    A = (min_k d − d)/(h·ε);  f = −ln Σ_k exp(A + g), g = −ln Σ_i exp(A + f) in turn;  argmax A + g
+    A = (min_k d − d)/(h·ε);  f = −ln Σ_k exp(A + g), g = −ln Σ_i exp(A + f) in turn
 
 In two forms, which kernels/cpp/sinkhorn_codes.cpp derives. Where 2/ε ≤ REACH, sweeps are sums of
-products with G = exp A, u and v; otherwise (LOG) they recompute Q = exp(A + f + g). All in float64:
+products with G = exp A, u = exp f and v = exp g; otherwise (LOG) they are as above. All in float64:
 the codes are the reference's but for rounding, which float32, with |A| up to 2/ε = 667 and so an
 error of 4e-5 a sweep, can't promise. It costs little: the first form has no exponentials in its
 sweeps, 4 flops an element of 8 bytes, which is memory's business even where float64 runs at 1/64 of
@@ -12,10 +12,10 @@ float32's rate. The log form is compute-bound there.
 Groups whose tile [rows, K] fits in registers take a program each, which does all sweeps. The larger
 ones go together, in slabs of PLAN_BYTES: A or G in memory, and two launches a sweep,
 
-    sweep_kernel    a block of rows of one group: f or u, and the block's part of the columns' sums
-    combine_kernel  the columns of a group: the parts, in the order of the blocks
+    sweep_kernel    a block of rows of one group: u or f, and its part of w, the columns' sums
+    combine_kernel  the columns of a group: w of the parts, in the order of the blocks
 
-Range, first g and arg-max, once a slab, are torch's.
+Range and arg-max, once a slab, are torch's.
 
 In:  x [N, D] any strides; words [D, K] float32, the codebook by columns; allowed [K] int8: finite;
      starts [G + 1] int64.
@@ -90,32 +90,34 @@ def group_kernel(
     lowest = tl.min(least, axis=0)
     highest = tl.max(tl.max(tl.where(taken, d, 0.0), axis=1), axis=0)
     inverse = 1.0 / ((highest - (highest + lowest) / 2 + 1e-5) * tl.load(epsilon))
-    tie = 2.0**-42 * (1.0 + highest * inverse)
     a = tl.where(taken, (least[:, None] - d) * inverse, float("-inf"))
 
     if LOG:
-        f = tl.where(live, -tl.log(tl.sum(tl.exp(a), axis=1)), 0.0)
-        a_f = a + f[:, None]
-        peak = tl.where(column, tl.max(a_f, axis=0), 0.0)
-        g = -peak - tl.log(tl.sum(tl.exp(a_f - peak[None, :]), axis=0))
-        g = tl.where(column, g, 0.0)
-        for _ in range(1, sweeps):
-            q = tl.exp(a + f[:, None] + g[None, :])
-            s = tl.where(live, tl.sum(q, axis=1), 1.0)
-            f -= tl.log(s)
-            g -= tl.log(tl.where(column, tl.sum(q / s[:, None], axis=0), 1.0))
-        value = a + g[None, :]
-        enough = tl.max(value, axis=1) - tie
+        f = tl.zeros([BLOCK_N], tl.float64)
+        g = tl.zeros([BLOCK_K], tl.float64)
+        peak = g
+        w = g
+        for _ in range(sweeps):
+            a_g = a + g[None, :]
+            most = tl.where(live, tl.max(a_g, axis=1), 0.0)
+            f = -most - tl.log(tl.sum(tl.exp(a_g - most[:, None]), axis=1))
+            f = tl.where(live, f, 0.0)
+            a_f = a + f[:, None]
+            peak = tl.where(column, tl.max(a_f, axis=0), 0.0)
+            w = tl.where(column, tl.sum(tl.exp(a_f - peak[None, :]), axis=0), 1.0)
+            g = -peak - tl.log(w)
+        q = tl.exp(a + f[:, None] - peak[None, :]) / w[None, :]
     else:
         plan = tl.exp(a)
-        v = tl.where(column, _TOP, 0.0).to(tl.float64)
+        u = tl.zeros([BLOCK_N], tl.float64)
+        w = tl.where(column, 1.0, float("inf")).to(tl.float64)
         for _ in range(sweeps):
+            v = _TOP * tl.min(w, axis=0) / w
             u = tl.where(live, _TOP / tl.sum(plan * v[None, :], axis=1), 0.0)
             w = tl.where(column, tl.sum(plan * u[:, None], axis=0), float("inf"))
-            v = _TOP * tl.min(w, axis=0) / w
-        value = plan * v[None, :]
-        enough = tl.max(value, axis=1) * (1.0 - tie)
-    found = tl.where((value >= enough[:, None]) & column[None, :], k[None, :], K)
+        q = plan * u[:, None] / w[None, :]
+    best = tl.max(q, axis=1)
+    found = tl.where((q == best[:, None]) & column[None, :], k[None, :], K)
     code = tl.min(found, axis=1).to(tl.int64)
     tl.store(codes + row, tl.where(live & (code < K), code, -1), mask=inside)
 
@@ -154,16 +156,18 @@ def sweep_kernel(
     plan,
     blocks,
     columns,
-    f,
+    factors,
     parts,
+    peaks,
     K,
     LOG: tl.constexpr,
     BLOCK_N: tl.constexpr,
     BLOCK_K: tl.constexpr,
 ):
-    """parts [blocks, K]: Σ u_i G_ik, or with LOG the sums of Q after its rows; f [rows] then follows.
+    """factors [rows]: u, with LOG f. parts [blocks, K]: Σ u_i G_ik.
 
-    columns [groups, K]: w before the row step, 0 for a codeword that isn't finite; with LOG g.
+    With LOG Σ exp(A_ik + f_i − peak_k), peaks [blocks, K].
+    columns [groups, K]: w, 0 for a codeword that isn't finite; with LOG g.
     """
     number = tl.program_id(0).to(tl.int64)
     block = blocks + number * 4
@@ -173,10 +177,16 @@ def sweep_kernel(
     group_columns = columns + tl.load(block + 3) * K
     lane = tl.arange(0, BLOCK_K)
 
+    most = tl.full([BLOCK_N], float("-inf"), tl.float64)
     top = tl.full([], 1.0, tl.float64)
-    f_before = tl.zeros([BLOCK_N], tl.float64)
     if LOG:
-        f_before = tl.load(f + place, mask=inside, other=0.0)
+        for k0 in range(0, K, BLOCK_K):
+            k = k0 + lane
+            mask = inside[:, None] & (k < K)[None, :]
+            a = tl.load(plan + place[:, None] * K + k[None, :], mask=mask, other=float("-inf"))
+            g = tl.load(group_columns + k, mask=k < K, other=0.0)
+            most = tl.maximum(most, tl.max(a + g[None, :], axis=1))
+        most = tl.where(most > float("-inf"), most, 0.0)  # a row that isn't finite
     else:
         least = tl.full([BLOCK_K], float("inf"), tl.float64)
         for k0 in range(0, K, BLOCK_K):
@@ -188,48 +198,79 @@ def sweep_kernel(
     for k0 in range(0, K, BLOCK_K):
         k = k0 + lane
         mask = inside[:, None] & (k < K)[None, :]
+        other = float("-inf") if LOG else 0.0
+        tile = tl.load(plan + place[:, None] * K + k[None, :], mask=mask, other=other)
         column = tl.load(group_columns + k, mask=k < K, other=0.0)
         if LOG:
-            a = tl.load(plan + place[:, None] * K + k[None, :], mask=mask, other=float("-inf"))
-            s += tl.sum(tl.exp(a + f_before[:, None] + column[None, :]), axis=1)
+            s += tl.sum(tl.exp(tile + column[None, :] - most[:, None]), axis=1)
         else:
-            tile = tl.load(plan + place[:, None] * K + k[None, :], mask=mask, other=0.0)
-            v = tl.where(column > 0, top / column, 0.0)
-            s += tl.sum(tile * v[None, :], axis=1)
-    # 0 is the sum of a row that isn't finite.
-    u = tl.where(s > 0, (1.0 if LOG else _TOP) / s, 0.0)
+            s += tl.sum(tile * tl.where(column > 0, top / column, 0.0)[None, :], axis=1)
     if LOG:
-        tl.store(f + place, tl.where(s > 0, f_before - tl.log(s), 0.0), mask=inside)
+        factor = tl.where(s > 0, -most - tl.log(s), 0.0)
+    else:
+        factor = tl.where(s > 0, _TOP / s, 0.0)
+    tl.store(factors + place, factor, mask=inside)
 
     for k0 in range(0, K, BLOCK_K):
         k = k0 + lane
         mask = inside[:, None] & (k < K)[None, :]
+        other = float("-inf") if LOG else 0.0
+        tile = tl.load(plan + place[:, None] * K + k[None, :], mask=mask, other=other)
         if LOG:
-            column = tl.load(group_columns + k, mask=k < K, other=0.0)
-            a = tl.load(plan + place[:, None] * K + k[None, :], mask=mask, other=float("-inf"))
-            tile = tl.exp(a + f_before[:, None] + column[None, :])
+            tile += factor[:, None]
+            peak = tl.max(tile, axis=0)
+            tl.store(peaks + number * K + k, peak, mask=k < K)
+            tile = tl.exp(tile - tl.where(peak > float("-inf"), peak, 0.0)[None, :])
         else:
-            tile = tl.load(plan + place[:, None] * K + k[None, :], mask=mask, other=0.0)
-        tl.store(parts + number * K + k, tl.sum(tile * u[:, None], axis=0), mask=k < K)
+            tile *= factor[:, None]
+        tl.store(parts + number * K + k, tl.sum(tile, axis=0), mask=k < K)
 
 
 @triton.jit
 def combine_kernel(
-    parts, borders, columns, K, LOG: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr
+    parts,
+    peaks,
+    borders,
+    columns,
+    last,
+    K,
+    LOG: tl.constexpr,
+    BLOCK_N: tl.constexpr,
+    BLOCK_K: tl.constexpr,
 ):
-    """columns [groups, K]: w, or with LOG g less ln w. borders [groups + 1]: blocks of each group."""
+    """columns [groups, K]: w, with LOG g; last [2, groups, K]: peak and w that g comes of.
+
+    borders [groups + 1]: the blocks of each group.
+    """
     group = tl.program_id(0).to(tl.int64)
     k = tl.program_id(1) * BLOCK_K + tl.arange(0, BLOCK_K)
+    place = group * K + k
+    begin = tl.load(borders + group)
     end = tl.load(borders + group + 1)
+    peak = tl.full([BLOCK_K], float("-inf"), tl.float64)
+    if LOG:
+        for first in range(begin, end, BLOCK_N):
+            block = first + tl.arange(0, BLOCK_N)
+            mask = (block < end)[:, None] & (k < K)[None, :]
+            at = block[:, None] * K + k[None, :]
+            part = tl.load(peaks + at, mask=mask, other=float("-inf"))
+            peak = tl.maximum(peak, tl.max(part, axis=0))
+        peak = tl.where(peak > float("-inf"), peak, 0.0)
     w = tl.zeros([BLOCK_K], tl.float64)
-    for first in range(tl.load(borders + group), end, BLOCK_N):
+    for first in range(begin, end, BLOCK_N):
         block = first + tl.arange(0, BLOCK_N)
         mask = (block < end)[:, None] & (k < K)[None, :]
-        w += tl.sum(tl.load(parts + block[:, None] * K + k[None, :], mask=mask, other=0.0), axis=0)
+        at = block[:, None] * K + k[None, :]
+        part = tl.load(parts + at, mask=mask, other=0.0)
+        if LOG:
+            part *= tl.exp(tl.load(peaks + at, mask=mask, other=float("-inf")) - peak[None, :])
+        w += tl.sum(part, axis=0)
     if LOG:
-        g = tl.load(columns + group * K + k, mask=k < K, other=0.0)
-        w = tl.where(w > 0, g - tl.log(w), 0.0)
-    tl.store(columns + group * K + k, w, mask=k < K)
+        w = tl.where(w > 0, w, 1.0)
+        tl.store(last + place, peak, mask=k < K)
+        tl.store(last + tl.num_programs(0).to(tl.int64) * K + place, w, mask=k < K)
+        w = -peak - tl.log(w)
+    tl.store(columns + place, w, mask=k < K)
 
 
 def sinkhorn_codes(
@@ -317,33 +358,30 @@ def _map_large(mapping: Mapping, begins: Tensor, sizes: Tensor, codes: Tensor) -
     lowest = _per_group(least, group, len(sizes), "amin")
     highest = _per_group(most, group, len(sizes), "amax")
     inverse = 1.0 / ((highest - (highest + lowest) / 2 + 1e-5) * epsilon)
-    tie = 2.0**-42 * (1.0 + highest * inverse)[group]
     finite = least < math.inf
     plan.neg_().add_(torch.where(finite, least, 0.0)[:, None]).mul_(inverse[group][:, None])
     plan.masked_fill_(~finite[:, None], -math.inf)
-
-    f = torch.zeros(len(row), dtype=torch.float64, device=x.device)
-    if log:
-        f = torch.where(finite, -plan.logsumexp(dim=1), 0.0)
-        found = [part.logsumexp(dim=0) for part in (plan + f[:, None]).split(sizes.tolist())]
-        column = -torch.stack(found)
-        column = torch.where(column < math.inf, column, 0.0)
-    else:
+    column = torch.zeros((len(sizes), K), dtype=torch.float64, device=x.device)
+    if not log:
         plan.exp_()
-        column = allowed.double().expand(len(sizes), K).contiguous()
-    parts = torch.empty((len(blocks), K), dtype=torch.float64, device=x.device)
-    for _ in range(int(log), sweeps):
-        sweep_kernel[grid[:1]](plan, blocks, column, f, parts, K, LOG=log, **shape)
-        combine_kernel[len(sizes), grid[1]](parts, borders, column, K, LOG=log, **shape)
+        column += allowed
+
+    factors = plan.new_empty(len(row))
+    parts, peaks = plan.new_empty((2, len(blocks), K))
+    last = plan.new_empty((2, len(sizes), K))
+    for _ in range(sweeps):
+        sweep_kernel[grid[:1]](plan, blocks, column, factors, parts, peaks, K, LOG=log, **shape)
+        combine_kernel[len(sizes), grid[1]](
+            parts, peaks, borders, column, last, K, LOG=log, **shape
+        )
 
     if log:
-        plan.add_(column[group])
-        enough = plan.amax(dim=1) - tie
+        peak, w = last
+        plan.add_(factors[:, None]).sub_(peak[group]).exp_()
     else:
-        low = torch.where(column > 0, column, math.inf).amin(dim=1, keepdim=True)
-        plan.mul_(torch.where(column > 0, low * 2.0**480 / column, 0.0)[group])
-        enough = plan.amax(dim=1) * (1.0 - tie)
-    code = ((plan >= enough[:, None]) & (allowed > 0)).int().argmax(dim=1)
+        plan.mul_(factors[:, None])
+        w = torch.where(column > 0, column, 1.0)
+    code = plan.div_(w[group]).argmax(dim=1)
     codes[row] = torch.where(finite, code, -1)
 
 

@@ -119,9 +119,9 @@ PAIRS = 128
 # Distances and residuals of the beam search in memory at once, in bytes.
 BEAM_BYTES = 256 << 20
 
-# The uniform mapping. A program holds a group of at most so many rows, if rows × K, in powers of two,
-# are at most SINKHORN_ELEMENTS, and has a warp for each SINKHORN_WARP: 32 float64 a thread, twice that
-# spills. Larger groups go by tiles of rows × codewords.
+# The uniform mapping. A program holds a group of at most so many rows, if rows × K, in powers of
+# two, are at most SINKHORN_ELEMENTS, and has a warp for each SINKHORN_WARP: 32 float64 a thread, as
+# twice that spills. Larger groups go by tiles of rows × codewords.
 SINKHORN_ROWS = (4, 16)
 SINKHORN_ELEMENTS = 8192
 SINKHORN_WARP = 1024

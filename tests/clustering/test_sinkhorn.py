@@ -67,7 +67,7 @@ def test_bad_arguments_are_refused() -> None:
             sinkhorn_codes(x, x, epsilon=epsilon)
     with pytest.raises(ValueError, match="sweeps at least 1"):
         sinkhorn_codes(x, x, sweeps=0)
-    with pytest.raises(ValueError, match="1 of 2 rows of x hold NaN or Inf.*row 1"):
+    with pytest.raises(ValueError, match=r"1 of 2 rows of x hold NaN or Inf.*row 1"):
         sinkhorn_codes(torch.tensor([[0.0, 0.0], [torch.nan, 0.0]]), x)
     with pytest.raises(ValueError, match="last dimension of 3"):
         sinkhorn_codes(x, torch.zeros(2, 3))

@@ -202,3 +202,17 @@ def test_within_where_float64_ties_or_nearly_does(width: int) -> None:
         compare_within(x, book, offset, slack)
         compare_within(x * 1e12, book, offset, slack * 1e12)
         compare_within(x * 1e-20, book * 1e-20, offset, slack * 1e-40)
+
+
+@pytest.mark.parametrize("epsilon", [0.001, 0.003, 0.05])
+@pytest.mark.parametrize(
+    ("sizes", "words"), [([1024], 256), ([2, 3, 4, 5, 6, 1, 17] * 300, 256), ([5000, 3, 40], 1000)]
+)
+def test_sinkhorn(sizes: list[int], words: int, epsilon: float) -> None:
+    x, book = clustered(sum(sizes), 32, seed=9), clustered(words, 32, seed=10)
+    x[5, 3] = math.nan
+    starts = torch.tensor([0, *sizes]).cumsum(0)
+    found = backend.sinkhorn_codes(x, book, starts, epsilon, 20)
+    again = backend.sinkhorn_codes(x, book, starts, epsilon, 20)
+    assert torch.equal(found, again)
+    assert torch.equal(found, reference.sinkhorn_codes(x, book, starts, epsilon, 20))

@@ -32,6 +32,8 @@ CALLS = [
     (ops.contrastive_gradient_h, (X.double(), X.double(), torch.randn(9).double())),
     (ops.diversity, (CODES, TABLE, [3, 4], GROUPS, SEED, True)),
     (ops.diversity, (CODES, BOOK.double(), [3, 4], GROUPS, SEED, False)),
+    (ops.sinkhorn_codes, (X, BOOK, torch.tensor([0, 4, 9]), 0.003, 5)),
+    (ops.sinkhorn_codes, (X[:0].half(), BOOK, torch.tensor([0]), 0.003, 5)),
 ]
 
 
