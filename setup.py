@@ -66,6 +66,8 @@ KERNELS = (
     "residual_losses",
     "softmax",
     "sinkhorn_codes",
+    "code_sums",
+    "still_nearest",
 )
 
 ENTRIES = (
@@ -79,6 +81,8 @@ ENTRIES = (
     "diversity_entry",
     "residual_losses_entry",
     "sinkhorn_codes_entry",
+    "code_sums_entry",
+    "still_nearest_entry",
 )
 DISPATCH = ["-DLF_X86"] if "avx2" in SETS else []
 

@@ -104,8 +104,8 @@ def sinkhorn_rows(
                     differing = int((run() != expected[: int(part[-1])]).sum())
                     turns.append((Line(workload, name, count, int(part[-1]), [], differing), run))
                 for _ in range(rounds):
-                    for line, run in turns:
-                        line.rates.append(line.rows / clock(run, 1, device))
+                    for line, turn in turns:
+                        line.rates.append(line.rows / clock(turn, 1, device))
             lines += [line for line, _ in turns]
     return lines
 

@@ -44,6 +44,32 @@ class Backend(Protocol):
         """
         ...
 
+    def nearest_again(
+        self, x: Tensor, codebook: Tensor, codes: Tensor, bounds: Tensor, movement: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """`nearest`, where the answer for an earlier codebook may spare the search.
+
+        codes were the nearest codewords then (−1: not known), no other codeword was nearer to row i
+        than bounds_i, and codeword k has since moved by at most movement_k.
+
+        x [N, D], codebook [K, D] float32, codes [N] int64, bounds [N], movement [K] float32
+        -> code [N] int64, score [N] float64, lower [N] float32: what bounds will be for the next
+           call; 0 promises nothing
+        """
+        ...
+
+    def code_sums(
+        self, x: Tensor, codes: Tensor, count: int, exponent: int
+    ) -> tuple[Tensor, Tensor]:
+        """Σ rint(x · 2^exponent), to even in the middle, over the rows of each code; and how many.
+
+        Integers: the same bits in any order. |x| · 2^exponent ≤ 2^51, and no sum reaches 2^63; rows
+        of code −1 count nowhere and may hold anything.
+
+        x [N, D], codes [N] int64 < count -> sums [count, D] int64, counts [count] int64
+        """
+        ...
+
     def residual_search(
         self,
         x: Tensor,

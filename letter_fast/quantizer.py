@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from itertools import accumulate, groupby
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -13,9 +13,12 @@ from torch import Tensor, nn
 from letter_fast import ops, validation
 from letter_fast.clustering.balanced import balanced_kmeans
 from letter_fast.clustering.kmeans import kmeans
+from letter_fast.clustering.rows import RowsInMemory, open_rows
 from letter_fast.losses import REDUCTIONS, RESIDUAL_GRADS, residual_losses
 
 FIT_METHODS = ("balanced_kmeans", "kmeans")
+# Rows of a streamed source that balanced k-means sees: it needs them all at once.
+_BALANCED_ROWS = 1 << 17
 
 
 class QuantizerOutput(NamedTuple):
@@ -202,42 +205,50 @@ class ResidualQuantizer(nn.Module):
     @torch.no_grad()
     def fit(
         self,
-        latents: Tensor,
+        latents: Any,
         method: str = "balanced_kmeans",
         *,
         restarts: int = 1,
         iterations: int = 25,
         tolerance: float = 1e-4,
         seed: int = 0,
+        on_iteration: Callable[[int, int, float], None] | None = None,
     ) -> ResidualQuantizer:
         """Starts every codebook by k-means of what the levels before it leave over.
 
-        latents [N, D]
-        method: "kmeans", or "balanced_kmeans" with N/2K … 2N/K rows in each cluster.
+        latents: [N, D], or a source larger than memory, as `functional.kmeans` takes it.
+        method: "kmeans", or "balanced_kmeans" with N/2K … 2N/K rows in each cluster, which sees of
+            a larger source 131,072 random rows.
+        on_iteration: of "kmeans", called with the level, the iterations done and the inertia.
         Raises:
             ValueError: fewer rows than codewords, wrong width, or rows with NaN or Inf.
         """
         validation.choice(method, FIT_METHODS, "method")
-        residual = validation.rows(latents, self.dim, "latents")
-        if len(residual) < max(self.codebook_sizes):
+        rows = open_rows(latents, "latents", self.codebooks.device)
+        if rows.width != self.dim:
+            raise ValueError(f"latents must have a width of {self.dim}, got {rows.width}")
+        if rows.count < max(self.codebook_sizes):
             raise ValueError(
-                f"{len(residual)} rows can't start a codebook of {max(self.codebook_sizes)} "
+                f"{rows.count} rows can't start a codebook of {max(self.codebook_sizes)} "
                 "codewords: use a smaller codebook_size or more rows"
             )
-        cluster = balanced_kmeans if method == "balanced_kmeans" else kmeans
+        if method == "balanced_kmeans" and not isinstance(rows, RowsInMemory):
+            rows = RowsInMemory(rows.sample(_BALANCED_ROWS, seed)[0], rows.name)
         for level, size in enumerate(self.codebook_sizes):
-            result = cluster(
-                residual,
-                size,
-                restarts=restarts,
-                iterations=iterations,
-                tolerance=tolerance,
-                seed=seed + level,
-            )
-            self.codebook(level).copy_(result.centroids)
-            table = self.codebook(level).float().contiguous()
-            code, _ = ops.nearest(residual, table, None)
-            residual = residual - table[code]
+            options: dict[str, Any] = {
+                "restarts": restarts,
+                "iterations": iterations,
+                "tolerance": tolerance,
+                "seed": seed + level,
+            }
+            if isinstance(rows, RowsInMemory) and method == "balanced_kmeans":
+                centroids = balanced_kmeans(rows.x, size, **options).centroids
+            else:
+                tell = partial(on_iteration, level) if on_iteration else None
+                centroids = kmeans(rows, size, **options, on_iteration=tell).centroids
+            self.codebook(level).copy_(centroids)
+            if level + 1 < self.levels:
+                rows = rows.less(self.codebook(level).float().contiguous())
         self.initialized.fill_(True)
         return self
 
@@ -252,18 +263,19 @@ class ResidualQuantizer(nn.Module):
         """Codes [N, L] of z [N, D]: one search for each run of levels without Sinkhorn."""
         residual = validation.rows(z, self.dim, "z")
         table = self.codebooks.detach().float()
-        offsets = list(accumulate(self.codebook_sizes, initial=0))
         epsilons = self.sinkhorn_epsilon if use_sinkhorn else [0.0] * self.levels
         everything = torch.tensor([0, len(z)])
         chosen = []
-        # Levels of one key go together; a level with Sinkhorn has its own.
-        for key, run in groupby(range(self.levels), lambda level: level if epsilons[level] else -1):
-            levels = list(run)
-            first, end = levels[0], levels[-1] + 1
-            words, sizes = table[offsets[first] : offsets[end]], self.codebook_sizes[first:end]
-            if key >= 0:
+        first = begin = 0
+        while first < self.levels:
+            end = first + 1
+            while not epsilons[first] and end < self.levels and not epsilons[end]:
+                end += 1
+            sizes = self.codebook_sizes[first:end]
+            words = table[begin : begin + sum(sizes)]
+            if epsilons[first]:
                 sweeps = self.sinkhorn_sweeps
-                code = ops.sinkhorn_codes(residual, words, everything, epsilons[key], sweeps)
+                code = ops.sinkhorn_codes(residual, words, everything, epsilons[first], sweeps)
                 found = code[:, None]
             else:
                 found = ops.residual_search(residual, words, sizes, with_quantized=False)[0]
@@ -272,6 +284,7 @@ class ResidualQuantizer(nn.Module):
                 for code, book in zip(found.T, words.split(sizes)):
                     residual = residual - book[code]
                 residual = residual.masked_fill(found[:, :1] < 0, math.nan)
+            first, begin = end, begin + sum(sizes)
         codes = torch.cat(chosen, dim=1)
         codes.masked_fill_((codes < 0).any(dim=1, keepdim=True), -1)
         self._check(codes)

@@ -148,6 +148,8 @@ struct SearchRequest {
     float* margins;
     float* errors;
     double* scores;
+    float* lower;               // [rows], zeros, or null
+    const std::int64_t* index;  // [rows] or null
     std::int32_t element;
     std::int32_t threads;
     std::int32_t instruction_set;
@@ -189,6 +191,9 @@ LF_EXPORT std::int32_t lf_residual_search(const SearchRequest* request) try {
     search.margins = request->margins;
     search.errors = request->errors;
     search.scores = request->scores;
+    // Nothing bounds the distance to a codeword that was left out.
+    search.lower = packed.back()->left_out() ? nullptr : request->lower;
+    search.index = request->index;
     search.stride = views.front().stride;
     search.block = search.beam > 1 ? 1 : search.stride > lf::kWide ? lf::kWideBlockRows : lf::kBlockRows;
     lf::run(search, kernels, request->threads);

@@ -34,6 +34,8 @@ class SearchRequest(ctypes.Structure):
         ("margins", ctypes.c_void_p),
         ("errors", ctypes.c_void_p),
         ("scores", ctypes.c_void_p),
+        ("lower", ctypes.c_void_p),
+        ("index", ctypes.c_void_p),
         ("element", ctypes.c_int32),
         ("threads", ctypes.c_int32),
         ("instruction_set", ctypes.c_int32),

@@ -10,7 +10,7 @@ from torch import Tensor
 from .library import SearchRequest
 
 # Codes of `enum class Element`.
-_ELEMENTS = {torch.float32: 0, torch.float16: 1, torch.bfloat16: 2}
+ELEMENTS = {torch.float32: 0, torch.float16: 1, torch.bfloat16: 2}
 
 
 def request(
@@ -23,7 +23,7 @@ def request(
         width=x.shape[1],
         row_stride=x.stride(0),
         column_stride=x.stride(1),
-        element=_ELEMENTS[x.dtype],
+        element=ELEMENTS[x.dtype],
         codebooks=codebooks.data_ptr(),
         offset=offset.data_ptr() if offset is not None else None,
         sizes=(ctypes.c_int64 * len(sizes))(*sizes),

@@ -30,6 +30,7 @@ struct Block {
     float* best;           // [rows] the least float32 score so far
     float* second;         // [rows] the next
     std::int64_t* word;    // [rows] whose score `best` is
+    float* rest;           // [rows] lower: the least lower bound of all that were not scored
     int* count;            // [rows] how many were scored
     std::int32_t* scored;  // [rows, kRemembered] the first of them
     Choice* choice;        // [rows] two: the same in float64
@@ -49,7 +50,7 @@ Block carve(const Search& search, Carver& carver) {
     Rounded& of = block.rounded;
     float** const numbers[] = {&of.largest, &of.square, &of.half,    &of.scale,   &of.error,      &of.inverse,
                                &of.along,   &of.across, &of.float32, &of.product, &block.ceiling, &block.first,
-                               &block.best, &block.second};
+                               &block.best, &block.second, &block.rest};
     for (float** number : numbers) *number = carver.take<float>(rows);
     block.blind = carver.take<bool>(rows);
     block.word = carver.take<std::int64_t>(rows);
@@ -107,6 +108,18 @@ void lower_second(Block& block, int row, const Tile& tile) {
     block.ceiling[row] = second;
 }
 
+// Lowers `rest` to the least lower bound in a tile; who was scored in float32 is no longer there.
+void lower_rest(Block& block, int row, const Tile& tile) {
+    auto least = Vector::fill(block.rest[row]);
+    for (std::int64_t panel = 0; panel < tile.panels; ++panel) {
+        const float* scores = tile.scores + panel * kPanelWords;
+        auto smallest = Vector::load(scores);
+        for (int v = 1; v < kVectors; ++v) smallest = Vector::smaller(smallest, Vector::load(scores + v * kLanes));
+        least = Vector::smaller(least, Vector::subtract(smallest, Vector::fill(tile.bounds[panel])));
+    }
+    block.rest[row] = Vector::smallest(least);
+}
+
 // Calls `take` with every codeword of a tile, but for `known`, whose lower bound is at most U.
 template <class Take>
 void for_candidates(const Codebook& book, const Block& block, int row, const Tile& tile, std::int64_t known, Take take) {
@@ -128,14 +141,19 @@ void for_candidates(const Codebook& book, const Block& block, int row, const Til
 
 // The candidates of a tile, for rows from `begin` on: float32 scores.
 void compare(const Search& search, const Codebook& book, Block& block, int begin, int together, const Tile* tiles) {
+    const auto take = [&](int i, std::int64_t word) {
+        consider(search, book, block, begin + i, word);
+        if (search.lower) tiles[i].scores[word - tiles[i].first * kPanelWords] = FLT_MAX;
+    };
     std::int64_t known[kTogether];
     for (int i = 0; i < together; ++i) known[i] = most_promising(block, begin + i, tiles[i]);
     for (int i = 0; i < together; ++i)
-        if (known[i] >= 0 && known[i] < book.words) consider(search, book, block, begin + i, known[i]);
+        if (known[i] >= 0 && known[i] < book.words) take(i, known[i]);
     for (int i = 0; i < together; ++i)
         if (known[i] >= 0 && !block.blind[begin + i])
-            for_candidates(book, block, begin + i, tiles[i], known[i],
-                           [&](std::int64_t word) { consider(search, book, block, begin + i, word); });
+            for_candidates(book, block, begin + i, tiles[i], known[i], [&](std::int64_t word) { take(i, word); });
+    if (search.lower)
+        for (int i = 0; i < together; ++i) lower_rest(block, begin + i, tiles[i]);
 }
 
 // The same where the runner-up is asked for too: in float64.
@@ -155,7 +173,7 @@ void screen(const Search& search, const Codebook& book, Block& block, int rows, 
     round_rows(block.residual, rows, book, block.rounded, block.bytes);
     for (int row = 0; row < rows; ++row) {
         block.ceiling[row] = block.first[row] = FLT_MAX;
-        block.best[row] = block.second[row] = INFINITY;
+        block.best[row] = block.second[row] = block.rest[row] = INFINITY;
         block.word[row] = -1;
         block.count[row] = 0;
         block.choice[row] = Choice();
@@ -202,6 +220,18 @@ Choice choose(const Search& search, const Codebook& book, const Block& block, in
     return choice.word < 0 ? settle_all(residual, book) : choice;
 }
 
+// What the distance of a row to any codeword but the chosen one is at least, in real numbers: distances are
+// compared like scores, ‖r − e_k‖² − ‖r − e_c‖² = 2(s_k − s_c), and the chosen one's is known.
+float bound_others(const Codebook& book, const Block& block, int row, const Choice& choice, double chosen) {
+    double square = choice.runner_up;
+    if (book.screened && !block.blind[row]) {
+        if (choice.word != block.word[row]) return 0.0f;  // it took float64: too close to be told apart later
+        const double error = score32_error(block.rounded, row), second = block.second[row] - error, rest = block.rest[row];
+        square = chosen + 2 * ((rest < second ? rest : second) - block.best[row] - error);
+    }
+    return square > 0 ? static_cast<float>(std::sqrt(square) * (1 - 0x1p-20)) : 0.0f;
+}
+
 // r ← r − e and, where it is asked for, q ← q + e, each rounded once: what every backend does.
 void subtract(const Search& search, const Codebook& book, Block& block, int row, std::int64_t word) {
     const float* from = word_at(book, word);
@@ -239,10 +269,12 @@ void search_level(const Search& search, std::int64_t level, std::int64_t first, 
         }
         const Choice choice = choose(search, book, block, row, two);
         float* residual = residual_of(search, block, row);
-        const std::int64_t at = (first + row) * search.levels + level;
+        const std::int64_t target = search.at(first + row), at = target * search.levels + level;
         search.codes[at] = book.name[choice.word];
         if (search.scores) {  // `nearest`: no residual is asked for
-            search.scores[first + row] = distance64(residual, word_at(book, choice.word), search.stride) + offset_at(book, choice.word);
+            const double distance = distance64(residual, word_at(book, choice.word), search.stride);
+            search.scores[target] = distance + offset_at(book, choice.word);
+            if (search.lower) search.lower[target] = bound_others(book, block, row, choice, distance);
             continue;
         }
         // Float64 and the exact order may disagree by a rounding.
@@ -259,7 +291,7 @@ void search_level(const Search& search, std::int64_t level, std::int64_t first, 
 
 void write(const Search& search, std::int64_t first, const Block& block, int rows) {
     for (int row = 0; row < rows; ++row) {
-        const std::int64_t at = first + row;
+        const std::int64_t at = search.at(first + row);
         if (search.quantized)
             std::memcpy(search.quantized + at * search.width, block.quantized + row * search.stride, search.width * sizeof(float));
         if (!block.dead[row]) continue;
@@ -292,7 +324,7 @@ void search_block(const Search& search, std::int64_t first, void* scratch) {
     if (search.quantized) std::memset(block.quantized, 0, rows * search.stride * sizeof(float));
     for (int row = 0; row < rows; ++row) {
         float* residual = residual_of(search, block, row);
-        load_row<Vector>(search, first + row, residual);
+        load_row<Vector>(search, search.at(first + row), residual);
         block.dead[row] = false;
         block.rounded.largest[row] = largest_of(residual, search.stride);
         bury_unless_finite(search, block, row);

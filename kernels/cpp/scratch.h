@@ -27,18 +27,18 @@ class Carver {
 };
 
 // Row `row` of x as float32, zeros up to the stride.
-template <class V> void load_row(const Search& search, std::int64_t row, float* to) {
-    const std::int64_t width = search.width, step = search.column_stride;
-    std::memset(to + width, 0, (search.stride - width) * sizeof(float));
-    if (search.element == Element::float32) {
-        const float* from = static_cast<const float*>(search.x) + row * search.row_stride;
+template <class V> void load_row(const Matrix& matrix, std::int64_t row, std::int64_t stride, float* to) {
+    const std::int64_t width = matrix.width, step = matrix.column_stride;
+    std::memset(to + width, 0, (stride - width) * sizeof(float));
+    if (matrix.element == Element::float32) {
+        const float* from = static_cast<const float*>(matrix.x) + row * matrix.row_stride;
         if (step == 1)
             std::memcpy(to, from, width * sizeof(float));
         else
             for (std::int64_t d = 0; d < width; ++d) to[d] = from[d * step];
         return;
     }
-    const auto* from = static_cast<const std::uint16_t*>(search.x) + row * search.row_stride;
+    const auto* from = static_cast<const std::uint16_t*>(matrix.x) + row * matrix.row_stride;
     constexpr std::int64_t kLanes = V::kLayout.lanes;
     for (std::int64_t d = 0; d < width; d += kLanes) {
         const std::int64_t count = width - d < kLanes ? width - d : kLanes;
@@ -48,8 +48,12 @@ template <class V> void load_row(const Search& search, std::int64_t row, float* 
             for (std::int64_t i = 0; i < count; ++i) part[i] = from[(d + i) * step];
             source = part;
         }
-        V::store(to + d, search.element == Element::float16 ? V::from_half(source) : V::from_bfloat(source));
+        V::store(to + d, matrix.element == Element::float16 ? V::from_half(source) : V::from_bfloat(source));
     }
+}
+
+template <class V> void load_row(const Search& search, std::int64_t row, float* to) {
+    load_row<V>(search, row, search.stride, to);
 }
 
 }  // namespace

@@ -9,10 +9,14 @@ namespace lf {
 
 enum class Element : std::int32_t { float32 = 0, float16 = 1, bfloat16 = 2 };
 
-struct Search {
+struct Matrix {
     const void* x;  // [rows, width], strides in elements
     Element element;
     std::int64_t rows, width, row_stride, column_stride;
+};
+
+struct Search : Matrix {
+    const std::int64_t* index;  // [rows] which rows of x, and of the outputs, are meant; null: all, in order
     std::int64_t levels;
     const Codebook* codebooks;  // [levels]
     std::int64_t beam;          // paths kept; 1 is the greedy search
@@ -22,6 +26,9 @@ struct Search {
     float* margins;       // [rows, levels] or null, with errors
     float* errors;        // [rows, levels] or null
     double* scores;       // [rows] of the last level, or null
+    float* lower;         // [rows] a bound, from below, of the distance to all other codewords; null, or with scores
+
+    std::int64_t at(std::int64_t row) const { return index ? index[row] : row; }
 
     std::int64_t stride;  // floats a row of the scratch takes
     std::int64_t block;   // rows searched together

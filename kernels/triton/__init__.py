@@ -8,7 +8,7 @@
     screen_wide.py        kernel  D > 128: one level a launch, a tiled product ending in arg-min
     exact.py, settle.py   kernel  rows no screen certifies: float64, then integer limbs
     gather.py             kernel  quantized = Σ codewords
-    nearest.py, residual_search.py, residual_search_beam.py          the operations, stage by stage
+    nearest.py, nearest_again.py, residual_search.py, residual_search_beam.py    the operations
     code_sums.py, within.py                                          two with kernels of their own
     balanced_lloyd.py     host    size-constrained k-means: these two, and prices on the CPU
     contrastive.py, diversity.py, residual_losses.py                 the losses and their gradients
@@ -24,6 +24,7 @@ from .code_sums import code_sums
 from .contrastive import contrastive, contrastive_gradient_h
 from .diversity import diversity
 from .nearest import nearest
+from .nearest_again import nearest_again
 from .plus_plus import plus_plus
 from .residual_losses import residual_losses, residual_losses_backward
 from .residual_search import residual_search
@@ -39,6 +40,7 @@ __all__ = [
     "distinct_codes",
     "diversity",
     "nearest",
+    "nearest_again",
     "plus_plus",
     "residual_losses",
     "residual_losses_backward",

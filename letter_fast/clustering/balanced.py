@@ -21,7 +21,8 @@ from letter_fast import ops, validation
 from letter_fast.kernels.reference.balanced_lloyd import assign
 
 from .fixed_point import exponent_for
-from .kmeans import check_rows, starts
+from .kmeans import check_rows
+from .seeding import starts
 
 COSTS = ("squared", "distance")
 

@@ -1,17 +1,32 @@
-"""Lloyd's k-means on the exact nearest-codeword search, with float64 sums in row order."""
+"""Lloyd's k-means: exact nearest centroids, integer sums; the same bits however rows are split.
+
+A pass searches only the rows that the triangle inequality can't vouch for (`ops.nearest_again`),
+and only rows that changed their centroid touch the sums.
+"""
 
 from __future__ import annotations
 
-import math
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from letter_fast import ops, validation
 
-# k-means++ looks at this many rows per centroid at most.
-_SEEDING_ROWS = 64
+from .fixed_point import exponent, exponent_for
+from .rows import Rows, RowsInMemory, open_rows
+from .seeding import plus_plus
+
+__all__ = ["KMeansResult", "OnIteration", "check_rows", "cluster_means", "kmeans", "plus_plus"]
+
+# Where a sample of this many rows per centroid is a small part of all, Lloyd's iterations begin on
+# the sample: few are then left for all rows.
+_SAMPLE_ROWS, _SMALL_PART = 256, 8
+# Sums are made anew where the pass before changed the centroid of more than one row in this many.
+_MANY = 32
+
+OnIteration = Callable[[int, float], None]
 
 
 class KMeansResult(NamedTuple):
@@ -23,28 +38,41 @@ class KMeansResult(NamedTuple):
 
 
 def kmeans(
-    x: Tensor,
+    x: Any,
     k: int,
     *,
     restarts: int = 1,
     iterations: int = 100,
     tolerance: float = 1e-4,
     seed: int = 0,
+    on_iteration: OnIteration | None = None,
 ) -> KMeansResult:
-    """The best of `restarts` runs from k-means++ starts.
+    """The best of `restarts` runs from k-means‖ starts; see `clustering/seeding.py`.
 
-    x [N, D]; stops when an iteration lowers the inertia by less than `tolerance` of it.
-    A cluster left empty moves to the row that is farthest from its centroid. With fewer distinct
-    rows than k, centroids repeat.
+    x: a tensor or array [N, D]; or a source larger than memory, read once an iteration: a path,
+        `letter_fast.catalog.Embeddings`, or blocks [n, D] that can be iterated over again and
+        again. Of a source 12 bytes a row, and a sample of at most 256 rows per centroid, are held.
+    Stops after `iterations`, when one lowers the inertia by at most `tolerance` of it, or when no
+    centroid moves. A cluster left empty moves to the row that is farthest from its centroid. With
+    fewer distinct rows than k, centroids repeat.
+    on_iteration: called with the number of iterations done and the inertia.
     Raises:
-        ValueError: k > N or k < 1, or rows with NaN or Inf.
+        ValueError: k > N or k < 1, rows with NaN or Inf, or a source that can't be read again.
     """
-    rows = check_rows(x, k)
-    runs = (
-        _lloyd(rows, start, iterations, tolerance)
-        for start in starts(rows[None], k, [seed], max(restarts, 1))
-    )
-    return min(runs, key=lambda run: run.inertia)
+    rows = open_rows(x)
+    if not 1 <= k <= rows.count:
+        raise ValueError(f"k must lie between 1 and the number of rows: k = {k}, N = {rows.count}")
+    sample, largest = rows.sample(_SAMPLE_ROWS * k, seed)
+    begin_small = len(sample) * _SMALL_PART <= rows.count
+
+    def run(restart: int) -> KMeansResult:
+        start = plus_plus(sample, k, seed, restart)
+        if begin_small:
+            small = RowsInMemory(sample)
+            start = _lloyd(small, start, largest, iterations, tolerance, None).centroids
+        return _lloyd(rows, start, largest, iterations, tolerance, on_iteration)
+
+    return min(map(run, range(max(restarts, 1))), key=lambda result: result.inertia)
 
 
 def check_rows(x: Tensor, k: int) -> Tensor:
@@ -59,54 +87,121 @@ def check_rows(x: Tensor, k: int) -> Tensor:
     return rows
 
 
-def starts(x: Tensor, k: int, seeds: list[int], restarts: int) -> Tensor:
-    """k-means++ starts of `restarts` runs of each problem, on a sample of its rows.
-
-    x [P, N, D] float32, seeds [P] -> [P · restarts, k, D]
-    """
-    samples, draws = [], []
-    for rows, seed in zip(x, seeds):
-        for restart in range(restarts):
-            generator = torch.Generator().manual_seed((seed * 1_000_003 + restart) % 2**63)
-            if len(rows) > _SEEDING_ROWS * k:
-                chosen = torch.randperm(len(rows), generator=generator)[: _SEEDING_ROWS * k]
-                samples.append(rows[chosen.sort().values.to(rows.device)])
-            else:
-                samples.append(rows)
-            draws.append(torch.rand(k, generator=generator, dtype=torch.float64))
-    shared = all(sample is samples[0] for sample in samples)
-    stacked = samples[0].expand(len(samples), -1, -1) if shared else torch.stack(samples)
-    picks = ops.plus_plus(stacked, torch.stack(draws).to(x.device))
-    return torch.stack([sample[pick] for sample, pick in zip(samples, picks)])
-
-
 def cluster_means(rows: Tensor, labels: Tensor, previous: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean of each cluster's rows, added in float64; an empty one keeps its `previous` centroid.
+    """Mean of each cluster's rows, from integer sums; an empty one keeps its `previous` centroid.
 
     rows [N, D], labels [N], previous [K, D] -> means [K, D] float32, sizes [K] int64
     """
-    k = len(previous)
-    sums = rows.new_zeros(previous.shape, dtype=torch.float64).index_add_(0, labels, rows.double())
-    sizes = torch.bincount(labels, minlength=k)
-    means = (sums / sizes.clamp(min=1)[:, None]).float()
-    return torch.where(sizes[:, None] > 0, means, previous), sizes
+    unit = exponent_for(rows)
+    sums, sizes = ops.code_sums(rows, labels, len(previous), unit)
+    return _means(sums, sizes, unit, previous), sizes
 
 
-def _lloyd(rows: Tensor, centroids: Tensor, iterations: int, tolerance: float) -> KMeansResult:
-    inertia = math.inf
-    labels, distance = ops.nearest(rows, centroids, None)
-    for _ in range(iterations):
-        moved, sizes = cluster_means(rows, labels, centroids)
-        empty = (sizes == 0).nonzero().squeeze(1)
+def _means(sums: Tensor, sizes: Tensor, unit: int, previous: Tensor) -> Tensor:
+    """fl32(Σ / n): the one place where sums are rounded."""
+    means = (sums.double() * 2.0**-unit / sizes.clamp(min=1)[:, None]).float()
+    return torch.where(sizes[:, None] > 0, means, previous)
+
+
+class _Clusters:
+    """What is known of N rows, from one pass over them to the next.
+
+    labels [N] int64 (−1 before the first pass); bounds [N] float32, below the distances to all
+    other centroids; sums [K, D] and sizes [K] int64 of the labels, counting in 2^−unit.
+    """
+
+    def __init__(self, rows: Rows, centroids: Tensor, largest: float) -> None:
+        self.rows, self.centroids = rows, centroids
+        self.labels = torch.full((rows.count,), -1, device=rows.device)
+        self.bounds = torch.zeros(rows.count, device=rows.device)
+        self.movement = torch.zeros(len(centroids), device=rows.device)
+        self.sums = torch.zeros(centroids.shape, dtype=torch.int64, device=rows.device)
+        self.sizes = torch.zeros(len(centroids), dtype=torch.int64, device=rows.device)
+        self.changed = rows.count
+        self.unit = exponent(largest, rows.count)
+        # No row is further from a mean of rows than twice the largest magnitude a column.
+        self._square_unit = exponent(4.0 * rows.width * largest * largest, rows.count)
+
+    def assign(self) -> float:
+        """Labels every row with its nearest centroid. -> Σ ‖x − c_label‖²"""
+        anew, self.changed, total, begin = self.changed * _MANY > self.rows.count, 0, 0, 0
+        if anew:
+            self.sums.zero_()
+            self.sizes.zero_()
+        for block in self.rows.blocks():
+            part = slice(begin, begin + len(block))
+            begin = part.stop
+            labels, score, self.bounds[part] = ops.nearest_again(
+                block, self.centroids, self.labels[part], self.bounds[part], self.movement
+            )
+            total += int((score * 2.0**self._square_unit).round().long().sum())
+            changed = (labels != self.labels[part]).nonzero().squeeze(1)
+            self.changed += len(changed)
+            if anew:
+                sums, sizes = ops.code_sums(block, labels, len(self.centroids), self.unit)
+                self.sums += sums
+                self.sizes += sizes
+            elif len(changed):
+                self._move(block[changed], self.labels[part][changed], labels[changed])
+            self.labels[part] = labels
+        return total / 2.0**self._square_unit
+
+    def _move(self, rows: Tensor, left: Tensor, entered: Tensor) -> None:
+        """Takes rows out of the sums of one cluster and adds them to another's."""
+        touched, place = torch.stack([left, entered]).unique(return_inverse=True)
+        less, fewer = ops.code_sums(rows, place[0], len(touched), self.unit)
+        more, further = ops.code_sums(rows, place[1], len(touched), self.unit)
+        self.sums[touched] += more - less
+        self.sizes[touched] += further - fewer
+
+    def update(self) -> bool:
+        """Centroids go to the means, those of no rows to the farthest rows. -> whether any moved"""
+        moved = _means(self.sums, self.sizes, self.unit, self.centroids)
+        empty = (self.sizes == 0).nonzero().squeeze(1)
         if len(empty):
-            far = distance.argsort(descending=True, stable=True)[: len(empty)]
-            moved[empty] = rows[far]
-        new_labels, new_distance = ops.nearest(rows, moved, None)
-        now = float(new_distance.sum())
-        if now > inertia:  # a reseeded cluster may cost more than it saves
+            moved[empty] = self._farthest(len(empty))
+        distance = (moved.double() - self.centroids.double()).square().sum(dim=1).sqrt()
+        self.movement = (distance * (1 + 2.0**-20)).float()
+        self.centroids = moved
+        return bool(distance.any())
+
+    def _farthest(self, count: int) -> Tensor:
+        """The rows farthest from their centroids, the first ones among equals. -> [count, D]"""
+        rows = self.centroids[:0]
+        scores = torch.empty(0, dtype=torch.float64, device=self.rows.device)
+        still, begin = torch.zeros_like(self.movement), 0
+        for block in self.rows.blocks():
+            part = slice(begin, begin + len(block))
+            begin = part.stop
+            _, score, _ = ops.nearest_again(
+                block, self.centroids, self.labels[part], self.bounds[part], still
+            )
+            # Rows held stand before those of the block, and the sort is stable.
+            held, scores = len(rows), torch.cat([scores, score])
+            order = scores.argsort(descending=True, stable=True)[:count]
+            scores, entering = scores[order], order >= held
+            rows = torch.cat([rows, block[order[entering] - held].float()])
+            order[entering] = torch.arange(held, len(rows), device=order.device)
+            rows = rows[order]
+        return rows
+
+
+def _lloyd(
+    rows: Rows,
+    centroids: Tensor,
+    largest: float,
+    iterations: int,
+    tolerance: float,
+    on_iteration: OnIteration | None,
+) -> KMeansResult:
+    clusters = _Clusters(rows, centroids, largest)
+    inertia = clusters.assign()
+    for iteration in range(1, iterations + 1):
+        if inertia == 0.0 or not clusters.update():
             break
-        done = inertia - now <= tolerance * now
-        centroids, labels, distance, inertia = moved, new_labels, new_distance, now
-        if done:
+        before, inertia = inertia, clusters.assign()
+        if on_iteration:
+            on_iteration(iteration, inertia)
+        if before - inertia <= tolerance * inertia:
             break
-    return KMeansResult(centroids, labels, float(distance.sum()))
+    return KMeansResult(clusters.centroids, clusters.labels, inertia)

@@ -6,6 +6,7 @@ import oracle
 import pytest
 import torch
 
+from letter_fast import use_backend
 from letter_fast.clustering import kmeans
 
 
@@ -50,3 +51,33 @@ def test_bad_input_is_refused() -> None:
         kmeans(torch.randn(3, 2), 4)
     with pytest.raises(ValueError, match="1 of 3 rows"):
         kmeans(torch.tensor([[1.0], [float("nan")], [2.0]]), 2)
+
+
+def test_a_stream_ends_where_memory_does() -> None:
+    x = oracle.clustered(1000, 6, 15, seed=5)
+    expected = kmeans(x, 12, seed=1)
+    for size in (1, 99, 1000):
+        found = kmeans(list(x.split(size)), 12, seed=1)
+        assert torch.equal(found.centroids, expected.centroids)
+        assert torch.equal(found.labels, expected.labels)
+        assert found.inertia == expected.inertia
+    with pytest.raises(ValueError, match="can be read once only"):
+        kmeans(iter(x.split(10)), 12)
+
+
+def test_the_same_bits_for_any_number_of_threads_and_backend() -> None:
+    x = oracle.clustered(3000, 16, 30, seed=6)
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        alone = kmeans(x, 20, seed=2)
+        torch.set_num_threads(2)
+        together = kmeans(x, 20, seed=2)
+    finally:
+        torch.set_num_threads(threads)
+    with use_backend("reference"):
+        plain = kmeans(x, 20, seed=2)
+    for other in (together, plain):
+        assert torch.equal(alone.centroids, other.centroids)
+        assert torch.equal(alone.labels, other.labels)
+        assert alone.inertia == pytest.approx(other.inertia, rel=1e-12)

@@ -1,0 +1,116 @@
+// The C ABI of still_nearest: which codewords moved far, and blocks of rows shared among threads.
+#include <algorithm>
+#include <cstdint>
+#include <cstring>
+#include <exception>
+#include <numeric>
+#include <vector>
+
+#ifdef _OPENMP
+#include <omp.h>
+#endif
+
+#include "dispatch.h"
+#include "still_nearest.h"
+
+namespace lf {
+
+#define LF_DECLARE(set)                                                                                        \
+    namespace set {                                                                                            \
+    void look_around(const StillNearest&, std::int64_t k);                                                     \
+    void find_still_nearest(const StillNearest&, std::int64_t first, std::int64_t last, float* scratch);       \
+    }
+LF_FOR_EACH_SET(LF_DECLARE)
+
+namespace {
+
+// One codeword in so many counts as far.
+constexpr std::int64_t kFarShare = 32;
+// Rows of a block that a thread takes at a time.
+constexpr std::int64_t kBlockRows = 512;
+
+std::int64_t round_up(std::int64_t value, std::int64_t unit) { return (value + unit - 1) / unit * unit; }
+
+}  // namespace
+}  // namespace lf
+
+// Mirrored by nearest_again.py.
+struct StillRequest {
+    const void* x;
+    std::int64_t rows, width, row_stride, column_stride;
+    const float* codebook;  // [count, width]
+    std::int64_t count;
+    const std::int64_t* codes;
+    const float* bounds;
+    const float* movement;  // [count]
+    bool* kept;
+    double* scores;
+    float* lower;
+    std::int32_t element;
+    std::int32_t threads;
+    std::int32_t instruction_set;
+};
+
+// 0, or 1 where memory ran out.
+LF_EXPORT std::int32_t lf_still_nearest(const StillRequest* request) try {
+    using namespace lf;
+    const std::int64_t count = request->count, width = request->width, stride = round_up(width, 32);
+    const auto set = static_cast<Set>(request->instruction_set);
+
+    // The far ones first, and behind them the two whose movement bounds all others'.
+    const std::int64_t far = count / kFarShare;
+    std::vector<std::int64_t> order(count);
+    std::iota(order.begin(), order.end(), 0);
+    const auto further = [&](std::int64_t a, std::int64_t b) {
+        return request->movement[a] != request->movement[b] ? request->movement[a] > request->movement[b] : a < b;
+    };
+    std::partial_sort(order.begin(), order.begin() + std::min(far + 2, count), order.end(), further);
+    std::vector<float> words(count * stride, 0.0f), fall(count);
+    std::vector<Far> near(count * far);
+    for (std::int64_t k = 0; k < count; ++k) {
+        std::memcpy(&words[k * stride], request->codebook + k * width, width * sizeof(float));
+        const std::int64_t first = far < count && order[far] == k ? far + 1 : far;
+        fall[k] = first < count ? request->movement[order[first]] : 0.0f;
+    }
+
+    StillNearest job{};
+    job.x = request->x;
+    job.element = static_cast<Element>(request->element);
+    job.rows = request->rows;
+    job.width = width;
+    job.row_stride = request->row_stride;
+    job.column_stride = request->column_stride;
+    job.codes = request->codes;
+    job.bounds = request->bounds;
+    job.words = words.data();
+    job.fall = fall.data();
+    job.far = order.data();
+    job.far_count = far;
+    job.near = near.data();
+    job.stride = stride;
+    job.kept = request->kept;
+    job.scores = request->scores;
+    job.lower = request->lower;
+
+    const std::int64_t blocks = (job.rows + kBlockRows - 1) / kBlockRows;
+    const auto threads = static_cast<int>(std::clamp<std::int64_t>(request->threads, 1, std::max<std::int64_t>(blocks, 1)));
+    std::vector<std::vector<float>> scratch(threads, std::vector<float>(stride));
+    const auto look = LF_PICK(set, look_around);
+    const auto find = LF_PICK(set, find_still_nearest);
+#pragma omp parallel num_threads(threads)
+    {
+        const DefaultArithmetic arithmetic;
+#ifdef _OPENMP
+        float* row = scratch[omp_get_thread_num()].data();
+#else
+        float* row = scratch[0].data();
+#endif
+#pragma omp for schedule(dynamic, 16)
+        for (std::int64_t k = 0; k < count; ++k) look(job, k);
+#pragma omp for schedule(dynamic, 4)
+        for (std::int64_t i = 0; i < blocks; ++i) find(job, i * kBlockRows, std::min((i + 1) * kBlockRows, job.rows), row);
+    }
+    return 0;
+} catch (const std::exception&) {
+    return 1;
+}

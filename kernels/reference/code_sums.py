@@ -1,0 +1,19 @@
+"""Sums of the rows of each code, in integers: Σ rint(x · 2ˢ), to even in the middle."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+# Rows at once: bounds the memory, not the result.
+_BLOCK_ROWS = 1 << 16
+
+
+def code_sums(x: Tensor, codes: Tensor, count: int, exponent: int) -> tuple[Tensor, Tensor]:
+    """x [N, D], codes [N] int64 < count, −1 for nowhere -> sums [count, D], counts [count] int64"""
+    sums = x.new_zeros((count, x.shape[1]), dtype=torch.int64)
+    for rows, names in zip(x.split(_BLOCK_ROWS), codes.split(_BLOCK_ROWS)):
+        counted = names >= 0
+        steps = (rows[counted].double() * 2.0**exponent).round().long()
+        sums.index_add_(0, names[counted], steps)
+    return sums, torch.bincount(codes[codes >= 0], minlength=count)

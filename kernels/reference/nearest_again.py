@@ -1,0 +1,20 @@
+"""`nearest` where an earlier answer is known: the reference searches all the same."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from .nearest import distinct_codewords, nearest_two
+
+
+def nearest_again(
+    x: Tensor, codebook: Tensor, codes: Tensor, bounds: Tensor, movement: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """x [N, D], codebook [K, D] float32, codes [N] int64, bounds [N] and movement [K] float32
+    -> code [N] int64, score [N] float64, lower [N] float32
+    """
+    code, score, other = nearest_two(x, codebook, None)
+    if len(distinct_codewords(codebook)) < len(codebook):
+        return code, score, torch.zeros_like(bounds)
+    return code, score, (other.sqrt() * (1 - 2.0**-20)).float().nan_to_num(0.0, posinf=torch.inf)

@@ -1,0 +1,186 @@
+"""The rows that k-means reads: in memory, or block by block from more than fits there.
+
+Each pass yields the same rows in the same order; how they are split into blocks changes no result.
+"""
+
+from __future__ import annotations
+
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from letter_fast import ops, validation
+
+# Numbers in a block: 64 MB as float32.
+_BLOCK_ELEMENTS = 1 << 24
+
+
+class Rows(ABC):
+    """count N rows of `width` D on one device."""
+
+    name: str
+    count: int
+    width: int
+    device: torch.device
+
+    @abstractmethod
+    def blocks(self) -> Iterator[Tensor]:
+        """All rows in order, [n, D] float32, float16 or bfloat16 each."""
+
+    @abstractmethod
+    def less(self, table: Tensor) -> Rows:
+        """What a codebook leaves over: fl32(x − its nearest codeword). table [K, D] float32"""
+
+    def block_rows(self) -> int:
+        return max(1, _BLOCK_ELEMENTS // max(self.width, 1))
+
+    def sample(self, most: int, seed: int) -> tuple[Tensor, float]:
+        """At most `most` random rows, in order; and the largest magnitude of all. One pass.
+
+        -> [n, D] float32
+        Raises:
+            ValueError: rows hold NaN or Inf.
+        """
+        chosen = torch.arange(self.count)
+        if self.count > most:
+            generator = torch.Generator().manual_seed(seed % 2**63)
+            chosen = torch.randperm(self.count, generator=generator)[:most].sort().values
+        parts, largest, begin = [], 0.0, 0
+        for block in self.blocks():
+            low, high = block.aminmax()
+            most_here = max(-float(low), float(high))
+            if not most_here < float("inf"):
+                self._refuse_nonfinite()
+            largest = max(largest, most_here)
+            first, last = torch.searchsorted(chosen, torch.tensor([begin, begin + len(block)]))
+            here = chosen[first:last] - begin
+            parts.append(block[here.to(block.device)].float())
+            begin += len(block)
+        return torch.cat(parts), largest
+
+    def _refuse_nonfinite(self) -> None:
+        """Says how many rows hold NaN or Inf, and which comes first."""
+        finite = [block.isfinite().all(dim=1) for block in self.blocks()]
+        validation.finite_codes(torch.cat(finite).long() - 1, self.name)
+
+
+class RowsInMemory(Rows):
+    """A tensor."""
+
+    def __init__(self, x: Tensor, name: str = "x") -> None:
+        self.name, self.x, self.device = name, x, x.device
+        self.count, self.width = x.shape
+
+    def blocks(self) -> Iterator[Tensor]:
+        yield from self.x.split(self.block_rows())
+
+    def less(self, table: Tensor) -> Rows:
+        left = torch.empty(self.x.shape, device=self.device)
+        for block, out in zip(self.blocks(), left.split(self.block_rows())):
+            code, _ = ops.nearest(block, table, None)
+            torch.sub(block.float(), table[code], out=out)
+        return RowsInMemory(left, self.name)
+
+
+class RowsInBlocks(Rows):
+    """A source that is read once a pass, less the codewords of earlier levels.
+
+    source: has rows, width and batches(size), as `letter_fast.catalog.Embeddings`; or gives its
+        blocks, tensors or arrays [n, D], whenever it is iterated over. Of earlier levels only the
+        codes are kept, 4 bytes a row each.
+    """
+
+    def __init__(
+        self,
+        source: Any,
+        name: str,
+        device: torch.device,
+        earlier: tuple[tuple[Tensor, Tensor], ...] = (),
+    ) -> None:
+        self.name, self.device = name, device
+        self._source, self._earlier = source, earlier
+        if hasattr(source, "batches"):
+            self.count, self.width = source.rows, source.width
+            return
+        self.count, self.width = 0, -1
+        for block in map(_tensor, source):
+            if block.ndim != 2 or self.width not in (-1, block.shape[1]):
+                raise ValueError(
+                    f"{name} must come in blocks [n, D] of one width, got shape "
+                    f"{list(block.shape)} at row {self.count}"
+                )
+            self.count, self.width = self.count + len(block), block.shape[1]
+        if self.count == 0:
+            raise ValueError(f"{name} is empty: no block of it has a row")
+
+    def blocks(self) -> Iterator[Tensor]:
+        begin = 0
+        for block in map(_tensor, self._parts()):
+            rows = validation.rows(block, self.width, self.name).to(self.device)
+            for table, codes in self._earlier:
+                part = codes[begin : begin + len(rows)].long()
+                rows = rows.float() - table[part]
+            begin += len(rows)
+            if len(rows):
+                yield rows
+        if begin != self.count:
+            raise ValueError(
+                f"{self.name} gave {self.count} rows in one pass and {begin} in another; it must "
+                "give the same rows each time"
+            )
+
+    def less(self, table: Tensor) -> Rows:
+        codes = [ops.nearest(block, table, None)[0].int() for block in self.blocks()]
+        level = (table, torch.cat(codes))
+        return RowsInBlocks(self._source, self.name, self.device, (*self._earlier, level))
+
+    def _parts(self) -> Iterable[Any]:
+        streams = hasattr(self._source, "batches")
+        parts: Iterable[Any]
+        parts = self._source.batches(self.block_rows()) if streams else self._source
+        return parts
+
+
+def _tensor(block: Any) -> Tensor:
+    """A block as a tensor; PyTorch would warn of an array that can't be written to."""
+    if isinstance(block, np.ndarray) and not block.flags.writeable:
+        block = block.copy()
+    return torch.as_tensor(block)
+
+
+def open_rows(x: Any, name: str = "x", device: torch.device | None = None) -> Rows:
+    """The rows of anything that holds some.
+
+    x: a tensor or array [N, D]; a path or (ids, array), as `letter_fast.catalog.Embeddings.open`
+        takes them; or a source as `RowsInBlocks` has it.
+    device: where streamed blocks go (CPU); a tensor stays where it is.
+    Raises:
+        ValueError: it is none of these, not a matrix, not floating point, or empty.
+    """
+    if isinstance(x, Rows):
+        return x
+    if isinstance(x, np.ndarray) and x.flags.writeable and not isinstance(x, np.memmap):
+        x = torch.from_numpy(x)
+    if isinstance(x, Tensor):
+        if x.dim() != 2 or x.shape[1] == 0:
+            raise ValueError(f"{name} must be [N, D], got shape {list(x.shape)}")
+        return RowsInMemory(validation.rows(x, x.shape[1], name), name)
+    if isinstance(x, str | os.PathLike | tuple | np.ndarray):
+        from letter_fast.catalog import Embeddings  # not needed for tensors
+
+        x = Embeddings.open(x)
+    if isinstance(x, Iterator):
+        raise ValueError(
+            f"{name} is an iterator, which can be read once only; k-means reads its rows many "
+            "times: pass a list of blocks, a file, or an object whose __iter__ starts anew"
+        )
+    if not hasattr(x, "batches") and not isinstance(x, Iterable):
+        raise ValueError(
+            f"{name} must be a tensor, an array, a path or blocks of rows, got {type(x).__name__}"
+        )
+    return RowsInBlocks(x, name, device or torch.device("cpu"))

@@ -1,0 +1,25 @@
+"""letter_fast::code_sums: what the rows of each code add up to, in fixed point."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from letter_fast import kernels
+
+
+@torch.library.custom_op("letter_fast::code_sums", mutates_args=())
+def code_sums(x: Tensor, codes: Tensor, count: int, exponent: int) -> tuple[Tensor, Tensor]:
+    """x [N, D] floating point, codes [N] int64, −1 counts nowhere
+    -> sums [count, D] int64 of rint(x · 2^exponent), counts [count] int64; see
+       `kernels.fixed_point` for the exponent.
+    """
+    return kernels.pick(x.device).code_sums(x, codes, count, exponent)
+
+
+@code_sums.register_fake
+def _(x: Tensor, codes: Tensor, count: int, exponent: int) -> tuple[Tensor, Tensor]:
+    return (
+        x.new_empty((count, x.shape[1]), dtype=torch.int64),
+        x.new_empty((count,), dtype=torch.int64),
+    )

@@ -1,0 +1,31 @@
+"""letter_fast::nearest_again: `nearest` after the codewords moved, from what was known before."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from letter_fast import kernels
+
+
+@torch.library.custom_op("letter_fast::nearest_again", mutates_args=())
+def nearest_again(
+    x: Tensor, codebook: Tensor, codes: Tensor, bounds: Tensor, movement: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """x [N, D] floating point, codebook [K, D] float32, codes [N] int64 (−1: not known),
+    bounds [N] and movement [K] float32
+    -> code [N] int64 and score [N] float64 as `nearest` gives them, lower [N] float32.
+    """
+    return kernels.pick(x.device).nearest_again(x, codebook, codes, bounds, movement)
+
+
+@nearest_again.register_fake
+def _(
+    x: Tensor, codebook: Tensor, codes: Tensor, bounds: Tensor, movement: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    rows = x.shape[:1]
+    return (
+        x.new_empty(rows, dtype=torch.int64),
+        x.new_empty(rows, dtype=torch.float64),
+        x.new_empty(rows, dtype=torch.float32),
+    )
