@@ -20,15 +20,16 @@ def report(file: Path, *arguments: str) -> list[dict[str, object]]:
     """In a process of its own: in this one the kernels may be interpreted."""
     environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
     command = [sys.executable, "-m", "bench.compile_report", "--json", str(file), *arguments]
-    subprocess.run(command, check=True, cwd=ROOT, env=environment, capture_output=True, timeout=300)
+    subprocess.run(command, check=True, cwd=ROOT, env=environment, capture_output=True, timeout=900)
     return list(json.loads(file.read_text()))
 
 
 def test_one_kernel_on_one_target(tmp_path: Path) -> None:
-    (row,) = report(tmp_path / "report.json", "--target", "sm_80", "--only", "split")
-    assert row["kernel"] == "split"
-    assert row["spills"] == 0
-    assert int(str(row["registers"])) > 0
+    rows = report(tmp_path / "report.json", "--target", "sm_80", "--only", "split")
+    assert {row["kernel"] for row in rows} == {"split"}
+    for row in rows:
+        assert row["spills"] == 0
+        assert int(str(row["registers"])) > 0
 
 
 @pytest.mark.slow
