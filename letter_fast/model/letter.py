@@ -191,6 +191,8 @@ class Letter(
 
 def _contrastive_share(q: Tensor, h: Tensor, own: slice) -> Tensor:
     """Rows `own` of `contrastive_loss` of a whole batch, over its B. q [b, D], h [B, D] -> []"""
+    if len(q) == 0:
+        return q.sum() + 0.0 * h.sum()  # so that every process has the same graph
     own_first = torch.cat([h[own], h[: own.start], h[own.stop :]])
     loss: Tensor = ops.contrastive(q.contiguous(), own_first, torch.is_grad_enabled())[0]
     return loss * (len(q) / len(h))
