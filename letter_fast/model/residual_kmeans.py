@@ -69,8 +69,8 @@ class ResidualKMeans(
         for level in range(first_level, self.quantizer.levels):
             one = ResidualQuantizer(self.config.input_dim, self.config.codebook_size[level])
             one.to(device).fit(
-                # THE PLACE: `fit` clusters a tensor. Where it takes Embeddings, hand over
-                # `self._residuals(catalog, level)` itself, and nothing of size N is held here.
+                # Here, and only here, the catalog is gathered: `fit` clusters a tensor. Once it takes
+                # Embeddings, hand over `self._residuals(catalog, level)` itself.
                 _gathered(self._residuals(catalog, level), device),
                 method=method,
                 iterations=iterations,
@@ -130,7 +130,7 @@ class ResidualKMeans(
 
     def _residuals(self, catalog: Embeddings, level: int) -> Embeddings:
         """What the first `level` levels leave over of each row: r_l = fl32(r_{l−1} − e_{c_l})."""
-        codebooks = [self.quantizer.codebook(done).detach() for done in range(level)]
+        codebooks = [self.quantizer.codebook(done).detach().float() for done in range(level)]
 
         def residual(batch: Floats) -> Floats:
             rows = self._normalized(torch.from_numpy(batch).to(self.quantizer.codebooks.device))
