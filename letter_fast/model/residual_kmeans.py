@@ -69,8 +69,8 @@ class ResidualKMeans(
         for level in range(first_level, self.quantizer.levels):
             one = ResidualQuantizer(self.config.input_dim, self.config.codebook_size[level])
             one.to(device).fit(
-                # Here, and only here, the catalog is gathered: `fit` clusters a tensor. Once it takes
-                # Embeddings, hand over `self._residuals(catalog, level)` itself.
+                # Here, and only here, the catalog is gathered. To stream it, hand over
+                # `self._residuals(catalog, level)` itself.
                 _gathered(self._residuals(catalog, level), device),
                 method=method,
                 iterations=iterations,
