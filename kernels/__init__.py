@@ -128,11 +128,13 @@ class Backend(Protocol):
         """
         ...
 
-    def plus_plus(self, x: Tensor, draws: Tensor) -> Tensor:
-        """k-means++: rows drawn with probability ∝ squared distance to those drawn before.
+    def plus_plus(self, points: Tensor, weights: Tensor, draws: Tensor) -> Tensor:
+        """Greedy k-means++: of T points drawn ∝ weight · squared distance to the picks so far, the
+        one that leaves least; the first pick is drawn ∝ weight.
 
-        x [P, N, D] float32 and finite, draws [P, K] float64 in [0, 1) -> rows [P, K] int64.
-        Rounding may decide a draw: only the CPU's instruction sets are sure to agree.
+        points [P, N, D] float32 and weights [P, N] float64: integers, with Σ weight · distance²
+        < 2⁵³, so that sums are exact; draws [P, K, T] float64 in [0, 1) -> picks [P, K] int64, none
+        twice while points are distinct.
         """
         ...
 

@@ -45,14 +45,16 @@ class Arcs {
     std::vector<ArcList> lists_;
 };
 
-// Which clusters count as near: price λ_k, and slack_k by how much the row's least score may be exceeded.
+// Which clusters count as near: price λ_k, and by how much the least score of a row, that of cluster j, may be
+// exceeded: slack_k + leave_j.
 struct Reach {
     const double* price;  // [K]
     const double* slack;  // [K]
+    const double* leave;  // [K]
 };
 
-// Appends the arcs of `count` rows from `first` on: every k with ‖x − e_k‖² + λ_k ≤ least + slack_k. The search
-// has two codebooks, whose offsets are the prices: the clusters of the least slack, and the others (perhaps
+// Appends the arcs of `count` rows from `first` on: every k with ‖x − e_k‖² + λ_k ≤ least + slack_k + leave_j. The
+// search has two codebooks, whose offsets are the prices: the clusters of the least slack, and the others (perhaps
 // none), with what their slack is more taken off. Compiled once per instruction set (within.cpp).
 using CollectArcs = void (*)(const Search&, const Reach&, std::int64_t first, std::int64_t count, void* scratch, ArcList&);
 

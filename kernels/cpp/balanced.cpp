@@ -39,8 +39,8 @@ constexpr double kNoise = 2.0;
 // Misplaced rows a cluster, and of all rows (or of a sample), that need no more ascent; nor does a collection that leaves
 // more than kProgress of what there was.
 constexpr double kFewPaths = 0.2, kFewMisplaced = 1e-4, kRoughly = 2e-3, kProgress = 0.9;
-// One cluster in so many may have slack of its own.
-constexpr std::int64_t kFewWide = 8;
+// One cluster in so many may have slack of its own, and one in so many leave.
+constexpr std::int64_t kFewWide = 8, kFewLeave = 8;
 // Rows that tell how far clusters lie apart.
 constexpr std::int64_t kScaleRows = 256;
 
@@ -105,7 +105,7 @@ Arcs collect(const Balanced& problem, const float* centroids, Prices& prices, st
         const DefaultArithmetic arithmetic;
         const std::int64_t first = chunk * Arcs::kChunk;
         try {
-            problem.collect(search, {prices.now.data(), prices.slack.data()}, first, std::min(Arcs::kChunk, search.rows - first), scratch[thread].get(), arcs.list(chunk));
+            problem.collect(search, {prices.now.data(), prices.slack.data(), prices.leave.data()}, first, std::min(Arcs::kChunk, search.rows - first), scratch[thread].get(), arcs.list(chunk));
         } catch (const std::bad_alloc&) {
 #pragma omp atomic write
             failed = true;
@@ -118,7 +118,7 @@ Arcs collect(const Balanced& problem, const float* centroids, Prices& prices, st
 // What lies between a row's best cluster and its third best, typically.
 double typical_slack(const Balanced& problem, const float* centroids) {
     const std::int64_t step = std::max<std::int64_t>(1, problem.rows.rows / kScaleRows), k = problem.bounds->clusters();
-    Prices prices{std::vector<double>(k), {}, std::vector<double>(k, kEverything)};
+    Prices prices{std::vector<double>(k), {}, std::vector<double>(k, kEverything), std::vector<double>(k)};
     const Arcs arcs = collect(problem, centroids, prices, step);
     std::vector<double> gaps, costs;
     for (std::int64_t i = 0; i < arcs.rows(); ++i) {
@@ -149,34 +149,40 @@ class Solver {
     explicit Solver(const Balanced& problem)
         : problem_(problem),
           few_(rows() * clusters() <= kFewPairs),
-          prices_{std::vector<double>(clusters()), {}, std::vector<double>(clusters(), kEverything)} {}
+          prices_{std::vector<double>(clusters()), {}, std::vector<double>(clusters(), kEverything), std::vector<double>(clusters())} {}
 
     struct Solution {
         std::vector<std::int32_t> labels;
         double cost, bound;
+        bool optimal;
     };
 
-    // The cheapest assignment to these centroids, and the bound that the prices prove.
+    // The cheapest assignment to these centroids, and the bound that the prices prove. What need not be proven is
+    // found along the arcs of one collection, and may fall short of the bounds where prices have a long way to go:
+    // later iterations make up for it.
     Solution solve(const float* centroids, bool proven) {
         if (first_ && !few_) {
             std::fill(prices_.slack.begin(), prices_.slack.end(), typical_slack(problem_, centroids));
-            for (std::int64_t step = coarsest_step(); step > 1; step /= kFiner) climb(centroids, step);
+            for (std::int64_t step = coarsest_step(); step > 1; step /= kFiner) climb(centroids, step, kCollections);
         }
         first_ = false;
-        Arcs arcs = climb(centroids, 1);
+        Arcs arcs = climb(centroids, 1, proven ? kCollections : 0);
         Repair repair(arcs, *problem_.bounds, prices_);
+        bool optimal = repair.run();
         // The last assignment is proven by arcs that are collected at the very prices.
-        for (int left = kCollections; !repair.run() || (proven && prices_.collected != repair.prices()); --left) {
+        for (int left = kCollections; proven && !(optimal && prices_.collected == repair.prices()); --left) {
             prices_.now = repair.prices();
-            widen(repair.short_of(), 2, left <= kCollections / 2);
+            widen(repair.cheaper(), repair.dearer(), 2, left <= kCollections / 2);
+            arcs = Arcs(0);  // its memory first
             arcs = collect(problem_, centroids, prices_, 1);
-            repair.renew(arcs, prices_.slack);
+            repair.renew(arcs, prices_);
+            optimal = repair.run();
         }
         const double cost = lf::cost(arcs, repair.labels());
         prices_.now = repair.prices();
         const double bound = std::min(dual(arcs, *problem_.bounds, prices_.now), cost);
         follow(arcs, kContested);
-        return {repair.labels(), cost, bound};
+        return {repair.labels(), cost, bound, optimal};
     }
 
     const std::vector<double>& prices() const { return prices_.now; }
@@ -192,9 +198,9 @@ class Solver {
     }
 
     // Prices climb on every step-th row, until few are misplaced or it is of no use.
-    Arcs climb(const float* centroids, std::int64_t step) {
+    Arcs climb(const float* centroids, std::int64_t step, int collections) {
         double before = kEverything;
-        for (int left = kCollections;; --left) {
+        for (int left = collections;; --left) {
             Arcs arcs = collect(problem_, centroids, prices_, step);
             const double first_step = few_ ? kFirstStepOfAll * spread(arcs) : kFirstStep * *std::min_element(prices_.slack.begin(), prices_.slack.end());
             const Ascent end = ascend(arcs, *problem_.bounds, rows(), first_step, prices_, problem_.threads);
@@ -205,16 +211,22 @@ class Solver {
                 return arcs;
             }
             before = end.misplaced;
-            widen(end.stranded, 4, false);
+            widen(end.cheaper, end.dearer, 4, false);
         }
     }
 
-    // More slack for some clusters. Where most of them are short of it, others have grown dear, and the next
-    // collection takes care of that, unless it takes too many.
-    void widen(const std::vector<char>& which, double factor, bool impatient) {
-        const auto many = std::count(which.begin(), which.end(), 1) > clusters() / kFewWide;
-        for (std::int64_t k = 0; k < clusters(); ++k)
-            if ((which[k] && !many) || impatient) prices_.slack[k] *= factor;
+    // More slack for clusters that grow cheaper, if they are few, or else more leave for those that grow dearer.
+    // Where both are many the next collection, at the new prices, takes care of it, unless it takes too many.
+    void widen(const std::vector<char>& cheaper, const std::vector<char>& dearer, double factor, bool impatient) {
+        const double least = *std::min_element(prices_.slack.begin(), prices_.slack.end());
+        const auto few = [&](const std::vector<char>& which, std::int64_t share) {
+            return std::count(which.begin(), which.end(), 1) <= clusters() / share;
+        };
+        const bool few_cheaper = few(cheaper, kFewWide), few_dearer = few(dearer, kFewLeave);
+        for (std::int64_t k = 0; k < clusters(); ++k) {
+            if ((cheaper[k] && few_cheaper) || impatient) prices_.slack[k] *= factor;
+            if (dearer[k] && few_dearer && !few_cheaper) prices_.leave[k] = std::max(factor * prices_.leave[k], (factor - 1) * least);
+        }
         // The first codebook of a collection must hold most clusters, for U is the least of its scores.
         std::vector<double> sorted = prices_.slack;
         const auto most = sorted.end() - 1 - clusters() / kFewWide;
@@ -227,6 +239,7 @@ class Solver {
         if (few_) return;
         const double least = *std::min_element(prices_.slack.begin(), prices_.slack.end());
         std::fill(prices_.slack.begin(), prices_.slack.end(), std::min(margin(arcs, prices_.now, share), 1.5 * least));
+        std::fill(prices_.leave.begin(), prices_.leave.end(), 0.0);
     }
 
     const Balanced& problem_;
@@ -286,20 +299,22 @@ class Means {
 void balanced_lloyd(const Balanced& problem, float* centroids, std::int64_t* labels, double* prices, double* cost, double* bound) {
     Solver solver(problem);
     Means means(problem);
-    double before = kEverything;
+    Solver::Solution before{{}, kEverything, 0.0, false};
     for (std::int64_t iteration = 1;; ++iteration) {
-        Solver::Solution found = solver.solve(centroids, iteration >= problem.iterations);
-        if (iteration >= problem.iterations || before - found.cost <= problem.tolerance * found.cost) {
-            if (iteration < problem.iterations) found = solver.solve(centroids, true);
+        const bool last = iteration >= problem.iterations;
+        Solver::Solution found = solver.solve(centroids, last);
+        const bool settled = before.optimal && found.optimal && before.cost - found.cost <= problem.tolerance * found.cost;
+        if (last || settled) {
+            if (!last) found = solver.solve(centroids, true);
             std::copy(found.labels.begin(), found.labels.end(), labels);
             std::copy(solver.prices().begin(), solver.prices().end(), prices);
             *cost = found.cost;
             *bound = found.bound;
             return;
         }
-        before = found.cost;
         means.update(found.labels);
         means.write(centroids);
+        before = std::move(found);
     }
 }
 

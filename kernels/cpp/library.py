@@ -7,7 +7,7 @@ import os
 from functools import cache
 from pathlib import Path
 
-ABI_VERSION = 4
+ABI_VERSION = 5
 INSTRUCTION_SETS = ("portable", "avx2", "avx512", "avx512_vnni")
 
 

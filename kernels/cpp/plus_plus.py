@@ -1,4 +1,4 @@
-"""k-means++ starts: plus_plus.cpp draws them, problems side by side."""
+"""Greedy k-means++: plus_plus.cpp weighs the tries, problems side by side or threads within one."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ class _Request(ctypes.Structure):
     """`PlusPlusRequest` of plus_plus_entry.cpp."""
 
     _fields_ = [
-        ("x", ctypes.c_void_p),
+        ("points", ctypes.c_void_p),
+        ("weights", ctypes.c_void_p),
         ("problems", ctypes.c_int64),
         ("rows", ctypes.c_int64),
         ("width", ctypes.c_int64),
@@ -22,6 +23,7 @@ class _Request(ctypes.Structure):
         ("row_stride", ctypes.c_int64),
         ("column_stride", ctypes.c_int64),
         ("picks", ctypes.c_int64),
+        ("tries", ctypes.c_int64),
         ("draws", ctypes.c_void_p),
         ("picked", ctypes.c_void_p),
         ("threads", ctypes.c_int32),
@@ -29,25 +31,29 @@ class _Request(ctypes.Structure):
     ]
 
 
-def plus_plus(x: Tensor, draws: Tensor) -> Tensor:
-    """x [P, N, D] float32, draws [P, K] float64 -> rows [P, K] int64"""
-    problems, rows, width = x.shape
-    draws = draws.contiguous()
-    picked = torch.empty(draws.shape, dtype=torch.int64)
+def plus_plus(points: Tensor, weights: Tensor, draws: Tensor) -> Tensor:
+    """points [P, N, D] float32 and weights [P, N] float64, integers; draws [P, K, T] float64
+    -> picks [P, K] int64
+    """
+    problems, rows, width = points.shape
+    weights, draws = weights.contiguous(), draws.contiguous()
+    picked = torch.empty(draws.shape[:2], dtype=torch.int64)
     request = _Request(
-        x=x.data_ptr(),
+        points=points.data_ptr(),
+        weights=weights.data_ptr(),
         problems=problems,
         rows=rows,
         width=width,
-        problem_stride=x.stride(0),
-        row_stride=x.stride(1),
-        column_stride=x.stride(2),
+        problem_stride=points.stride(0),
+        row_stride=points.stride(1),
+        column_stride=points.stride(2),
         picks=draws.shape[1],
+        tries=draws.shape[2],
         draws=draws.data_ptr(),
         picked=picked.data_ptr(),
         threads=torch.get_num_threads(),
         instruction_set=INSTRUCTION_SETS.index(instruction_set()),
     )
     if load().lf_plus_plus(ctypes.byref(request)):
-        raise MemoryError("letter-fast: not enough memory for a copy of the rows")
+        raise MemoryError("letter-fast: not enough memory for a copy of the points")
     return picked

@@ -229,7 +229,7 @@ float bound_others(const Codebook& book, const Block& block, int row, const Choi
         const double error = score32_error(block.rounded, row), second = block.second[row] - error, rest = block.rest[row];
         square = chosen + 2 * ((rest < second ? rest : second) - block.best[row] - error);
     }
-    return square > 0 ? static_cast<float>(std::sqrt(square) * (1 - 0x1p-20)) : 0.0f;
+    return square > 0 ? below(std::sqrt(square), 0x1p-20) : 0.0f;
 }
 
 // r ← r − e and, where it is asked for, q ← q + e, each rounded once: what every backend does.

@@ -4,6 +4,7 @@
 // n-term sum errs by less than (n + 8)·u of itself, in any order, fused or not. Float64 compares two
 // distances, and where it can't separate them they are summed exactly.
 #pragma once
+#include <cfloat>
 #include <cmath>
 #include <cstdint>
 
@@ -30,6 +31,12 @@ inline double distance64(const float* row, const float* word, std::int64_t strid
     for (int half = 4; half > 0; half /= 2)
         for (int lane = 0; lane < half; ++lane) sums[lane] += sums[lane + half];
     return sums[0];
+}
+
+// A float32 below `value`, and by little more than `part` of it; denormal ones count as 0.
+inline float below(double value, double part) {
+    const double less = value * (1 - part);
+    return less >= FLT_MIN ? static_cast<float>(less) : 0.0f;
 }
 
 inline const float* word_at(const Codebook& book, std::int64_t word) { return book.exact + word * book.stride; }

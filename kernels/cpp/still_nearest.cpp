@@ -50,7 +50,7 @@ void look_around(const StillNearest& job, std::int64_t k) {
         const std::int64_t other = job.far[f];
         if (other == k) continue;
         const double distance = distance_at_least(job.words + k * job.stride, job.words + other * job.stride, job.stride);
-        const Far seen{static_cast<float>(distance * (1 - 0x1p-23)), static_cast<std::int32_t>(other)};
+        const Far seen{below(distance, 0x1p-23), static_cast<std::int32_t>(other)};
         std::int64_t place = count++;
         for (; place > 0 && near[place - 1].distance > seen.distance; --place) near[place] = near[place - 1];
         near[place] = seen;
@@ -82,7 +82,7 @@ void find_still_nearest(const StillNearest& job, std::int64_t first, std::int64_
         if (!(own < bound)) continue;
         job.kept[row] = true;
         job.scores[row] = square;
-        job.lower[row] = static_cast<float>(bound * (1 - 0x1p-23));
+        job.lower[row] = below(bound, 0x1p-23);
     }
 }
 

@@ -93,16 +93,15 @@ Ascent ascend(const Arcs& arcs, const Bounds& bounds, std::int64_t of_rows, doub
     const Contested contested(arcs, k_count);
     const double share = static_cast<double>(arcs.rows()) / static_cast<double>(of_rows);
     const double even = std::max(static_cast<double>(arcs.rows()) / static_cast<double>(k_count), 1.0);
-    // Upwards all prices share what the least slack allows, so that downwards each has the rest of its own.
+    // Upwards all prices share what the least slack allows, and each has its leave; downwards, the rest of its slack.
     const double up = kUp * *std::min_element(prices.slack.begin(), prices.slack.end());
     std::vector<double> price = prices.now, step(k_count, first_step), before(k_count, 0.0);
-    Ascent best{kFar, false, std::vector<char>(k_count)}, at = best;
+    Ascent best{kFar, std::vector<char>(k_count), std::vector<char>(k_count)}, at = best;
     int patience = kPatience;
     for (int pass = 0; pass < kPasses && patience > 0; ++pass, --patience) {
         const std::vector<std::int64_t> counts = contested.count(price, threads);
         std::vector<double> moved = price;
         at.misplaced = 0.0;
-        at.capped = false;
         for (std::int64_t k = 0; k < k_count; ++k) {
             // The subgradient of g: an over-full cluster grows dearer, an under-full one cheaper.
             const double above = counts[k] - share * static_cast<double>(bounds.high[k]);
@@ -116,10 +115,10 @@ Ascent ascend(const Arcs& arcs, const Bounds& bounds, std::int64_t of_rows, doub
             before[k] = sign;
             double to = price[k] + sign * step[k] * std::min(std::abs(excess) / even, 1.0);
             if (to * price[k] < 0) to = 0.0;  // where its bound stops binding
-            const double lowest = prices.collected[k] + up - kDown * prices.slack[k], highest = prices.collected[k] + up;
+            const double lowest = prices.collected[k] + up - kDown * prices.slack[k], highest = prices.collected[k] + up + kDown * prices.leave[k];
             moved[k] = std::clamp(to, lowest, highest);
-            at.capped |= to > highest;
-            at.stranded[k] = to < lowest;
+            at.cheaper[k] = to < lowest;
+            at.dearer[k] = to > highest;
         }
         if (at.misplaced < kProgress * best.misplaced) patience = kPatience;
         if (at.misplaced < best.misplaced) {
@@ -178,9 +177,9 @@ Repair::Repair(const Arcs& arcs, const Bounds& bounds, const Prices& prices)
       arcs_(&arcs),
       sink_(static_cast<std::int32_t>(bounds.clusters())),
       potential_(prices.now),
-      collected_(prices.collected),
-      slack_(prices.slack),
-      short_of_(bounds.clusters()),
+      of_arcs_(prices),
+      cheaper_(bounds.clusters()),
+      dearer_(bounds.clusters()),
       labels_(arcs.rows()),
       flow_(bounds.clusters()),
       excess_(bounds.clusters() + 1),
@@ -209,10 +208,10 @@ Repair::Repair(const Arcs& arcs, const Bounds& bounds, const Prices& prices)
     build();
 }
 
-void Repair::renew(const Arcs& arcs, const std::vector<double>& slack) {
+void Repair::renew(const Arcs& arcs, const Prices& prices) {
     arcs_ = &arcs;
-    collected_.assign(potential_.begin(), potential_.end() - 1);
-    slack_ = slack;
+    of_arcs_ = prices;
+    of_arcs_.collected.assign(potential_.begin(), potential_.end() - 1);
     for (std::int64_t i = 0; i < arcs.rows(); ++i) {
         const Arcs::Row row = arcs.row(i);
         if (std::binary_search(row.cluster, row.cluster + row.count, labels_[i])) continue;
@@ -306,19 +305,23 @@ std::int32_t Repair::cheapest_path(std::int32_t source) {
 // The nodes before the end of a path grow dearer by what they are nearer: a node at distance d by length − d. So
 // they would by any shorter length, and do, if all of it would take a cluster beyond its slack: false.
 bool Repair::raise_prices(double length) {
-    const auto drift = [&](std::int32_t k) { return potential_[k] - collected_[k]; };
-    double most = -kFar;  // max_j (λ_j − λ⁰_j) is the larger of this one plus the length, and what it is now
-    for (std::int32_t node : reached_)
-        if (final_[node] && node != sink_) most = std::max(most, drift(node) - distance_[node]);
+    const auto drift = [&](std::int32_t k) { return potential_[k] - of_arcs_.collected[k]; };
+    const auto beyond = [&](std::int32_t j) { return final_[j] ? drift(j) - of_arcs_.leave[j] - distance_[j] : -kFar; };
+    double most = -kFar;  // max_j (λ_j − λ⁰_j − leave_j) is the larger of this one plus the length, and what it is now
+    for (std::int32_t j = 0; j < sink_; ++j) most = std::max(most, beyond(j));
     // The length at which k uses up its slack; beyond its own distance k rises with the others.
     const auto limit = [&](std::int32_t k) {
-        const double most_length = slack_[k] + drift(k) - most;
+        const double most_length = of_arcs_.slack[k] + drift(k) - most;
         return final_[k] && most_length >= distance_[k] ? kFar : most_length;
     };
     double shortest = kFar;
     for (std::int32_t k = 0; k < sink_; ++k) shortest = std::min(shortest, limit(k));
     const double raised = std::max(std::min(length, shortest), 0.0);
-    for (std::int32_t k = 0; k < sink_; ++k) short_of_[k] = limit(k) < std::min(length, 2 * raised);
+    const double asked = std::min(length, 2 * raised);
+    for (std::int32_t k = 0; k < sink_; ++k) {
+        cheaper_[k] = limit(k) < asked;
+        dearer_[k] = beyond(k) + asked > most + shortest;
+    }
     for (std::int32_t node : reached_)
         if (final_[node]) potential_[node] += std::max(raised - distance_[node], 0.0);
     return length <= shortest;

@@ -17,10 +17,13 @@
 // nearer keeps every edge ≥ 0, so that the end is an optimum (successive shortest paths; Ahuja, Magnanti and
 // Orlin 1993, §9.7), and g(λ) proves it.
 //
-// Arcs hold the clusters with a score of at most the row's least plus slack_k at prices λ⁰. The others can't
-// become anybody's best, nor a step of a path, while every cluster k is within its slack:
+// Arcs hold the clusters with a score of at most the row's least, that of cluster j, plus slack_k + leave_j at
+// prices λ⁰. The others can't become anybody's best, nor a step of a path, while every cluster k is within its
+// slack of all others:
 //
-//     max_j (λ_j − λ⁰_j) − (λ_k − λ⁰_k) ≤ slack_k
+//     max_j (λ_j − λ⁰_j − leave_j) − (λ_k − λ⁰_k) ≤ slack_k
+//
+// A few that grow much cheaper want slack, and a few that grow much dearer leave: both spare the other rows.
 #pragma once
 #include <cstdint>
 #include <vector>
@@ -36,7 +39,7 @@ struct Bounds {
 
 // Prices, and what arcs were collected for.
 struct Prices {
-    std::vector<double> now, collected, slack;  // [K] λ, λ⁰, slack
+    std::vector<double> now, collected, slack, leave;  // [K] λ, λ⁰
 };
 
 // The first step of a price, in parts of the slack.
@@ -44,9 +47,9 @@ constexpr double kFirstStep = 0.05;
 
 // How an ascent ended.
 struct Ascent {
-    double misplaced;            // Σ_k of what complementary slackness lacks
-    bool capped;                 // some price would go on upwards beyond the slack of the others
-    std::vector<char> stranded;  // [K] those that would go on downwards beyond their own
+    double misplaced;          // Σ_k of what complementary slackness lacks
+    std::vector<char> cheaper;  // [K] those whose price would fall beyond what the slack covers
+    std::vector<char> dearer;   // [K] those whose price would rise beyond it
 };
 
 // Moves `now` from `collected`, first in steps of `step`, within the slack. The bounds hold for `of_rows` rows,
@@ -66,14 +69,16 @@ class Repair {
     Repair(const Arcs&, const Bounds&, const Prices&);
 
     // Goes on with arcs that were collected anew at `prices()`.
-    void renew(const Arcs&, const std::vector<double>& slack);
-    // True at the optimum. False where arcs that were left out could matter: renew, with more slack for `short_of()`.
+    void renew(const Arcs&, const Prices&);
+    // True at the optimum. False where arcs that were left out could matter: renew, with more slack for the cheaper
+    // ones, or more leave for the dearer ones.
     bool run();
 
     std::vector<double> prices() const;
     const std::vector<std::int32_t>& labels() const { return labels_; }
-    // [K] the clusters whose slack kept the prices from rising on.
-    const std::vector<char>& short_of() const { return short_of_; }
+    // [K] the clusters that kept the prices from rising on.
+    const std::vector<char>& cheaper() const { return cheaper_; }
+    const std::vector<char>& dearer() const { return dearer_; }
 
   private:
     struct Member {  // of a cluster that could also be in another
@@ -99,8 +104,8 @@ class Repair {
     const Arcs* arcs_ = nullptr;
     const std::int32_t sink_;                   // T
     std::vector<double> potential_;             // [K + 1] prices
-    std::vector<double> collected_, slack_;     // [K] of the arcs
-    std::vector<char> short_of_;                // [K]
+    Prices of_arcs_;
+    std::vector<char> cheaper_, dearer_;        // [K]
     std::vector<std::int32_t> labels_;          // [N]
     std::vector<std::int64_t> flow_, excess_;   // [K] members counted, [K + 1] what is too many
     std::vector<std::vector<Member>> members_;  // [K]

@@ -45,6 +45,7 @@ LF_EXPORT std::int32_t lf_transport(const TransportRequest* request) try {
     prices.now.assign(request->prices, request->prices + clusters);
     prices.collected = prices.now;
     prices.slack.assign(clusters, request->slack);
+    prices.leave.assign(clusters, 0.0);
     if (request->slack < std::numeric_limits<double>::infinity())
         lf::ascend(arcs, bounds, request->rows, lf::kFirstStep * request->slack, prices, request->threads);
     lf::Repair repair(arcs, bounds, prices);

@@ -1,4 +1,4 @@
-"""k-means++: each start is drawn with probability ∝ squared distance to those drawn before."""
+"""Greedy k-means++: of a few points, drawn as k-means++ does, the one that leaves least."""
 
 from __future__ import annotations
 
@@ -6,21 +6,38 @@ import torch
 from torch import Tensor
 
 
-def plus_plus(x: Tensor, draws: Tensor) -> Tensor:
-    """x [P, N, D] float32, draws [P, K] float64 in [0, 1) -> rows [P, K] int64"""
-    return torch.stack([_starts(rows.double(), draw) for rows, draw in zip(x, draws)])
+def plus_plus(points: Tensor, weights: Tensor, draws: Tensor) -> Tensor:
+    """points [P, N, D] float32 and weights [P, N] float64, integers; draws [P, K, T] float64
+    -> picks [P, K] int64
+    """
+    return torch.stack(list(map(_pick, points.double(), weights, draws)))
 
 
-def _starts(points: Tensor, draws: Tensor) -> Tensor:
-    picks = [int(draws[0] * len(points))]
-    distance = (points - points[picks[0]]).square().sum(dim=1)
-    for draw in draws[1:].tolist():
-        cumulative = distance.cumsum(0)
-        total = float(cumulative[-1])
-        if total > 0:
-            pick = int(torch.searchsorted(cumulative, draw * total, right=True))
-        else:  # every row is a start already
-            pick = int(draw * len(points))
-        picks.append(min(pick, len(points) - 1))
-        distance = torch.minimum(distance, (points - points[picks[-1]]).square().sum(dim=1))
-    return draws.new_tensor(picks, dtype=torch.int64)
+def _pick(points: Tensor, weights: Tensor, draws: Tensor) -> Tensor:
+    picks = _draw(weights, draws[0, :1]).tolist()
+    nearest = _distance(points, picks[0])
+    for draw in draws[1:]:
+        mass = weights * nearest
+        if not bool(mass.any()):  # every point is where a pick is
+            break
+        tries = _draw(mass, draw)
+        left = [torch.minimum(nearest, _distance(points, point)) for point in tries.tolist()]
+        best = int(torch.stack([weights @ distance for distance in left]).argmin())
+        picks.append(int(tries[best]))
+        nearest = left[best]
+    others = [point for point in range(len(points)) if point not in set(picks)]
+    spare = [picks[0]] * len(draws)
+    return torch.tensor((picks + others + spare)[: len(draws)], device=points.device)
+
+
+def _distance(points: Tensor, pick: int) -> Tensor:
+    return (points - points[pick]).square().sum(dim=1)
+
+
+def _draw(mass: Tensor, uniform: Tensor) -> Tensor:
+    """Indices, each i with probability mass_i / Σ mass. mass [N], integers; uniform [T]"""
+    cumulative = mass.cumsum(0)
+    total = cumulative[-1]
+    return torch.searchsorted(
+        cumulative, (uniform * total).floor().clamp(max=total - 1), right=True
+    )

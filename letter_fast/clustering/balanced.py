@@ -22,7 +22,7 @@ from letter_fast.kernels.reference.balanced_lloyd import assign
 
 from .fixed_point import exponent_for
 from .kmeans import check_rows
-from .seeding import plus_plus, starts
+from .seeding import starts
 
 COSTS = ("squared", "distance")
 
@@ -131,12 +131,7 @@ def balanced_kmeans_of_each(
         math.ceil(2 * n / k) if max_size is None else max_size,
     )
     restarts = max(restarts, 1)
-    # One problem is worth better starts; many are small, and want to be quick.
-    first = (
-        torch.stack([plus_plus(x[0], k, seeds[0], restart) for restart in range(restarts)])
-        if problems == 1
-        else starts(x, k, seeds, restarts)
-    )
+    first = starts(x, k, seeds, restarts)
     one = x.expand(restarts, -1, -1) if problems == 1 else x.repeat_interleave(restarts, dim=0)
     centroids, labels, cost, bound = ops.balanced_lloyd(
         one,

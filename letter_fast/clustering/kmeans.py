@@ -14,11 +14,11 @@ from torch import Tensor
 
 from letter_fast import ops, validation
 
-from .fixed_point import exponent, exponent_for
+from .fixed_point import exponent
 from .rows import Rows, RowsInMemory, open_rows
-from .seeding import plus_plus
+from .seeding import starts
 
-__all__ = ["KMeansResult", "OnIteration", "check_rows", "cluster_means", "kmeans", "plus_plus"]
+__all__ = ["KMeansResult", "OnIteration", "check_rows", "kmeans"]
 
 # Where a sample of this many rows per centroid is a small part of all, Lloyd's iterations begin on
 # the sample: few are then left for all rows.
@@ -41,13 +41,14 @@ def kmeans(
     x: Any,
     k: int,
     *,
+    start: Tensor | None = None,
     restarts: int = 1,
     iterations: int = 100,
     tolerance: float = 1e-4,
     seed: int = 0,
     on_iteration: OnIteration | None = None,
 ) -> KMeansResult:
-    """The best of `restarts` runs from k-means‖ starts; see `clustering/seeding.py`.
+    """The best of `restarts` runs, each from rows that k-means‖ picks (clustering/seeding.py).
 
     x: a tensor or array [N, D]; or a source larger than memory, read once an iteration: a path,
         `letter_fast.catalog.Embeddings`, or blocks [n, D] that can be iterated over again and
@@ -55,6 +56,7 @@ def kmeans(
     Stops after `iterations`, when one lowers the inertia by at most `tolerance` of it, or when no
     centroid moves. A cluster left empty moves to the row that is farthest from its centroid. With
     fewer distinct rows than k, centroids repeat.
+    start: [k, D], centroids to begin one run from instead.
     on_iteration: called with the number of iterations done and the inertia.
     Raises:
         ValueError: k > N or k < 1, rows with NaN or Inf, or a source that can't be read again.
@@ -62,17 +64,22 @@ def kmeans(
     rows = open_rows(x)
     if not 1 <= k <= rows.count:
         raise ValueError(f"k must lie between 1 and the number of rows: k = {k}, N = {rows.count}")
+    if start is not None:
+        centroids = _check_start(start, k, rows)
+        _, largest = rows.sample(0, seed)
+        largest = max(largest, float(centroids.abs().max()))
+        return _lloyd(rows, centroids, largest, iterations, tolerance, on_iteration)
     sample, largest = rows.sample(_SAMPLE_ROWS * k, seed)
     begin_small = len(sample) * _SMALL_PART <= rows.count
 
-    def run(restart: int) -> KMeansResult:
-        start = plus_plus(sample, k, seed, restart)
+    def run(start: Tensor) -> KMeansResult:
         if begin_small:
             small = RowsInMemory(sample)
             start = _lloyd(small, start, largest, iterations, tolerance, None).centroids
         return _lloyd(rows, start, largest, iterations, tolerance, on_iteration)
 
-    return min(map(run, range(max(restarts, 1))), key=lambda result: result.inertia)
+    first = starts(sample[None], k, [seed], max(restarts, 1))
+    return min(map(run, first), key=lambda result: result.inertia)
 
 
 def check_rows(x: Tensor, k: int) -> Tensor:
@@ -87,20 +94,26 @@ def check_rows(x: Tensor, k: int) -> Tensor:
     return rows
 
 
-def cluster_means(rows: Tensor, labels: Tensor, previous: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean of each cluster's rows, from integer sums; an empty one keeps its `previous` centroid.
-
-    rows [N, D], labels [N], previous [K, D] -> means [K, D] float32, sizes [K] int64
-    """
-    unit = exponent_for(rows)
-    sums, sizes = ops.code_sums(rows, labels, len(previous), unit)
-    return _means(sums, sizes, unit, previous), sizes
+def _check_start(start: Tensor, k: int, rows: Rows) -> Tensor:
+    """`start` as float32 centroids where the rows are."""
+    centroids = validation.codebook(start, "start").to(rows.device)
+    if centroids.shape != (k, rows.width):
+        raise ValueError(f"start must be [{k}, {rows.width}], got {list(centroids.shape)}")
+    validation.finite_codes(centroids.isfinite().all(dim=1).long() - 1, "start")
+    return centroids
 
 
 def _means(sums: Tensor, sizes: Tensor, unit: int, previous: Tensor) -> Tensor:
     """fl32(Σ / n): the one place where sums are rounded."""
     means = (sums.double() * 2.0**-unit / sizes.clamp(min=1)[:, None]).float()
     return torch.where(sizes[:, None] > 0, means, previous)
+
+
+def moved_at_most(before: Tensor, after: Tensor) -> Tensor:
+    """‖after − before‖ of each row, rounded up; 0 only where they are equal. -> [K] float32"""
+    distance = (after.double() - before.double()).square().sum(dim=1).sqrt()
+    # The smallest float32 there is: where all of it rounds away, the part does nothing.
+    return (distance * (1 + 2.0**-20) + (distance > 0) * 2.0**-149).float()
 
 
 class _Clusters:
@@ -160,10 +173,9 @@ class _Clusters:
         empty = (self.sizes == 0).nonzero().squeeze(1)
         if len(empty):
             moved[empty] = self._farthest(len(empty))
-        distance = (moved.double() - self.centroids.double()).square().sum(dim=1).sqrt()
-        self.movement = (distance * (1 + 2.0**-20)).float()
+        self.movement = moved_at_most(self.centroids, moved)
         self.centroids = moved
-        return bool(distance.any())
+        return bool(self.movement.any())
 
     def _farthest(self, count: int) -> Tensor:
         """The rows farthest from their centroids, the first ones among equals. -> [count, D]"""

@@ -1,4 +1,4 @@
-"""letter_fast::plus_plus: the starts of k-means++."""
+"""letter_fast::plus_plus: the picks of greedy k-means++."""
 
 from __future__ import annotations
 
@@ -9,11 +9,15 @@ from letter_fast import kernels
 
 
 @torch.library.custom_op("letter_fast::plus_plus", mutates_args=())
-def plus_plus(x: Tensor, draws: Tensor) -> Tensor:
-    """x [P, N, D] float32, draws [P, K] float64 in [0, 1) -> rows [P, K] int64"""
-    return kernels.pick(x.device).plus_plus(x, draws)
+def plus_plus(points: Tensor, weights: Tensor, draws: Tensor) -> Tensor:
+    """K of N weighted points, each pick the best of T tries; see kernels/cpp/plus_plus.h.
+
+    points [P, N, D] float32 and weights [P, N] float64: integers, with Σ weight · distance² < 2⁵³
+    and some weight > 0; draws [P, K, T] float64 in [0, 1) -> picks [P, K] int64
+    """
+    return kernels.pick(points.device).plus_plus(points, weights, draws)
 
 
 @plus_plus.register_fake
-def _(x: Tensor, draws: Tensor) -> Tensor:
-    return draws.new_empty(draws.shape, dtype=torch.int64)
+def _(points: Tensor, weights: Tensor, draws: Tensor) -> Tensor:
+    return draws.new_empty(draws.shape[:2], dtype=torch.int64)

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import numpy as np
 import oracle
 import pytest
 import torch
 
 from letter_fast import use_backend
 from letter_fast.clustering import kmeans
+from letter_fast.kernels.cpp import library
+
+SETS = library.INSTRUCTION_SETS[: 1 + library.load().lf_instruction_set()]
 
 
 def test_labels_are_nearest_and_inertia_is_their_cost() -> None:
@@ -51,6 +57,70 @@ def test_bad_input_is_refused() -> None:
         kmeans(torch.randn(3, 2), 4)
     with pytest.raises(ValueError, match="1 of 3 rows"):
         kmeans(torch.tensor([[1.0], [float("nan")], [2.0]]), 2)
+
+
+def test_goes_on_from_a_start() -> None:
+    x = oracle.clustered(400, 5, 9, seed=8)
+    # Tolerance 0 in both: the second run ends where the first would have.
+    first = kmeans(x, 9, start=x[:9], iterations=4, tolerance=0.0)
+    rest = kmeans(x, 9, start=first.centroids, tolerance=0.0)
+    whole = kmeans(x, 9, start=x[:9], tolerance=0.0)
+    assert torch.equal(rest.centroids, whole.centroids)
+    assert rest.inertia == whole.inertia < first.inertia
+    for wrong, message in [
+        (x[:8], r"start must be \[9, 5\]"),
+        (torch.full((9, 5), torch.nan), "9 of 9"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            kmeans(x, 9, start=wrong)
+
+
+def test_cost_beside_scikit_learn() -> None:
+    cluster = pytest.importorskip("sklearn.cluster")
+    x = oracle.clustered(3000, 8, 40, seed=9)
+    begin = x[:30].numpy()
+    options = {"init": begin, "n_init": 1, "tol": 0.0, "max_iter": 300, "algorithm": "lloyd"}
+    theirs = cluster.KMeans(30, **options).fit(x.numpy())
+    ours = kmeans(x, 30, start=x[:30], tolerance=0.0, iterations=300)
+    assert ours.inertia == pytest.approx(float(theirs.inertia_), rel=1e-3)
+    best = cluster.KMeans(30, n_init=8, random_state=0).fit(x.numpy()).inertia_
+    assert kmeans(x, 30, restarts=8).inertia <= 1.02 * float(best)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_rows_of_other_types_and_strides(dtype: torch.dtype) -> None:
+    x = oracle.clustered(500, 7, 9, seed=10).to(dtype)
+    plain = kmeans(x.float(), 8, seed=1)
+    for rows in (x, x.T.contiguous().T, torch.cat([x, x], dim=1)[:, :7]):
+        found = kmeans(rows, 8, seed=1)
+        assert torch.equal(found.labels, plain.labels)
+        assert torch.equal(found.centroids, plain.centroids)
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_the_same_bits_on_every_instruction_set(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    x = oracle.clustered(2000, 20, 30, seed=11)
+    best = kmeans(x, 40, seed=3)
+    monkeypatch.setenv("LETTER_FAST_INSTRUCTION_SET", name)
+    found = kmeans(x, 40, seed=3)
+    assert torch.equal(found.centroids, best.centroids)
+    assert torch.equal(found.labels, best.labels)
+    assert found.inertia == best.inertia
+
+
+def test_rows_all_equal() -> None:
+    result = kmeans(torch.full((50, 3), 0.1), 4)
+    assert result.inertia == 0.0
+    assert result.labels.tolist() == [0] * 50
+
+
+def test_a_file_is_read_as_a_stream(tmp_path: Path) -> None:
+    x = oracle.clustered(700, 6, 15, seed=12)
+    np.save(tmp_path / "rows.npy", x.numpy())
+    expected = kmeans(x, 12, seed=1)
+    found = kmeans(tmp_path / "rows.npy", 12, seed=1)
+    assert torch.equal(found.centroids, expected.centroids)
+    assert torch.equal(found.labels, expected.labels)
 
 
 def test_a_stream_ends_where_memory_does() -> None:

@@ -139,6 +139,18 @@ def test_more_pairs_than_are_all_looked_at(
     check(backend, x, centroids, low, high)
 
 
+@pytest.mark.parametrize("crowded", [1, 3])
+def test_a_crowd_must_leave(backend: kernels.Backend, crowded: int) -> None:
+    """A few clusters grow so dear that most of their rows go far: their rows reach further."""
+    random = np.random.default_rng(6)
+    n, k = 1100, 64
+    centroids = torch.from_numpy(random.standard_normal((k, 8)).astype(np.float32))
+    x = centroids[torch.from_numpy(random.integers(k, size=n))]
+    x[:700] = centroids[torch.from_numpy(random.integers(crowded, size=700))]
+    x = x + 0.3 * torch.from_numpy(random.standard_normal((n, 8)).astype(np.float32))
+    check(backend, x, centroids, np.full(k, n // (2 * k)), np.full(k, 2 * n // k))
+
+
 @pytest.mark.parametrize("scale", [1e-12, 1e-3, 1e12])
 def test_scales(backend: kernels.Backend, scale: float) -> None:
     x = oracle.clustered(90, 3, 4, seed=3) * scale

@@ -32,6 +32,13 @@ CALLS = [
     (ops.contrastive_gradient_h, (X.double(), X.double(), torch.randn(9).double())),
     (ops.diversity, (CODES, TABLE, [3, 4], GROUPS, SEED, True)),
     (ops.diversity, (CODES, BOOK.double(), [3, 4], GROUPS, SEED, False)),
+    (ops.plus_plus, (X.round()[None], torch.ones(1, 9).double(), torch.rand(1, 3, 2).double())),
+    (ops.code_sums, (X, torch.arange(9) % 7, 7, 30)),
+    (ops.nearest_again, (X, BOOK, torch.full((9,), -1), torch.zeros(9), torch.zeros(7))),
+    (
+        ops.balanced_lloyd,
+        (X[None], BOOK[None], torch.zeros(7).long(), torch.full((7,), 2), 2, 0.0, 30),
+    ),
     (ops.sinkhorn_codes, (X, BOOK, torch.tensor([0, 4, 9]), 0.003, 5)),
     (ops.sinkhorn_codes, (X[:0].half(), BOOK, torch.tensor([0]), 0.003, 5)),
 ]
