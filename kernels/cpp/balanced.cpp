@@ -28,8 +28,9 @@ constexpr double kEverything = std::numeric_limits<double>::infinity();
 constexpr std::int64_t kFewPairs = 1 << 16;
 // Rows a cluster of the coarsest sample, and how much finer each next one is.
 constexpr std::int64_t kCoarse = 16, kFiner = 8;
-// Times the arcs are collected for one ascent, at most: the repair reaches the optimum from anywhere.
-constexpr int kCollections = 12;
+// Times the arcs are collected for one ascent, at most: the repair reaches the optimum from anywhere. And times that
+// the repair asks for more slack for a few clusters before all get some.
+constexpr int kCollections = 12, kPatience = 24;
 // Share of the rows that are to have more than one arc in later iterations.
 constexpr double kContested = 0.5;
 // The first step of a price where all pairs are arcs, in parts of what a row's clusters differ in.
@@ -170,9 +171,9 @@ class Solver {
         Repair repair(arcs, *problem_.bounds, prices_);
         bool optimal = repair.run();
         // The last assignment is proven by arcs that are collected at the very prices.
-        for (int left = kCollections; proven && !(optimal && prices_.collected == repair.prices()); --left) {
+        for (int left = kPatience; proven && !(optimal && prices_.collected == repair.prices()); --left) {
             prices_.now = repair.prices();
-            widen(repair.cheaper(), repair.dearer(), 2, left <= kCollections / 2);
+            widen(repair.cheaper(), repair.dearer(), left <= 0);
             arcs = Arcs(0);  // its memory first
             arcs = collect(problem_, centroids, prices_, 1);
             repair.renew(arcs, prices_);
@@ -211,21 +212,21 @@ class Solver {
                 return arcs;
             }
             before = end.misplaced;
-            widen(end.cheaper, end.dearer, 4, false);
+            widen(end.cheaper, end.dearer, false);
         }
     }
 
     // More slack for clusters that grow cheaper, if they are few, or else more leave for those that grow dearer.
     // Where both are many the next collection, at the new prices, takes care of it, unless it takes too many.
-    void widen(const std::vector<char>& cheaper, const std::vector<char>& dearer, double factor, bool impatient) {
+    void widen(const std::vector<char>& cheaper, const std::vector<char>& dearer, bool impatient) {
         const double least = *std::min_element(prices_.slack.begin(), prices_.slack.end());
         const auto few = [&](const std::vector<char>& which, std::int64_t share) {
             return std::count(which.begin(), which.end(), 1) <= clusters() / share;
         };
         const bool few_cheaper = few(cheaper, kFewWide), few_dearer = few(dearer, kFewLeave);
         for (std::int64_t k = 0; k < clusters(); ++k) {
-            if ((cheaper[k] && few_cheaper) || impatient) prices_.slack[k] *= factor;
-            if (dearer[k] && few_dearer && !few_cheaper) prices_.leave[k] = std::max(factor * prices_.leave[k], (factor - 1) * least);
+            if ((cheaper[k] && few_cheaper) || impatient) prices_.slack[k] *= kAsked;
+            if (dearer[k] && few_dearer && !few_cheaper) prices_.leave[k] = std::max(kAsked * prices_.leave[k], (kAsked - 1) * least);
         }
         // The first codebook of a collection must hold most clusters, for U is the least of its scores.
         std::vector<double> sorted = prices_.slack;

@@ -317,10 +317,10 @@ bool Repair::raise_prices(double length) {
     double shortest = kFar;
     for (std::int32_t k = 0; k < sink_; ++k) shortest = std::min(shortest, limit(k));
     const double raised = std::max(std::min(length, shortest), 0.0);
-    const double asked = std::min(length, 2 * raised);
+    const double asked = std::min(length, kAsked * raised);
     for (std::int32_t k = 0; k < sink_; ++k) {
-        cheaper_[k] = limit(k) < asked;
-        dearer_[k] = beyond(k) + asked > most + shortest;
+        cheaper_[k] |= limit(k) < asked;
+        dearer_[k] |= beyond(k) + asked > most + shortest;
     }
     for (std::int32_t node : reached_)
         if (final_[node]) potential_[node] += std::max(raised - distance_[node], 0.0);
@@ -379,13 +379,19 @@ void Repair::move_along(std::int32_t source, std::int32_t end) {
 }
 
 bool Repair::run() {
+    std::fill(cheaper_.begin(), cheaper_.end(), 0);
+    std::fill(dearer_.begin(), dearer_.end(), 0);
+    bool done = true;
     for (std::int32_t source = 0; source <= sink_; ++source)
         while (excess_[source] > 0) {
             const std::int32_t end = cheapest_path(source);
-            if (!raise_prices(end < 0 ? kFar : distance_[end])) return false;
+            if (!raise_prices(end < 0 ? kFar : distance_[end])) {
+                done = false;  // others may go on: what all of them lack is collected at once
+                break;
+            }
             move_along(source, end);
         }
-    return true;
+    return done;
 }
 
 std::vector<double> Repair::prices() const {

@@ -45,6 +45,9 @@ struct Prices {
 // The first step of a price, in parts of the slack.
 constexpr double kFirstStep = 0.05;
 
+// What a price was denied is asked for so many times over.
+constexpr double kAsked = 4.0;
+
 // How an ascent ended.
 struct Ascent {
     double misplaced;          // Σ_k of what complementary slackness lacks
