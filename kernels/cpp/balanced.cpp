@@ -33,8 +33,6 @@ constexpr std::int64_t kCoarse = 16, kFiner = 8;
 constexpr int kCollections = 12, kPatience = 24;
 // Share of the rows that are to have more than one arc in later iterations.
 constexpr double kContested = 0.5;
-// The first step of a price where all pairs are arcs, in parts of what a row's clusters differ in.
-constexpr double kFirstStepOfAll = 0.05;
 // How many standard deviations of a sample's sizes the slack covers.
 constexpr double kNoise = 2.0;
 // Misplaced rows a cluster, and of all rows (or of a sample), that need no more ascent; nor does a collection that leaves
@@ -133,18 +131,6 @@ double typical_slack(const Balanced& problem, const float* centroids) {
     return gaps[gaps.size() / 2];
 }
 
-// What a row's clusters differ in, on average.
-double spread(const Arcs& arcs) {
-    double total = 0.0;
-    for (std::int64_t i = 0; i < arcs.rows(); ++i) {
-        const Arcs::Row row = arcs.row(i);
-        double sum = 0.0;
-        for (std::int64_t j = 0; j < row.count; ++j) sum += row.cost[j];
-        total += sum / static_cast<double>(row.count) - *std::min_element(row.cost, row.cost + row.count);
-    }
-    return total / static_cast<double>(std::max<std::int64_t>(arcs.rows(), 1));
-}
-
 class Solver {
   public:
     explicit Solver(const Balanced& problem)
@@ -203,10 +189,11 @@ class Solver {
         double before = kEverything;
         for (int left = collections;; --left) {
             Arcs arcs = collect(problem_, centroids, prices_, step);
-            const double first_step = few_ ? kFirstStepOfAll * spread(arcs) : kFirstStep * *std::min_element(prices_.slack.begin(), prices_.slack.end());
+            if (few_) return arcs;  // the repair is quick
+            const double first_step = kFirstStep * *std::min_element(prices_.slack.begin(), prices_.slack.end());
             const Ascent end = ascend(arcs, *problem_.bounds, rows(), first_step, prices_, problem_.threads);
             const bool enough = end.misplaced <= (step > 1 ? kRoughly : kFewMisplaced) * static_cast<double>(arcs.rows()) + kFewPaths * static_cast<double>(clusters());
-            if (few_ || left == 0 || enough || end.misplaced > kProgress * before) {
+            if (left == 0 || enough || end.misplaced > kProgress * before) {
                 // A sample's sizes are off by one part in √(its rows a cluster).
                 if (step > 1) follow(arcs, std::min(0.5, kNoise / std::sqrt(static_cast<double>(arcs.rows()) / static_cast<double>(clusters()))));
                 return arcs;
