@@ -12,6 +12,7 @@ import json
 import os
 import warnings
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
@@ -97,7 +98,7 @@ def compare(size: Size, threads: int, rounds: int, iterations: int) -> dict[str,
             fit(x[: 2 * len(start)], start, 1)  # loads what it needs
         for _ in range(rounds):
             for name in LANES:
-                seconds[name].append(clock(lambda name=name: run(name), 1, CPU))
+                seconds[name].append(clock(partial(run, name), 1, CPU))
     mine = seconds["letter-fast"]
     return {
         "workload": size.workload.name,

@@ -12,13 +12,17 @@ import torch.nn.functional as F
 from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
 
-from letter_fast import ops, validation
+from letter_fast import validation
 from letter_fast.catalog import CatalogError, Embeddings, MappedEmbeddings
 from letter_fast.catalog.embeddings import Floats
+from letter_fast.clustering.rows import Rows, RowsInBlocks, RowsInMemory
 from letter_fast.quantizer import ResidualQuantizer
 
 from .config import ResidualKMeansConfig
 from .pretrained import fingerprint, model_card, read_model, write_model
+
+# Larger catalogs are read from where they lie.
+_HELD_BYTES = 2 << 30
 
 
 class ResidualKMeans(
@@ -55,7 +59,8 @@ class ResidualKMeans(
     ) -> ResidualKMeans:
         """Makes the codebooks, level by level.
 
-        embeddings: what `Embeddings.open` takes, [N, S].
+        embeddings: what `Embeddings.open` takes, [N, S]. Above 2 GiB as float32 they are read once
+            an iteration instead of held; balanced codebooks are then made of 131,072 random rows.
         iterations, restarts, tolerance, seed: as `functional.kmeans`.
         first_level: the levels before it keep the codebooks they have.
         on_level: called with the number of levels done.
@@ -64,14 +69,14 @@ class ResidualKMeans(
         """
         catalog = Embeddings.open(embeddings)
         self.check_fits(catalog)
-        device = self.quantizer.codebooks.device
+        rows = self._rows(catalog)
+        for level in range(first_level):
+            rows = rows.less(self.quantizer.codebook(level).float().contiguous())
         method = "balanced_kmeans" if self.config.balanced else "kmeans"
         for level in range(first_level, self.quantizer.levels):
             one = ResidualQuantizer(self.config.input_dim, self.config.codebook_size[level])
-            one.to(device).fit(
-                # Here, and only here, the catalog is gathered. To stream it, hand over
-                # `self._residuals(catalog, level)` itself.
-                _gathered(self._residuals(catalog, level), device),
+            one.to(rows.device).fit(
+                rows,
                 method=method,
                 iterations=iterations,
                 restarts=restarts,
@@ -79,6 +84,8 @@ class ResidualKMeans(
                 seed=seed + level,
             )
             self.quantizer.codebook(level).copy_(one.codebook(0))
+            if level + 1 < self.quantizer.levels:
+                rows = rows.less(one.codebook(0).float().contiguous())
             if on_level:
                 on_level(level + 1)
         self.quantizer.initialized.fill_(True)
@@ -128,19 +135,23 @@ class ResidualKMeans(
         rows = validation.rows(s, self.config.input_dim, "s").float()
         return unit_rows(rows) if self.config.normalize == "unit" else rows
 
-    def _residuals(self, catalog: Embeddings, level: int) -> Embeddings:
-        """What the first `level` levels leave over of each row: r_l = fl32(r_{l−1} − e_{c_l})."""
-        codebooks = [self.quantizer.codebook(done).detach().float() for done in range(level)]
+    def _rows(self, catalog: Embeddings) -> Rows:
+        """The rows that the first level is made of: in memory if they are few enough."""
+        device = self.quantizer.codebooks.device
 
-        def residual(batch: Floats) -> Floats:
-            rows = self._normalized(torch.from_numpy(batch).to(self.quantizer.codebooks.device))
-            for codebook in codebooks:
-                code, _ = ops.nearest(rows, codebook, None)
-                rows = rows - codebook[code]
-            left: Floats = rows.cpu().numpy()
-            return left
+        def normalized(batch: Floats) -> Floats:
+            rows: Floats = self._normalized(torch.from_numpy(batch)).numpy()
+            return rows
 
-        return MappedEmbeddings(catalog, residual)
+        source = MappedEmbeddings(catalog, normalized)
+        if 4 * source.rows * source.width > _HELD_BYTES:
+            return RowsInBlocks(source, catalog.name, device)
+        rows = torch.empty(source.rows, source.width, device=device)
+        begin = 0
+        for batch in source.batches():
+            rows[begin : begin + len(batch)] = torch.from_numpy(batch)
+            begin += len(batch)
+        return RowsInMemory(rows, catalog.name)
 
     def _save_pretrained(self, save_directory: Path) -> None:
         config = self.config
@@ -158,16 +169,6 @@ class ResidualKMeans(
             map_location,
             hub,
         )
-
-
-def _gathered(embeddings: Embeddings, device: torch.device) -> Tensor:
-    """All rows. -> [N, S] float32"""
-    rows = torch.empty(embeddings.rows, embeddings.width, device=device)
-    begin = 0
-    for batch in embeddings.batches():
-        rows[begin : begin + len(batch)] = torch.from_numpy(batch)
-        begin += len(batch)
-    return rows
 
 
 def unit_rows(x: Tensor) -> Tensor:

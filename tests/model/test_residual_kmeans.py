@@ -59,6 +59,20 @@ def test_equals_a_literal_residual_kmeans(balanced: bool) -> None:
         residual = residual - means[parts[:, level]]
 
 
+def test_what_does_not_fit_is_streamed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    np.save(tmp_path / "rows.npy", ROWS.numpy())
+    held = model(normalize="unit").fit(tmp_path / "rows.npy")
+    monkeypatch.setattr("letter_fast.model.residual_kmeans._HELD_BYTES", 0)
+    monkeypatch.setattr("letter_fast.model.residual_kmeans.RowsInMemory", None)
+    streamed = model(normalize="unit").fit(tmp_path / "rows.npy")
+    assert torch.equal(streamed.quantizer.codebooks, held.quantizer.codebooks)
+    rest = model(normalize="unit")
+    with torch.no_grad():
+        rest.quantizer.codebook(0).copy_(held.quantizer.codebook(0))
+    rest.fit(tmp_path / "rows.npy", first_level=1)
+    assert torch.equal(rest.quantizer.codebooks, held.quantizer.codebooks)
+
+
 def residuals(kmeans: lf.ResidualKMeans, rows: Tensor) -> list[Tensor]:
     """What each level was made of, by the oracle."""
     books = [kmeans.quantizer.codebook(level).detach() for level in range(kmeans.quantizer.levels)]
