@@ -50,8 +50,7 @@ def faiss(x: Tensor, start: Tensor, iterations: int) -> float:
     model = library.Kmeans(
         x.shape[1], len(start), niter=iterations, max_points_per_centroid=len(x), gpu=False
     )
-    model.train(x.numpy(), init_centroids=start.numpy())
-    return float(model.obj[-1])
+    return float(model.train(x.numpy(), init_centroids=start.numpy()))
 
 
 def scikit_learn(algorithm: str) -> Fit:
