@@ -117,7 +117,8 @@ class Backend(Protocol):
         tolerance: float,
         exponent: int,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Lloyd's iterations of P problems, each assignment the cheapest with low ≤ sizes ≤ high.
+        """Lloyd's iterations of P problems; the last assignment is the cheapest with low ≤ sizes ≤
+        high, earlier ones may fall short of bounds and optimum, each backend as suits it.
 
         Stops after `iterations` assignments, or when one lowers the cost by at most `tolerance` of
         it. Means are integer sums in units of 2^−exponent. Rows and centroids are finite.

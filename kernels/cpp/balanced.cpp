@@ -36,8 +36,8 @@ constexpr double kContested = 0.5;
 // How many standard deviations of a sample's sizes the slack covers.
 constexpr double kNoise = 2.0;
 // Misplaced rows a cluster, and of all rows (or of a sample), that need no more ascent; nor does a collection that leaves
-// more than kProgress of what there was.
-constexpr double kFewPaths = 0.2, kFewMisplaced = 1e-4, kRoughly = 2e-3, kProgress = 0.9;
+// more than kProgress of what there was. Assignments that need no proof are content with kEarly of the rows.
+constexpr double kFewPaths = 0.2, kFewMisplaced = 1e-4, kRoughly = 2e-3, kEarly = 0.02, kProgress = 0.9;
 // One cluster in so many may have slack of its own, and one in so many leave.
 constexpr std::int64_t kFewWide = 8, kFewLeave = 8;
 // Rows that tell how far clusters lie apart.
@@ -144,16 +144,15 @@ class Solver {
         bool optimal;
     };
 
-    // The cheapest assignment to these centroids, and the bound that the prices prove. What need not be proven is
-    // found along the arcs of one collection, and may fall short of the bounds where prices have a long way to go:
-    // later iterations make up for it.
+    // The cheapest assignment to these centroids, and the bound that the prices prove. Where no proof is asked for,
+    // it stops when few rows are misplaced, and may leave some so: later iterations make up for it.
     Solution solve(const float* centroids, bool proven) {
         if (first_ && !few_) {
             std::fill(prices_.slack.begin(), prices_.slack.end(), typical_slack(problem_, centroids));
-            for (std::int64_t step = coarsest_step(); step > 1; step /= kFiner) climb(centroids, step, kCollections);
+            for (std::int64_t step = coarsest_step(); step > 1; step /= kFiner) climb(centroids, step, kRoughly);
         }
         first_ = false;
-        Arcs arcs = climb(centroids, 1, proven ? kCollections : 0);
+        Arcs arcs = climb(centroids, 1, proven ? kFewMisplaced : kEarly);
         Repair repair(arcs, *problem_.bounds, prices_);
         bool optimal = repair.run();
         // The last assignment is proven by arcs that are collected at the very prices.
@@ -185,14 +184,14 @@ class Solver {
     }
 
     // Prices climb on every step-th row, until few are misplaced or it is of no use.
-    Arcs climb(const float* centroids, std::int64_t step, int collections) {
+    Arcs climb(const float* centroids, std::int64_t step, double few) {
         double before = kEverything;
-        for (int left = collections;; --left) {
+        for (int left = kCollections;; --left) {
             Arcs arcs = collect(problem_, centroids, prices_, step);
             if (few_) return arcs;  // the repair is quick
             const double first_step = kFirstStep * *std::min_element(prices_.slack.begin(), prices_.slack.end());
             const Ascent end = ascend(arcs, *problem_.bounds, rows(), first_step, prices_, problem_.threads);
-            const bool enough = end.misplaced <= (step > 1 ? kRoughly : kFewMisplaced) * static_cast<double>(arcs.rows()) + kFewPaths * static_cast<double>(clusters());
+            const bool enough = end.misplaced <= few * static_cast<double>(arcs.rows()) + kFewPaths * static_cast<double>(clusters());
             if (left == 0 || enough || end.misplaced > kProgress * before) {
                 // A sample's sizes are off by one part in √(its rows a cluster).
                 if (step > 1) follow(arcs, std::min(0.5, kNoise / std::sqrt(static_cast<double>(arcs.rows()) / static_cast<double>(clusters()))));

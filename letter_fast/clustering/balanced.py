@@ -89,7 +89,7 @@ def balanced_kmeans(
     tolerance: float = 1e-4,
     seed: int = 0,
 ) -> BalancedKMeansResult:
-    """k-means whose every assignment is the cheapest one within the size bounds.
+    """k-means whose assignments are the cheapest ones within the size bounds; the last is proven.
 
     x [N, D]; the bounds default to N // 2K and ⌈2N / K⌉.
     Raises:
