@@ -33,6 +33,8 @@ constexpr std::int64_t kCoarse = 16, kFiner = 8;
 constexpr int kCollections = 12, kPatience = 24;
 // Share of the rows that are to have more than one arc in later iterations.
 constexpr double kContested = 0.5;
+// The least slack, in parts of the typical one: where most rows have several equally good clusters.
+constexpr double kLeast = 1.0 / 256;
 // How many standard deviations of a sample's sizes the slack covers.
 constexpr double kNoise = 2.0;
 // Misplaced rows a cluster, and of all rows (or of a sample), that need no more ascent; nor does a collection that leaves
@@ -114,21 +116,25 @@ Arcs collect(const Balanced& problem, const float* centroids, Prices& prices, st
     return arcs;
 }
 
-// What lies between a row's best cluster and its third best, typically.
+// What lies between a row's best cluster and its third best, typically; where that is nothing, all that lies
+// between a row's clusters. 0 only if no row has a choice.
 double typical_slack(const Balanced& problem, const float* centroids) {
     const std::int64_t step = std::max<std::int64_t>(1, problem.rows.rows / kScaleRows), k = problem.bounds->clusters();
     Prices prices{std::vector<double>(k), {}, std::vector<double>(k, kEverything), std::vector<double>(k)};
     const Arcs arcs = collect(problem, centroids, prices, step);
     std::vector<double> gaps, costs;
+    double widest = 0.0;
     for (std::int64_t i = 0; i < arcs.rows(); ++i) {
         const Arcs::Row row = arcs.row(i);
         costs.assign(row.cost, row.cost + row.count);
         const auto third = costs.begin() + std::min<std::ptrdiff_t>(2, row.count - 1);
         std::nth_element(costs.begin(), third, costs.end());
+        widest = std::max(widest, *std::max_element(costs.begin(), costs.end()) - *std::min_element(costs.begin(), costs.end()));
         gaps.push_back(*third - *std::min_element(costs.begin(), third + 1));
     }
     std::nth_element(gaps.begin(), gaps.begin() + static_cast<std::ptrdiff_t>(gaps.size() / 2), gaps.end());
-    return gaps[gaps.size() / 2];
+    const double typical = gaps[gaps.size() / 2];
+    return typical > 0 ? typical : widest;
 }
 
 class Solver {
@@ -147,11 +153,11 @@ class Solver {
     // The cheapest assignment to these centroids, and the bound that the prices prove. Where no proof is asked for,
     // it stops when few rows are misplaced, and may leave some so: later iterations make up for it.
     Solution solve(const float* centroids, bool proven) {
-        if (first_ && !few_) {
-            std::fill(prices_.slack.begin(), prices_.slack.end(), typical_slack(problem_, centroids));
+        if (!few_ && !(typical_ > 0)) {
+            typical_ = typical_slack(problem_, centroids);
+            std::fill(prices_.slack.begin(), prices_.slack.end(), typical_);
             for (std::int64_t step = coarsest_step(); step > 1; step /= kFiner) climb(centroids, step, kRoughly);
         }
-        first_ = false;
         Arcs arcs = climb(centroids, 1, proven ? kFewMisplaced : kEarly);
         Repair repair(arcs, *problem_.bounds, prices_);
         bool optimal = repair.run();
@@ -221,18 +227,19 @@ class Solver {
         for (double& slack : prices_.slack) slack = std::max(slack, *most);
     }
 
-    // The slack that gives `share` of the rows more than one arc.
+    // The slack that gives `share` of the rows more than one arc. Never none: without slack no price can rise.
     void follow(const Arcs& arcs, double share) {
         if (few_) return;
         const double least = *std::min_element(prices_.slack.begin(), prices_.slack.end());
-        std::fill(prices_.slack.begin(), prices_.slack.end(), std::min(margin(arcs, prices_.now, share), 1.5 * least));
+        const double slack = std::max(std::min(margin(arcs, prices_.now, share), 1.5 * least), kLeast * typical_);
+        std::fill(prices_.slack.begin(), prices_.slack.end(), slack);
         std::fill(prices_.leave.begin(), prices_.leave.end(), 0.0);
     }
 
     const Balanced& problem_;
-    const bool few_;     // all pairs are arcs
-    bool first_ = true;  // later ones know prices and slack from the one before
-    Prices prices_;
+    const bool few_;         // all pairs are arcs
+    double typical_ = 0.0;   // slack; 0 until some row has a choice
+    Prices prices_;          // later iterations start with those of the one before
 };
 
 // Cluster sums in fixed point: integers add up to the same in any order (code_sums.cpp).

@@ -151,6 +151,29 @@ def test_a_crowd_must_leave(backend: kernels.Backend, crowded: int) -> None:
     check(backend, x, centroids, np.full(k, n // (2 * k)), np.full(k, 2 * n // k))
 
 
+@pytest.mark.parametrize("kind", ["one point", "eight points", "half equal", "equal start"])
+def test_ties_leave_prices_room_to_rise(kind: str) -> None:
+    """Where most rows have several best clusters, no margin tells how far arcs should reach."""
+    random = torch.Generator().manual_seed(10)
+    x = torch.randn(3000, 4, generator=random)
+    k = 60
+    if kind == "one point":
+        x = torch.ones(3000, 4)
+    elif kind == "eight points":
+        x = torch.randint(0, 2, (3000, 3), generator=random).float()
+    elif kind == "half equal":
+        x[:1500] = 0.0
+    start = x[:1].repeat(k, 1) if kind == "equal start" else x[1400 : 1400 + k].clone()
+    low, high = torch.full((k,), 49), torch.full((k,), 51)
+    _, labels, cost, bound = cpp.balanced_lloyd(
+        x[None], start[None], low, high, 6, -1.0, exponent_for(x)
+    )
+    sizes = labels[0].bincount(minlength=k)
+    assert int(sizes.min()) >= 49
+    assert int(sizes.max()) <= 51
+    assert float(cost - bound) <= 1e-9 * float(cost)
+
+
 @pytest.mark.parametrize("scale", [1e-12, 1e-3, 1e12])
 def test_scales(backend: kernels.Backend, scale: float) -> None:
     x = oracle.clustered(90, 3, 4, seed=3) * scale
