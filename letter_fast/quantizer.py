@@ -258,38 +258,54 @@ class ResidualQuantizer(nn.Module):
             f"commitment_weight={self.commitment_weight}, residual_grad={self.residual_grad!r}"
         )
 
-    @torch.no_grad()
     def _choose(self, z: Tensor, use_sinkhorn: bool) -> Tensor:
-        """Codes [N, L] of z [N, D]: one search for each run of levels without Sinkhorn."""
-        residual = validation.rows(z, self.dim, "z")
-        table = self.codebooks.detach().float()
         epsilons = self.sinkhorn_epsilon if use_sinkhorn else [0.0] * self.levels
-        everything = torch.tensor([0, len(z)])
-        chosen = []
-        first = begin = 0
-        while first < self.levels:
-            end = first + 1
-            while not epsilons[first] and end < self.levels and not epsilons[end]:
-                end += 1
-            sizes = self.codebook_sizes[first:end]
-            words = table[begin : begin + sum(sizes)]
-            if epsilons[first]:
-                sweeps = self.sinkhorn_sweeps
-                code = ops.sinkhorn_codes(residual, words, everything, epsilons[first], sweeps)
-                found = code[:, None]
-            else:
-                found = ops.residual_search(residual, words, sizes, with_quantized=False)[0]
-            chosen.append(found)
-            if end < self.levels:
-                for code, book in zip(found.T, words.split(sizes)):
-                    residual = residual - book[code]
-                residual = residual.masked_fill(found[:, :1] < 0, math.nan)
-            first, begin = end, begin + sum(sizes)
-        codes = torch.cat(chosen, dim=1)
-        codes.masked_fill_((codes < 0).any(dim=1, keepdim=True), -1)
+        codes = choose_codes(
+            validation.rows(z, self.dim, "z"),
+            self.codebooks,
+            self.codebook_sizes,
+            epsilons,
+            self.sinkhorn_sweeps,
+        )
         self._check(codes)
         return codes
 
     def _check(self, codes: Tensor) -> None:
         if self.nonfinite == "raise":
             validation.finite_codes(codes, "z")
+
+
+@torch.no_grad()
+def choose_codes(
+    z: Tensor, codebooks: Tensor, sizes: Sequence[int], epsilons: Sequence[float], sweeps: int
+) -> Tensor:
+    """Codes of each row: one search for each run of levels without Sinkhorn.
+
+    z [N, D] as `validation.rows` gives it, codebooks [ΣK, D], level l being the next sizes[l] rows;
+    epsilons [L], 0 taking the nearest codeword -> codes [N, L] int64, −1 for a row that is, or
+    becomes, NaN or Inf
+    """
+    residual, table = z, codebooks.float()
+    everything = torch.tensor([0, len(z)])
+    chosen = []
+    first = begin = 0
+    while first < len(sizes):
+        end = first + 1
+        while not epsilons[first] and end < len(sizes) and not epsilons[end]:
+            end += 1
+        part = list(sizes[first:end])
+        words = table[begin : begin + sum(part)]
+        if epsilons[first]:
+            code = ops.sinkhorn_codes(residual, words, everything, epsilons[first], sweeps)
+            found = code[:, None]
+        else:
+            found = ops.residual_search(residual, words, part, with_quantized=False)[0]
+        chosen.append(found)
+        if end < len(sizes):
+            for code, book in zip(found.T, words.split(part)):
+                residual = residual - book[code]
+            residual = residual.masked_fill(found[:, :1] < 0, math.nan)
+        first, begin = end, begin + sum(part)
+    codes = torch.cat(chosen, dim=1)
+    codes.masked_fill_((codes < 0).any(dim=1, keepdim=True), -1)
+    return codes
