@@ -1,0 +1,376 @@
+"""ResidualVQ beside the package itself: outputs, gradients, state and training, option by option.
+
+The package measures distances as ‖x‖² + ‖e‖² − 2x·e in float32, whose rounding settles near-ties.
+Here it gets distances from float64, so that both decide alike; single steps also leave out rows
+that are close to a tie.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import oracle
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from letter_fast.compat.vector_quantize_pytorch import ResidualVQ
+
+theirs = pytest.importorskip(
+    "vector_quantize_pytorch", reason="vector-quantize-pytorch is not installed"
+)
+
+WIDTH, LEVELS = 6, 3
+
+OPTIONS: dict[str, dict[str, Any]] = {
+    "default": {},
+    "straight-through": dict(rotation_trick=False),
+    "decay, eps, weight": dict(decay=0.95, eps=1e-3, commitment_weight=0.3),
+    "no commitment": dict(commitment_weight=0.0),
+    "per-level sizes": dict(codebook_size=(12, 7, 9), num_quantizers=None),
+    "shared": dict(shared_codebook=True),
+    "cosine": dict(use_cosine_sim=True),
+    "cosine, straight-through": dict(use_cosine_sim=True, rotation_trick=False),
+    "learned": dict(learnable_codebook=True, ema_update=False),
+    "learned, straight-through": dict(
+        learnable_codebook=True, ema_update=False, rotation_trick=False
+    ),
+    "fixed": dict(ema_update=False),
+    "dropout": dict(quantize_dropout=True, quantize_dropout_cutoff_index=1),
+    "dropout in twos": dict(quantize_dropout=True, quantize_dropout_multiple_of=2),
+    "dead codewords": dict(threshold_ema_dead_code=3),
+    "dead, not averaged": dict(threshold_ema_dead_code=3, ema_update=False),
+    "dead, cosine": dict(threshold_ema_dead_code=3, use_cosine_sim=True),
+    "projected": dict(codebook_dim=4),
+    "beam": dict(beam_size=3),
+    "beam, weighted": dict(beam_size=4, beam_score_quantizer_weights=[1.0, 0.5, 2.0]),
+    "beam in evaluation": dict(beam_size=1, eval_beam_size=4),
+    "beam, cosine": dict(beam_size=3, use_cosine_sim=True),
+    "beam, dropout": dict(beam_size=3, quantize_dropout=True),
+    "beam, learned": dict(beam_size=3, learnable_codebook=True, ema_update=False),
+}
+
+
+@pytest.fixture(autouse=True)
+def _precise_peer(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = theirs.vector_quantize_pytorch
+
+    def precise(x: Tensor, y: Tensor, eps: float = 1e-8) -> Tensor:
+        mode = "donot_use_mm_for_euclid_dist"
+        return torch.cdist(x.double(), y.double(), compute_mode=mode).to(x.dtype)
+
+    monkeypatch.setattr(module, "cdist", precise)
+
+
+def twins(**options: Any) -> tuple[ResidualVQ, nn.Module]:
+    """Ours and theirs from one seed; the codebooks are spread as data is."""
+    options = {"dim": WIDTH, "num_quantizers": LEVELS, "codebook_size": 16, **options}
+    torch.manual_seed(3)
+    peer = theirs.ResidualVQ(**copy.deepcopy(options))
+    torch.manual_seed(3)
+    ours = ResidualVQ(**options)
+    mine, other = ours.state_dict(), peer.state_dict()
+    assert list(mine) == list(other)
+    for name, value in other.items():
+        assert torch.equal(mine[name], value), name
+    for level, layer in enumerate(peer.layers):
+        book = layer._codebook
+        if options.get("shared_codebook") and level > 0:
+            continue
+        words = oracle.clustered(book.embed.shape[1], book.embed.shape[2], 5, seed=level)
+        words = words * 0.6**level
+        if options.get("use_cosine_sim"):
+            words = nn.functional.normalize(words, dim=1)
+        book.embed.data.copy_(words)
+        book.embed_avg.data.copy_(words)
+    ours.load_state_dict(peer.state_dict())
+    return ours, peer
+
+
+def clear_rows(count: int, ours: ResidualVQ) -> Tensor:
+    """Rows that are not near a tie at any level. [count, WIDTH]"""
+    x = oracle.clustered(2 * count, WIDTH, 9, seed=7)
+    if ours.use_cosine_sim:
+        return x[:count]
+    with torch.no_grad():
+        margin = ours.to_quantizer().encode(ours.project_in(x), return_margin=True).margin
+    clear = x[(margin > 1e-3).all(dim=1)]
+    assert len(clear) >= count
+    return clear[:count]
+
+
+def call(module: nn.Module, x: Tensor, seed: int, **options: Any) -> tuple[Tensor, ...]:
+    torch.manual_seed(seed)
+    output: tuple[Tensor, ...] = module(x, **options)
+    return output
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_a_step_of_training(name: str) -> None:
+    ours, peer = twins(**OPTIONS[name])
+    x = clear_rows(120, ours).view(2, 60, WIDTH)
+    pull = torch.randn(x.shape)
+    results = []
+    for module in (ours, peer):
+        leaf = x.clone().requires_grad_()
+        quantized, indices, losses = call(module.train(), leaf, seed=11)
+        loss = (quantized * pull).sum() + (losses * torch.tensor([1.0, 2.0, 3.0])).sum()
+        leaves = [leaf, *module.parameters()]
+        grads = torch.autograd.grad(loss, leaves, allow_unused=True)
+        results.append((quantized, indices, losses, *grads))
+    mine, other = results
+    assert torch.equal(mine[1], other[1])
+    for a, b in zip(mine, other, strict=True):
+        if a is not None and b is not None:
+            torch.testing.assert_close(
+                a, b, rtol=1e-5, atol=2e-6 * max(1.0, float(b.detach().abs().max()))
+            )
+        else:
+            assert not any(grad is not None and grad.any() for grad in (a, b))
+    state = ours.state_dict()
+    for key, value in peer.state_dict().items():
+        # With beams the package updates the first level's averages only, see below.
+        if ours.beam_size in (None, 1) or key.startswith("layers.0."):
+            torch.testing.assert_close(state[key], value, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+@pytest.mark.parametrize("shape", [(100, WIDTH), (2, 50, WIDTH)])
+def test_evaluation(name: str, shape: tuple[int, ...]) -> None:
+    ours, peer = twins(**OPTIONS[name])
+    x = clear_rows(100, ours).view(shape)
+    with torch.no_grad():
+        mine = ours.eval()(x, return_all_codes=True)
+        other = peer.eval()(x, return_all_codes=True)
+    assert mine[1].dtype == torch.int64
+    assert torch.equal(mine[1], other[1])
+    for a, b in zip(mine, other, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(
+        ours.get_output_from_indices(mine[1]), peer.get_output_from_indices(mine[1])
+    )
+    for a, b in zip(ours.codebooks, peer.codebooks, strict=True):
+        assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize(
+    "name", ["default", "straight-through", "learned", "dead codewords", "dropout", "projected",
+             "shared", "cosine", "beam, learned"],
+)  # fmt: skip
+def test_fifty_steps_of_training(name: str) -> None:
+    """An autoencoder around either, from one seed: the losses of every step."""
+    ours, peer = twins(**OPTIONS[name])
+    data = oracle.clustered(600, 10, 40, seed=1)
+    runs = []
+    for quantizer in (ours, peer):
+        torch.manual_seed(5)
+        model = nn.ModuleDict(
+            dict(encoder=nn.Linear(10, WIDTH), quantizer=quantizer, decoder=nn.Linear(WIDTH, 10))
+        ).train()
+        optimizer = torch.optim.SGD(model.parameters(), 0.05)
+        record = []
+        for _ in range(50):
+            # No row twice: two dead codewords that move to equal rows are a tie.
+            batch = data[torch.randperm(600)[:64]]
+            quantized, _, losses = model["quantizer"](model["encoder"](batch)[None])
+            recon = nn.functional.mse_loss(model["decoder"](quantized[0]), batch)
+            loss = recon + losses.sum()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            record.append([float(recon.detach()), *losses.detach().tolist()])
+        runs.append(torch.tensor(record))
+    torch.testing.assert_close(runs[0], runs[1], rtol=1e-4, atol=1e-6)
+    assert runs[0][-1, 0] < runs[0][0, 0]
+
+
+def test_beams_train_all_levels() -> None:
+    """The package hands `update_indices` the first level only (1.32: all_residuals[..., 0, :] takes
+    a level where it means a beam), so its other codebooks stay as they began."""
+    ours, peer = twins(beam_size=3)
+    before = copy.deepcopy(ours.state_dict())
+    x = clear_rows(100, ours)
+    _, codes, _ = ours.train()(x)
+    peer.train()(x)
+    residual = x
+    for level in range(LEVELS):
+        name = f"layers.{level}._codebook."
+        hot = nn.functional.one_hot(codes[:, level], 16).float()
+        size = 0.8 * before[name + "cluster_size"] + 0.2 * hot.sum(0)
+        total = 0.8 * before[name + "embed_avg"] + 0.2 * (hot.T @ residual)
+        smoothed = (size + 1e-5) / (size.sum() + 16 * 1e-5) * size.sum()
+        torch.testing.assert_close(ours.codebooks[level][None], total / smoothed[..., None])
+        residual = residual - before[name + "embed"][0, codes[:, level]]
+    learned = [bool((peer.codebooks[level] != before[f"layers.{level}._codebook.embed"]).any())
+               for level in range(LEVELS)]  # fmt: skip
+    assert learned[0]
+    assert learned[1:] == [False, False] or all(learned)  # should a later version do it
+
+
+def test_gradient_reaches_codewords_if_the_input_needs_none() -> None:
+    ours, peer = twins(learnable_codebook=True, ema_update=False)
+    x = clear_rows(50, ours)[None]
+    grads = []
+    for module in (ours, peer):
+        quantized, _, _ = module.train()(x)
+        grads.append(torch.autograd.grad(quantized.square().sum(), list(module.parameters())))
+    for a, b in zip(*grads, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-6)
+
+
+@settings(max_examples=15, deadline=None)
+@given(
+    sizes=st.lists(st.integers(2, 12), min_size=1, max_size=4),
+    width=st.integers(2, 9),
+    rows=st.integers(1, 40),
+    seed=st.integers(0, 1000),
+)
+def test_any_shape_evaluates_like_the_package(
+    sizes: list[int], width: int, rows: int, seed: int
+) -> None:
+    options: dict[str, Any] = {"dim": width, "codebook_size": tuple(sizes)}
+    torch.manual_seed(seed)
+    peer = theirs.ResidualVQ(**options).eval()
+    ours = ResidualVQ(**options).eval()
+    ours.load_state_dict(peer.state_dict())
+    x = torch.randn(rows, width)
+    margin = ours.to_quantizer().encode(x, return_margin=True).margin
+    clear = x[(margin > 1e-4).all(dim=1)]
+    mine, other = ours(clear[None]), peer(clear[None])
+    assert torch.equal(mine[1], other[1])
+    torch.testing.assert_close(mine[0], other[0], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("cosine", [False, True])
+@pytest.mark.parametrize("shared", [False, True])
+def test_kmeans_start_is_no_worse(cosine: bool, shared: bool) -> None:
+    """Starts differ in method (k-means‖ against random rows), so errors are compared."""
+    options = dict(kmeans_init=True, use_cosine_sim=cosine, shared_codebook=shared, decay=1.0)
+    x = oracle.clustered(800, WIDTH, 30, seed=2)
+    options |= {"dim": WIDTH, "num_quantizers": LEVELS, "codebook_size": 16}
+    ours = ResidualVQ(**options).eval()  # type: ignore[arg-type]
+    errors = []
+    for seed in range(3):
+        torch.manual_seed(seed)
+        quantized = theirs.ResidualVQ(**options).eval()(x[None])[0]
+        errors.append(float((x - quantized[0]).square().mean()))
+    own = float((x - ours(x)[0]).square().mean())
+    assert own < 1.05 * max(errors)
+    assert all(bool(book.initted) for book in ours._books)
+    before = ours.codebooks
+    ours(x + 1)
+    assert torch.equal(before, ours.codebooks)
+    ResidualVQ(**options).load_state_dict(ours.state_dict())  # type: ignore[arg-type]
+
+
+def test_dropped_levels_are_marked_and_decode_to_less() -> None:
+    ours, peer = twins(quantize_dropout=True)
+    x = clear_rows(40, ours)[None]
+    depths = set()
+    for seed in range(12):
+        options = dict(rand_quantize_dropout_fixed_seed=seed, freeze_codebook=True)
+        mine, other = ours.train()(x, **options), peer.train()(x, **options)
+        assert torch.equal(mine[1], other[1])
+        depths.add(int((mine[1][0, 0] >= 0).sum()))
+        torch.testing.assert_close(ours.get_output_from_indices(mine[1]), mine[0].detach())
+    assert depths == {1, 2, 3}
+    coarse = ours.get_output_from_indices(mine[1][..., :2])
+    torch.testing.assert_close(coarse, peer.get_output_from_indices(mine[1][..., :2]))
+    whole, _ = twins()
+    with pytest.raises(ValueError, match=r"indices must be \[..., 3\].*need quantize_dropout"):
+        whole.get_output_from_indices(mine[1][..., :2])
+
+
+def test_freezing() -> None:
+    x = clear_rows(40, twins()[0])
+    for frozen in (ResidualVQ(dim=WIDTH, num_quantizers=2, codebook_size=8, freeze_codebook=True),
+                   ResidualVQ(dim=WIDTH, num_quantizers=2, codebook_size=8)):  # fmt: skip
+        before = copy.deepcopy(frozen.state_dict())
+        frozen.train()(x, **({} if frozen.freeze_codebook else {"freeze_codebook": True}))
+        for key, value in frozen.state_dict().items():
+            assert torch.equal(before[key], value)
+        frozen(x, freeze_codebook=False)
+        assert not torch.equal(before["layers.0._codebook.embed"], frozen.codebooks[0][None])
+
+
+def test_half_precision_and_empty_input() -> None:
+    ours, _ = twins()
+    quantized, indices, _ = ours.eval()(clear_rows(20, ours).half())
+    assert quantized.dtype == torch.float16
+    assert indices.shape == (20, LEVELS)
+    for mode in (True, False):
+        quantized, indices, losses = ours.train(mode)(torch.zeros(0, WIDTH))
+        assert quantized.shape == (0, WIDTH)
+        assert indices.shape == (0, LEVELS)
+        assert bool(losses.isfinite().all())
+    assert bool(ours.codebooks.isfinite().all())
+
+
+@pytest.mark.parametrize(
+    ("options", "name"),
+    [
+        (dict(implicit_neural_codebook=True), "implicit_neural_codebook"),
+        (dict(stochastic_sample_codes=True), "stochastic_sample_codes"),
+        (dict(orthogonal_reg_weight=1.0), "orthogonal_reg_weight"),
+        (dict(codebook_diversity_loss_weight=0.1), "codebook_diversity_loss_weight"),
+        (dict(affine_param=True), "affine_param"),
+        (dict(heads=2), "heads"),
+        (dict(diveq=True), "diveq"),
+        (dict(quant_grad_frac=0.5), "quant_grad_frac"),
+        (dict(in_place_codebook_optimizer=torch.optim.SGD), "in_place_codebook_optimizer"),
+        (dict(sync_codebook=True), "sync_codebook"),
+    ],
+)
+def test_what_is_not_here_says_so(options: dict[str, Any], name: str) -> None:
+    with pytest.raises(NotImplementedError, match=f"{name}="):
+        ResidualVQ(dim=WIDTH, num_quantizers=2, codebook_size=8, **options)
+
+
+def test_every_option_of_the_package_is_known() -> None:
+    """Each is an argument, or refused by name; none is "unknown"."""
+    import inspect
+
+    from letter_fast.compat.vector_quantize_pytorch import _UNSUPPORTED
+
+    known = set(inspect.signature(ResidualVQ).parameters) | set(_UNSUPPORTED)
+    for source in (theirs.ResidualVQ, theirs.VectorQuantize):
+        named = {
+            name
+            for name, parameter in inspect.signature(source).parameters.items()
+            if parameter.kind != parameter.VAR_KEYWORD
+        }
+        assert not named - known
+    for name, default in _UNSUPPORTED.items():
+        for source in (theirs.ResidualVQ, theirs.VectorQuantize):
+            parameter = inspect.signature(source).parameters.get(name)
+            assert parameter is None or parameter.default == default, name
+
+
+def test_clear_errors() -> None:
+    basic: dict[str, Any] = dict(dim=WIDTH, num_quantizers=2, codebook_size=8)
+    with pytest.raises(ValueError, match="did you mean 'affine_param'"):
+        ResidualVQ(**basic, affine_params=True)
+    for options, message in (
+        (dict(num_quantizers=None), "num_quantizers is needed"),
+        (dict(codebook_size=(8, 8, 8)), "doesn't fit num_quantizers 2"),
+        (dict(codebook_size=(8, 9), shared_codebook=True), "one size"),
+        (dict(eval_beam_size=2), "needs beam_size"),
+        (dict(beam_size=2, beam_score_quantizer_weights=[1.0]), "needs 2 values"),
+        (dict(learnable_codebook=True), "needs ema_update=False"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            ResidualVQ(**{**basic, **options})
+    ours = ResidualVQ(**basic)
+    with pytest.raises(NotImplementedError, match="mask="):
+        ours(torch.zeros(2, 3, WIDTH), mask=torch.ones(2, 3, dtype=torch.bool))
+    with pytest.raises(ValueError, match=f"last dimension of {WIDTH}"):
+        ours(torch.zeros(2, 3))
+    with pytest.raises(ValueError, match="1 of 2 rows"):
+        ours(torch.tensor([[0.0] * WIDTH, [torch.inf] * WIDTH]))
+    with pytest.raises(NotImplementedError, match="no use_cosine_sim"):
+        ResidualVQ(**basic, use_cosine_sim=True).to_quantizer()
+    with pytest.raises(ValueError, match="k must lie between 1 and the number of rows"):
+        ResidualVQ(**basic, kmeans_init=True)(torch.randn(5, WIDTH))
