@@ -201,22 +201,21 @@ class ResidualVQ(nn.Module):
         codes = self._choose(rows.detach(), words, beam)
         validation.finite_codes(codes)
 
-        residual, quantized, losses, inputs = rows, torch.zeros_like(rows), [], []
+        residual, quantized, inputs = rows, torch.zeros_like(rows), []
         for code, book in zip(codes.T, words):
-            z = self._books[0].transform(residual)
+            inputs.append(self._books[0].transform(residual))
             word = F.embedding(code, book)
-            losses.append(self._loss(z, book, code, beam))
-            quantized = quantized + self._passed(z, word)
-            inputs.append(z.detach())
+            quantized = quantized + self._passed(inputs[-1], word)
             residual = residual - word.detach()
+        losses = self._losses(inputs, words, codes, beam)
         frozen = self.freeze_codebook if freeze_codebook is None else freeze_codebook
         if self.training and not frozen:
-            self._update(inputs, codes)
+            self._update([z.detach() for z in inputs], codes)
 
         missing = self.num_quantizers - depth
         found = F.pad(codes, (0, missing), value=-1).view(*x.shape[:-1], self.num_quantizers)
         output = self.project_out(quantized.to(x.dtype)).view(x.shape)
-        result = (output, found, F.pad(torch.stack(losses), (0, missing)))
+        result = (output, found, F.pad(losses, (0, missing)))
         return (*result, self.get_codes_from_indices(found)) if return_all_codes else result
 
     def get_codes_from_indices(self, indices: Tensor) -> Tensor:
@@ -311,16 +310,32 @@ class ResidualVQ(nn.Module):
             rows = rows - book[chosen[-1]]
         return torch.stack(chosen, dim=1)
 
-    def _loss(self, z: Tensor, book: Tensor, code: Tensor, beam: int) -> Tensor:
-        if not self.training and beam == 1:
-            return z.new_zeros(())
-        terms = residual_losses(z, book, [len(book)], code[:, None], residual_grad="detach")
-        loss = terms.commitment[0]
+    def _losses(
+        self, inputs: Sequence[Tensor], books: Sequence[Tensor], codes: Tensor, beam: int
+    ) -> Tensor:
+        """inputs levels × [N, D], what is compared with each level's codewords -> [levels]"""
+        weight = self.commitment_weight
+        if not self.training:
+            if beam == 1:
+                return inputs[0].new_zeros(len(inputs))
+            weight = weight or 1.0
+        # Without cosine similarity each level's input is what the one before left over.
+        walks = (
+            zip(inputs, books, codes.split(1, dim=1))
+            if self.use_cosine_sim
+            else [(inputs[0], torch.cat(list(books)), codes)]
+        )
+        sizes = [len(book) for book in books]
+        terms = [
+            residual_losses(z, book, [len(book)] if self.use_cosine_sim else sizes, code,
+                            residual_grad="detach")
+            for z, book, code in walks
+        ]  # fmt: skip
+        losses = torch.cat([term.commitment for term in terms])
         if self.training and self.learnable_codebook:  # one term that moves both sides
-            loss = loss + terms.codebook[0] - terms.codebook[0].detach()
-        if not self.training and self.commitment_weight == 0:
-            return loss
-        return loss * self.commitment_weight
+            codebook = torch.cat([term.codebook for term in terms])
+            losses = losses + codebook - codebook.detach()
+        return losses * weight
 
     def _passed(self, z: Tensor, word: Tensor) -> Tensor:
         """The codeword, and a way for its gradient to z."""
