@@ -79,6 +79,26 @@ def letter_step(looped: bool) -> tuple[Run, Run]:
     return plain, drop_in
 
 
+def letter_labels() -> tuple[Run, Run]:
+    """Groups of every level's codewords, once an epoch: k-means-constrained as LETTER calls it."""
+    from k_means_constrained import KMeansConstrained
+
+    batch = losses.make_batch(_BATCH)
+    books = [words.detach() for words in batch.codebooks.split(W1.sizes)]
+    ours = letter.ResidualVectorQuantizer(list(W1.sizes), W1.dim, [0.0] * len(books))
+    for layer, words in zip(ours.layers, books):
+        layer.embedding.weight.data.copy_(words)
+    arrays = [words.double().numpy() for words in books]
+
+    def theirs() -> None:
+        for array in arrays:
+            KMeansConstrained(10, 10, 60, max_iter=10, n_init=10, n_jobs=1, random_state=0).fit(
+                array
+            )
+
+    return theirs, ours.cluster_codewords
+
+
 def _plain_letter(
     batch: losses.Batch, positives: Callable[..., Tensor], epsilons: list[float]
 ) -> Tensor:
@@ -187,15 +207,16 @@ def sklearn_fit(rows: int) -> tuple[Run, Run]:
 WORKS: dict[str, tuple[str, Callable[[], tuple[Run, Run]]]] = {
     "letter step, B = 1024": ("fair PyTorch", lambda: letter_step(looped=False)),
     "letter step, B = 1024, rows in Python": ("as its code", lambda: letter_step(looped=True)),
-    "ResidualVQ step, B = 1024": ("1.x package", lambda: vqp_train(1024)),
-    "ResidualVQ step, B = 8192": ("1.x package", lambda: vqp_train(8192)),
+    "letter labels, an epoch's": ("k-means-constrained", letter_labels),
+    "ResidualVQ step, B = 1024": ("the package", lambda: vqp_train(1024)),
+    "ResidualVQ step, B = 8192": ("the package", lambda: vqp_train(8192)),
     "ResidualVQ step, cosine, B = 1024": (
-        "1.x package",
+        "the package",
         lambda: vqp_train(1024, use_cosine_sim=True),
     ),
-    "ResidualVQ encode, 16384 rows": ("1.x package", lambda: vqp_encode(16_384)),
+    "ResidualVQ encode, 16384 rows": ("the package", lambda: vqp_encode(16_384)),
     "ResidualVQ encode, beam 4, 1024 rows": (
-        "1.x package",
+        "the package",
         lambda: vqp_encode(1024, beam_size=4),
     ),
     "faiss encode, beam 1, 16384 rows": ("faiss-cpu", lambda: faiss_encode(1, 16_384)),

@@ -70,11 +70,11 @@ class PlainModel(nn.Module):
         return self.decoder(q), loss, codes, q
 
 
-def plain_mlp(widths: list[int], bn: bool) -> nn.Sequential:
-    """Linear layers with ReLU between them, batch norm after each if asked for."""
+def plain_mlp(widths: list[int], bn: bool, dropout: float = 0.0) -> nn.Sequential:
+    """Linear layers with ReLU between them, dropout before and batch norm after each if asked."""
     modules: list[nn.Module] = []
     for index in range(len(widths) - 1):
-        modules.append(nn.Linear(widths[index], widths[index + 1]))
+        modules += [nn.Dropout(dropout), nn.Linear(widths[index], widths[index + 1])]
         modules += [nn.BatchNorm1d(widths[index + 1])] if bn else []
         modules += [nn.ReLU()] if index < len(widths) - 2 else []
     return nn.Sequential(*modules)

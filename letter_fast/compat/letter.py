@@ -9,6 +9,7 @@ There `beta` weighs the diversity loss and `mu` the commitment.
 from __future__ import annotations
 
 import os
+import random
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -247,7 +248,9 @@ def _forward(
         sizes = [layer.n_e for layer in layers]
         together = torch.cat([group.to(x.device) for group in groups])
         beta = mu.new_tensor([layer.beta for layer in layers])
-        losses = losses + beta * diversity_losses(found.rows, found.table, sizes, together)
+        # Python's generator, as theirs: torch's goes on to the decoder's dropout untouched.
+        seed = random.getrandbits(63)
+        losses = losses + beta * diversity_losses(found.rows, found.table, sizes, together, seed)
     return found.quantized, losses, found.codes
 
 
