@@ -19,6 +19,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from letter_fast import ops, validation
 from letter_fast.losses import residual_losses
@@ -341,8 +342,10 @@ class ResidualVQ(nn.Module):
         """The codeword, and a way for its gradient to z."""
         if not self.training or not z.requires_grad:
             return word
-        through = _rotated(z, word.detach()) if self.rotation_trick else z
-        return word.detach() + (through - through.detach())
+        if self.rotation_trick:
+            turned: Tensor = _Rotation.apply(z, word)  # type: ignore[no-untyped-call]
+            return turned
+        return word.detach() + (z - z.detach())
 
     @torch.no_grad()
     def _update(self, inputs: Sequence[Tensor], codes: Tensor) -> None:
@@ -363,20 +366,28 @@ class ResidualVQ(nn.Module):
         book.replace_dead(rows)
 
 
-def _rotated(z: Tensor, word: Tensor) -> Tensor:
-    """z turned and scaled onto its codeword by a matrix that counts as constant; [N, D] both.
+class _Rotation(torch.autograd.Function):
+    """The codeword; its gradient goes to z as if a constant matrix had turned and scaled z onto it.
 
-    R = I − 2ww' + 2vu' with unit vectors u of z, v of the codeword and w of u + v
-    (Fifty et al. 2024, arXiv 2410.06424, section 4.2).
+    s (I − 2ww' + 2vu') with s = ‖e‖ / ‖z‖ and unit vectors u of z, v of the codeword e, w of u + v
+    (Fifty et al. 2024, arXiv 2410.06424, section 4.2). z, word [N, D]
     """
-    length = z.detach().norm(dim=1, keepdim=True).clamp(min=1e-6)
-    goal = word.norm(dim=1, keepdim=True)
-    u, v = z.detach() / length, word / goal.clamp(min=1e-6)
-    w = unit_rows(u + v)
-    along = (z * w).sum(1, keepdim=True)
-    turned = z - 2 * along * w + 2 * (z * u).sum(1, keepdim=True) * v
-    scaled: Tensor = turned * (goal / length)
-    return scaled
+
+    @staticmethod
+    def forward(ctx: Any, z: Tensor, word: Tensor) -> Tensor:
+        ctx.save_for_backward(z, word)
+        return word.clone()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        z, word = ctx.saved_tensors
+        length = z.norm(dim=1, keepdim=True).clamp(min=1e-6)
+        goal = word.norm(dim=1, keepdim=True)
+        u, v = z / length, word / goal.clamp(min=1e-6)
+        w = unit_rows(u + v)
+        along_w, along_v = ((grad * a).sum(1, keepdim=True) for a in (w, v))
+        return (goal / length) * (grad - 2 * along_w * w + 2 * along_v * u), None
 
 
 def _check_unsupported(options: dict[str, Any]) -> None:

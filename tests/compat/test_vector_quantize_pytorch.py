@@ -38,6 +38,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "learned, straight-through": dict(
         learnable_codebook=True, ema_update=False, rotation_trick=False
     ),
+    "learned, dead": dict(learnable_codebook=True, ema_update=False, threshold_ema_dead_code=3),
     "fixed": dict(ema_update=False),
     "dropout": dict(quantize_dropout=True, quantize_dropout_cutoff_index=1),
     "dropout in twos": dict(quantize_dropout=True, quantize_dropout_multiple_of=2),
