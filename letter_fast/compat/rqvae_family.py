@@ -288,11 +288,11 @@ class Autoencoder(nn.Module):
             dropout=self.dropout_prob,
             batch_norm=self.bn,
         )
-        model = Letter(config)
+        model = Letter(config).to(layers[0].embedding.weight.device)
         self.encoder.copy_to(model.encoder)
         self.decoder.copy_to(model.decoder)
         model.quantizer.load_state_dict(self.rq.to_quantizer().state_dict())
-        return model.to(layers[0].embedding.weight.device).eval()
+        return model.eval()
 
 
 class Checkpoint(NamedTuple):

@@ -221,6 +221,23 @@ def test_weights_of_a_seed_are_the_public_ones() -> None:
                 assert torch.equal(words, layer.embedding.weight)
 
 
+@pytest.mark.parametrize("module", [letter, lc_rec])
+def test_tensors_have_the_public_names(module: object) -> None:
+    model = module.RQVAE(20, [4, 4], 6, [16], bn=True)  # type: ignore[attr-defined]
+    # Per layer: dropout, linear, batch norm; ReLU between.
+    linear, norm = ("weight", "bias"), ("weight", "bias", "running_mean", "running_var",
+                                        "num_batches_tracked")  # fmt: skip
+    mlp = [(1, linear), (2, norm), (5, linear), (6, norm)]
+    names = {
+        f"{part}.mlp_layers.{place}.{tensor}"
+        for part in ("encoder", "decoder")
+        for place, tensors in mlp
+        for tensor in tensors
+    }
+    names |= {f"rq.vq_layers.{level}.embedding.weight" for level in range(2)}
+    assert set(model.state_dict()) == names
+
+
 @pytest.mark.parametrize("use_sk", [True, False])
 @pytest.mark.parametrize("beta", [0.25, 0.6])
 def test_lc_rec_is_the_plain_one(use_sk: bool, beta: float) -> None:

@@ -188,6 +188,17 @@ def test_fifty_steps_of_training(name: str) -> None:
     assert runs[0][-1, 0] < runs[0][0, 0]
 
 
+@pytest.mark.parametrize("name", ["default", "shared", "cosine", "learned", "projected"])
+def test_state_dicts_go_both_ways(name: str) -> None:
+    ours, peer = twins(**OPTIONS[name])
+    x = clear_rows(100, ours)
+    ours.train()(x)
+    peer.load_state_dict(ours.state_dict())
+    mine, other = ours.eval()(x), peer.eval()(x)
+    assert torch.equal(mine[1], other[1])
+    torch.testing.assert_close(mine[0], other[0], rtol=1e-5, atol=1e-6)
+
+
 def test_beams_train_all_levels() -> None:
     """The package hands `update_indices` the first level only (1.32: all_residuals[..., 0, :] takes
     a level where it means a beam), so its other codebooks stay as they began."""
