@@ -60,8 +60,11 @@ def balanced_lloyd(
     ]
     means = torch.stack([run[0] for run in runs])
     labels = torch.stack([torch.from_numpy(run[1].labels) for run in runs]).to(x.device)
-    totals = torch.tensor([[run[1].cost, run[1].bound] for run in runs], dtype=torch.float64)
-    return means, labels, totals[:, 0], totals[:, 1]
+    cost, bound = (
+        torch.tensor([getattr(run[1], name) for run in runs], dtype=torch.float64)
+        for name in ("cost", "bound")
+    )
+    return means, labels, cost, bound
 
 
 def _lloyd(
