@@ -287,7 +287,8 @@ class ResidualVQ(nn.Module):
         if not (self.training and self.quantize_dropout):
             return self.num_quantizers
         if seed is None:
-            seed = int(torch.randint(0, 10_000, ()))
+            # On their device, from whose generator the package draws too.
+            seed = int(torch.randint(0, 10_000, (), device=self._books[0].embed.device))
         last = random.Random(seed).randrange(
             self.quantize_dropout_cutoff_index, self.num_quantizers
         )

@@ -268,6 +268,32 @@ def test_lc_rec_is_the_plain_one(use_sk: bool, beta: float) -> None:
     assert loss.shape == ()
 
 
+@settings(max_examples=25, deadline=None)
+@given(
+    sizes=st.lists(st.integers(2, 20), min_size=1, max_size=5),
+    width=st.integers(1, 9),
+    rows=st.integers(1, 60),
+    seed=st.integers(0, 1000),
+)
+def test_any_shape_is_the_plain_one(sizes: list[int], width: int, rows: int, seed: int) -> None:
+    ours = lc_rec.ResidualVectorQuantizer(sizes, width, [0.0] * len(sizes))
+    books = [oracle.clustered(k, width, 4, seed=seed + k) * 0.6**i for i, k in enumerate(sizes)]
+    for layer, book in zip(ours.layers, books, strict=True):
+        layer.embedding.weight.data.copy_(book)
+    x = oracle.clustered(rows, width, 9, seed=seed)
+    clear = (ours.to_quantizer().encode(x, return_margin=True).margin > 1e-4).all(dim=1)
+    x = x[clear].clone().requires_grad_()
+    if len(x) == 0:
+        return
+    plain = PlainQuantizer(books, 0.25, 0.0, [0.0] * len(sizes), 50)
+    (q, loss, codes), (q_plain, loss_plain, codes_plain) = ours(x), plain(x, None, False)
+    assert torch.equal(codes, codes_plain)
+    torch.testing.assert_close(q, q_plain, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(loss, loss_plain, rtol=1e-5, atol=1e-6)
+    for mine, theirs in zip(gradients(loss, x, ours), gradients(loss_plain, x, plain), strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-5, atol=1e-6)
+
+
 def save_checkpoint(path: Path, model: nn.Module, **options: object) -> None:
     """As the public trainers write it."""
     optimizer = torch.optim.AdamW(model.parameters())
