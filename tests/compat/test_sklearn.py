@@ -27,7 +27,7 @@ def test_scikit_learn_checks(estimator: ResidualKMeans, check: object) -> None:
 
 
 def test_levels_are_kmeans_of_what_is_left() -> None:
-    model = ResidualKMeans((16, 8), restarts=3, iterations=100, random_state=0).fit(X)
+    model = ResidualKMeans((16, 8), restarts=8, iterations=100, random_state=0).fit(X)
     codes = model.transform(X)
     assert codes.shape == (400, 2)
     assert codes.dtype == np.int64
@@ -35,7 +35,7 @@ def test_levels_are_kmeans_of_what_is_left() -> None:
     for level, (words, size) in enumerate(zip(model.codebooks_, (16, 8), strict=True)):
         distance = np.square(residual[:, None].astype(float) - words[None]).sum(-1)
         assert (codes[:, level] == distance.argmin(1)).all()
-        peer = KMeans(size, n_init=3, max_iter=100, random_state=0).fit(residual)
+        peer = KMeans(size, n_init=8, max_iter=100, random_state=0).fit(residual)
         assert distance.min(1).sum() < 1.05 * peer.inertia_
         residual = residual - words[codes[:, level]]
     np.testing.assert_allclose(model.inverse_transform(codes), X - residual, rtol=1e-4, atol=1e-5)
