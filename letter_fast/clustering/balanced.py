@@ -81,8 +81,8 @@ def balanced_assign(
 def balanced_kmeans(
     x: Tensor,
     k: int,
-    min_size: int | None = None,
-    max_size: int | None = None,
+    min_size: int | Tensor | None = None,
+    max_size: int | Tensor | None = None,
     *,
     restarts: int = 1,
     iterations: int = 100,
@@ -91,7 +91,7 @@ def balanced_kmeans(
 ) -> BalancedKMeansResult:
     """k-means whose assignments are the cheapest ones within the size bounds; the last is proven.
 
-    x [N, D]; the bounds default to N // 2K and ⌈2N / K⌉.
+    x [N, D]; the bounds, int or [K], default to N // 2K and ⌈2N / K⌉.
     Raises:
         ValueError: as `kmeans` and `balanced_assign`.
     """
@@ -111,8 +111,8 @@ def balanced_kmeans(
 def balanced_kmeans_of_each(
     x: Tensor,
     k: int,
-    min_size: int | None = None,
-    max_size: int | None = None,
+    min_size: int | Tensor | None = None,
+    max_size: int | Tensor | None = None,
     *,
     restarts: int,
     iterations: int,

@@ -63,6 +63,13 @@ def test_balanced_kmeans_keeps_the_bounds_and_is_reproducible() -> None:
     assert best.inertia <= result.inertia
 
 
+def test_bounds_of_each_cluster() -> None:
+    x = oracle.clustered(200, 4, 6, seed=9)
+    low, high = torch.tensor([0, 30, 50, 60]), torch.tensor([20, 30, 60, 90])
+    sizes = balanced_kmeans(x, 4, low, high).labels.bincount(minlength=4)
+    assert bool((sizes >= low).all() & (sizes <= high).all())
+
+
 def test_the_reference_runs_behind_the_public_function() -> None:
     """An op's outputs may not share memory: PyTorch refuses the call, not the kernel."""
     x = oracle.clustered(40, 4, 6, seed=2)
