@@ -117,7 +117,7 @@ Arcs collect(const Balanced& problem, const float* centroids, Prices& prices, st
 }
 
 // What lies between a row's best cluster and its third best, typically; where that is nothing, all that lies
-// between a row's clusters. 0 only if no row has a choice.
+// between a row's clusters. 0 if none of these rows has a choice.
 double typical_slack(const Balanced& problem, const float* centroids) {
     const std::int64_t step = std::max<std::int64_t>(1, problem.rows.rows / kScaleRows), k = problem.bounds->clusters();
     Prices prices{std::vector<double>(k), {}, std::vector<double>(k, kEverything), std::vector<double>(k)};
@@ -155,7 +155,7 @@ class Solver {
     Solution solve(const float* centroids, bool proven) {
         if (!few_ && !(typical_ > 0)) {
             typical_ = typical_slack(problem_, centroids);
-            std::fill(prices_.slack.begin(), prices_.slack.end(), typical_);
+            std::fill(prices_.slack.begin(), prices_.slack.end(), typical_ > 0 ? typical_ : 1.0);
             for (std::int64_t step = coarsest_step(); step > 1; step /= kFiner) climb(centroids, step, kRoughly);
         }
         Arcs arcs = climb(centroids, 1, proven ? kFewMisplaced : kEarly);
