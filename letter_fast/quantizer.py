@@ -15,8 +15,10 @@ from letter_fast.clustering.balanced import balanced_kmeans
 from letter_fast.clustering.kmeans import kmeans
 from letter_fast.clustering.rows import RowsInMemory, open_rows
 from letter_fast.losses import REDUCTIONS, RESIDUAL_GRADS, residual_losses
+from letter_fast.moving_average import follow_rows
 
 FIT_METHODS = ("balanced_kmeans", "kmeans")
+CODEBOOK_UPDATES = ("gradient", "ema")
 # Rows of a streamed source that balanced k-means sees: it needs them all at once.
 _BALANCED_ROWS = 1 << 17
 
@@ -27,7 +29,8 @@ class QuantizerOutput(NamedTuple):
     quantized [..., D]   sum of the chosen codewords, straight-through to the input
     codes [..., L]       int64
     loss []              level_losses reduced over levels
-    level_losses [L]     codebook + commitment_weight · commitment
+    level_losses [L]     codebook + commitment_weight · commitment; without the codebook term, which
+                         has nothing to move, if codebook_update="ema"
     codebook_losses [L], commitment_losses [L]   the unweighted terms
     """
 
@@ -59,12 +62,20 @@ class ResidualQuantizer(nn.Module):
         sinkhorn_sweeps: sweeps of Sinkhorn–Knopp.
         reduction: "mean" over elements and levels (LETTER's code) or "sum" (its paper).
         nonfinite: "raise" on rows with NaN or Inf, or "mark" them with codes −1 and quantized 0.
+        codebook_update: "gradient", or "ema": every forward pass in training mode moves codewords
+            towards the mean of their rows (`letter_fast.moving_average`); they take no gradient.
+        ema_decay: γ of that moving average.
+
+    Attributes:
+        all_reduce: of "ema", where each of several processes has rows of its own: what makes of a
+            tensor its sum over them in place, such as `torch.distributed.all_reduce`.
 
     Raises:
         ValueError: an argument is out of range.
     """
 
     initialized: Tensor
+    ema_weights: Tensor | None
 
     def __init__(
         self,
@@ -76,6 +87,8 @@ class ResidualQuantizer(nn.Module):
         sinkhorn_sweeps: int = 50,
         reduction: str = "mean",
         nonfinite: str = "raise",
+        codebook_update: str = "gradient",
+        ema_decay: float = 0.99,
     ) -> None:
         super().__init__()
         sizes = [codebook_size] if isinstance(codebook_size, int) else list(codebook_size)
@@ -99,8 +112,15 @@ class ResidualQuantizer(nn.Module):
         self.reduction = validation.choice(reduction, REDUCTIONS, "reduction")
         self.nonfinite = validation.choice(nonfinite, ("raise", "mark"), "nonfinite")
 
-        self.codebooks = nn.Parameter(torch.empty(sum(sizes), dim))
+        averaged = validation.choice(codebook_update, CODEBOOK_UPDATES, "codebook_update") == "ema"
+        if not 0 <= ema_decay < 1:
+            raise ValueError(f"ema_decay must be in [0, 1), got {ema_decay}")
+        self.ema_decay = ema_decay
+        self.all_reduce: Callable[[Tensor], object] | None = None
+
+        self.codebooks = nn.Parameter(torch.empty(sum(sizes), dim), requires_grad=not averaged)
         self.register_buffer("initialized", torch.tensor(False))
+        self.register_buffer("ema_weights", torch.zeros(sum(sizes)) if averaged else None)
         with torch.no_grad():
             for level, size in enumerate(sizes):
                 self.codebook(level).uniform_(-1.0 / size, 1.0 / size)
@@ -126,15 +146,21 @@ class ResidualQuantizer(nn.Module):
         """
         flat = z.reshape(-1, self.dim) if z.shape[-1:] == (self.dim,) else z
         codes = self._choose(flat, self.training if use_sinkhorn is None else use_sinkhorn)
+        averaged = self.ema_weights is not None
         terms = residual_losses(
             flat,
-            self.codebooks,
+            # The backward pass walks with the codebooks of this pass, not with those it leaves.
+            self.codebooks.clone() if averaged else self.codebooks,
             self.codebook_sizes,
             codes,
             residual_grad=self.residual_grad,
             reduction=self.reduction,
         )
-        level_losses = terms.codebook + self.commitment_weight * terms.commitment
+        level_losses = self.commitment_weight * terms.commitment
+        if not averaged:
+            level_losses = terms.codebook + level_losses
+        elif self.training:
+            self._follow(flat, codes, terms.errors)
         return QuantizerOutput(
             terms.quantized.view(z.shape),
             codes.view(*z.shape[:-1], self.levels),
@@ -269,6 +295,21 @@ class ResidualQuantizer(nn.Module):
         )
         self._check(codes)
         return codes
+
+    def _follow(self, z: Tensor, codes: Tensor, errors: Tensor) -> None:
+        """Moves codewords towards the mean of their rows."""
+        assert self.ema_weights is not None
+        x = z.detach() if z.dtype == torch.float64 else z.detach().float()
+        follow_rows(
+            self.codebooks.detach(),
+            self.ema_weights,
+            self.codebook_sizes,
+            x.contiguous(),
+            codes.contiguous(),
+            errors,
+            self.ema_decay,
+            self.all_reduce,
+        )
 
     def _check(self, codes: Tensor) -> None:
         if self.nonfinite == "raise":

@@ -78,6 +78,11 @@ def train(
     residual_grad: Annotated[
         str | None, _model("straight_through, detach, full or aggregate. (straight_through)")
     ] = None,
+    codebook_update: Annotated[
+        str | None,
+        _model("gradient, or ema: moving averages; needs --diversity-weight 0. (gradient)"),
+    ] = None,
+    ema_decay: Annotated[float | None, _model("Of the moving averages. (0.99)")] = None,
     epochs: Annotated[int | None, _training("Passes over the catalog. (200)")] = None,
     batch_size: Annotated[int | None, _training("Items per step. (1024)")] = None,
     learning_rate: Annotated[float | None, _training("Of AdamW, at its highest. (0.001)")] = None,
@@ -161,6 +166,8 @@ def train(
         "cf_weight": cf_weight,
         "diversity_weight": diversity_weight,
         "residual_grad": residual_grad,
+        "codebook_update": codebook_update,
+        "ema_decay": ema_decay,
         "start": start,
         "revive_after": revive_after,
         "precision": precision,

@@ -29,11 +29,15 @@ REDUCTIONS = ("mean", "sum")
 
 
 class ResidualLosses(NamedTuple):
-    """quantized [N, D], straight-through to z; codebook and commitment [L], unweighted."""
+    """quantized [N, D], straight-through to z; codebook and commitment [L], unweighted.
+
+    errors [L] float64: both terms' sums before the reduction, Σ_i ‖r_l‖², without a gradient.
+    """
 
     quantized: Tensor
     codebook: Tensor
     commitment: Tensor
+    errors: Tensor
 
 
 def residual_losses(
@@ -53,7 +57,7 @@ def residual_losses(
     float64 if z is.
     """
     dtype = torch.float64 if z.dtype == torch.float64 else torch.float32
-    quantized, codebook, commitment, _, _ = ops.residual_losses(
+    quantized, codebook, commitment, errors, _ = ops.residual_losses(
         z.to(dtype).contiguous(),
         codebooks.to(dtype).contiguous(),
         list(sizes),
@@ -61,4 +65,4 @@ def residual_losses(
         residual_grad,
         reduction,
     )
-    return ResidualLosses(quantized.to(z.dtype), codebook, commitment)
+    return ResidualLosses(quantized.to(z.dtype), codebook, commitment, errors)

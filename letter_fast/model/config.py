@@ -11,6 +11,7 @@ from torch import Tensor
 from letter_fast import validation
 from letter_fast.losses import REDUCTIONS, RESIDUAL_GRADS
 from letter_fast.options import check_keys, check_types
+from letter_fast.quantizer import CODEBOOK_UPDATES
 
 _COUNTS = (
     "input_dim", "hidden", "latent_dim", "codebook_size", "cf_dim", "diversity_clusters",
@@ -56,6 +57,10 @@ class LetterConfig:
     """Groups that each codebook is split into for the diversity loss."""
     residual_grad: str = "straight_through"
     """Gradient through the residual: straight_through, detach, full or aggregate."""
+    codebook_update: str = "gradient"
+    """How codewords learn: by gradient (LETTER), or ema, as moving averages of their rows."""
+    ema_decay: float = 0.99
+    """γ of the moving averages: the share that a step leaves of what came before."""
     sinkhorn_epsilon: tuple[float, ...] = (0.0, 0.0, 0.0, 0.003)
     """ε of the uniform mapping per level while training; 0 takes the nearest codeword."""
     sinkhorn_sweeps: int = 50
@@ -91,8 +96,15 @@ class LetterConfig:
         for name in _WEIGHTS:
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must be at least 0, got {getattr(self, name)}")
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"dropout must be in [0, 1), got {self.dropout}")
+        for name in ("dropout", "ema_decay"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name} must be in [0, 1), got {getattr(self, name)}")
+        validation.choice(self.codebook_update, CODEBOOK_UPDATES, "codebook_update")
+        if self.codebook_update == "ema" and self.diversity_weight > 0:
+            raise ValueError(
+                "codebook_update='ema' moves codewords to their rows' mean, so that the diversity "
+                f"loss has nothing to move: set diversity_weight=0, got {self.diversity_weight}"
+            )
         validation.choice(self.residual_grad, RESIDUAL_GRADS, "residual_grad")
         validation.choice(self.reconstruction, ("mse", "l1"), "reconstruction")
         validation.choice(self.reduction, REDUCTIONS, "reduction")

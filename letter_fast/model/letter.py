@@ -73,6 +73,8 @@ class Letter(
             sinkhorn_epsilon=config.sinkhorn_epsilon,
             sinkhorn_sweeps=config.sinkhorn_sweeps,
             reduction=config.reduction,
+            codebook_update=config.codebook_update,
+            ema_decay=config.ema_decay,
         )
         self.cf_projection: nn.Module = (
             nn.Identity()

@@ -79,7 +79,8 @@ def revive(
     seed: int,
     epoch: int,
 ) -> None:
-    """Moves dead codewords onto random residuals of their level and forgets their momentum.
+    """Moves dead codewords onto random residuals of their level and forgets what they have been:
+    their momentum, or their weight in the moving average.
 
     dead [ΣK] bool, latents [n, D]
     """
@@ -100,5 +101,7 @@ def revive(
             for name in ("exp_avg", "exp_avg_sq"):
                 if name in state:
                     state[name][begin + gone] = 0.0
+            if quantizer.ema_weights is not None:
+                quantizer.ema_weights[begin + gone] = 0.0
         residual = following
         begin += size

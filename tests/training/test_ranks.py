@@ -16,6 +16,7 @@ import numpy as np
 import oracle
 import pytest
 import torch
+import torch.distributed as dist
 
 import letter_fast as lf
 from letter_fast.cli.app import run
@@ -96,6 +97,7 @@ def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
         # The last batch has one row: two processes have none of it.
         (3, dict(residual_grad="full", reduction="sum"), dict(batch_size=149, clip_norm=0.1)),
         (2, dict(sinkhorn_epsilon=(0.0, 0.0)), dict(revive_after=1, early_stop="recon")),
+        (2, dict(codebook_update="ema", diversity_weight=0.0), {}),
     ],
 )
 def test_they_do_what_one_would(
@@ -137,6 +139,33 @@ def refused(rank: int, folder: Path) -> None:
     train(rank, folder, {}, dict(epochs=1))
     with pytest.raises(ValueError, match=r"other settings \(seed was 0, is 1\)"):
         train(rank, folder, {}, dict(epochs=1, seed=1))
+
+
+def test_moving_averages_of_a_loop_of_one_s_own(tmp_path: Path) -> None:
+    for process in (processes := start(averages, 2, tmp_path)):
+        process.join()
+    assert [process.exitcode for process in processes] == [0, 0]
+    tables = [torch.load(tmp_path / f"{rank}.pt") for rank in range(2)]
+    assert torch.equal(*tables)
+    alone = averaging()
+    for _ in range(5):
+        alone(CF)
+    torch.testing.assert_close(tables[0], alone.codebooks.detach())
+
+
+def averages(rank: int, folder: Path) -> None:
+    dist.init_process_group("gloo")
+    quantizer = averaging()
+    quantizer.all_reduce = dist.all_reduce
+    for _ in range(5):
+        quantizer(CF[:40] if rank == 0 else CF[40:])
+    torch.save(quantizer.codebooks.detach(), folder / f"{rank}.pt")
+    dist.destroy_process_group()
+
+
+def averaging() -> lf.ResidualQuantizer:
+    quantizer = lf.ResidualQuantizer(6, [8, 8], codebook_update="ema", ema_decay=0.9)
+    return quantizer.fit(CF, method="kmeans")
 
 
 def command(rank: int, folder: Path, arguments: list[str]) -> None:

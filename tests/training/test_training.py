@@ -16,6 +16,7 @@ from letter_fast.training.journal import read_log
 
 TEXT = oracle.clustered(150, 12, 10, seed=1)
 CF = oracle.clustered(150, 4, 6, seed=2)
+EMA = dict(codebook_update="ema", diversity_weight=0.0)
 
 
 def model(**options: object) -> lf.Letter:
@@ -72,10 +73,13 @@ def test_a_run_repeats_itself(options: dict[str, object]) -> None:
     assert runs[0].record == runs[1].record
 
 
-@pytest.mark.parametrize("options", [{}, dict(revive_after=1, early_stop="loss")])
+@pytest.mark.parametrize(
+    ("shape", "options"),
+    [({}, {}), ({}, dict(revive_after=1, early_stop="loss")), (EMA, dict(revive_after=1))],
+)
 @pytest.mark.parametrize("broken_at", [1, 2, 3, 5])
 def test_a_broken_run_resumes_with_the_same_bits(
-    tmp_path: Path, broken_at: int, options: dict[str, object]
+    tmp_path: Path, broken_at: int, shape: dict[str, object], options: dict[str, object]
 ) -> None:
     class Killed(Exception):
         pass
@@ -85,13 +89,14 @@ def test_a_broken_run_resumes_with_the_same_bits(
             raise Killed
 
     wanted = settings(**options)
+    shape = dict(dropout=0.1) | shape
     whole, pieces = tmp_path / "whole", tmp_path / "pieces"
-    unbroken = lf.train(model(dropout=0.1), TEXT, CF, whole, wanted)
+    unbroken = lf.train(model(**shape), TEXT, CF, whole, wanted)
     with pytest.raises(Killed):
-        lf.train(model(dropout=0.1), TEXT, CF, pieces, wanted, on_epoch=kill)
+        lf.train(model(**shape), TEXT, CF, pieces, wanted, on_epoch=kill)
     torch.manual_seed(99)
     torch.rand(3)
-    resumed = lf.train(model(dropout=0.1), TEXT, CF, pieces, wanted)
+    resumed = lf.train(model(**shape), TEXT, CF, pieces, wanted)
     assert same(weights(unbroken.model), weights(resumed.model))
     name = "model.safetensors"
     assert (whole / name).read_bytes() == (pieces / name).read_bytes()
@@ -169,9 +174,24 @@ def test_early_stop_keeps_the_best_weights() -> None:
     assert final == pytest.approx(min(rates))
 
 
-def test_dead_codewords_are_revived() -> None:
+def test_moving_averages_learn_and_only_they_move_the_codebooks() -> None:
+    letter = model(**EMA, ema_decay=0.9)
+    lf.train(letter, TEXT, CF, settings=settings(epochs=1, learning_rate=1e-30))
+    start = letter.quantizer.codebooks.detach().clone()
+    records: list[dict[str, object]] = []
+    still = settings(epochs=3, learning_rate=1e-30, weight_decay=0.9)
+    lf.train(letter, TEXT, CF, settings=still)
+    assert not torch.equal(letter.quantizer.codebooks, start)
+    assert bool(letter.quantizer.ema_weights.any())  # type: ignore[union-attr]
+
+    lf.train(model(**EMA), TEXT, CF, settings=settings(epochs=20), on_epoch=records.append)
+    assert records[-1]["loss"] < records[0]["loss"]
+
+
+@pytest.mark.parametrize("shape", [dict(diversity_weight=0.0), EMA])
+def test_dead_codewords_are_revived(shape: dict[str, object]) -> None:
     def used(revive_after: int) -> float:
-        letter = model(diversity_weight=0.0)
+        letter = model(**shape)
         lf.train(
             letter,
             TEXT,
