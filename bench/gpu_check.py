@@ -1,4 +1,4 @@
-"""python -m bench.gpu_check: GPU tests, exactness, memory and benches, within 9 minutes.
+"""python -m bench.gpu_check: GPU tests, exactness, memory, training step, benches in 9 minutes.
 
 Runs from a source checkout with nothing installed but torch, triton and numpy. Without pytest the
 tests can't run: it says so, goes on, and ends with exit code 1.
@@ -7,12 +7,15 @@ tests can't run: it says so, goes on, and ends with exit code 1.
 from __future__ import annotations
 
 import importlib.util
+import os
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 import torch
+
+from . import machine
 
 _ROOT = Path(__file__).resolve().parent.parent
 _MINUTES = 9.0
@@ -28,12 +31,17 @@ def main() -> None:
         failed.append("tests")
     # Other packages of the machine may warn; only failures count here. The rest of the tests needs
     # packages that this machine may lack.
-    elif not _run(["pytest", "-o", "filterwarnings=default", "tests/gpu"], end - 310):
+    elif not _run(["pytest", "-o", "filterwarnings=default", "tests/gpu"], end - 350):
         failed.append("tests")
-    if not _run(["bench.exactness", "--device", "cuda", "--millions", "3"], end - 260):
+    if not _run(["bench.exactness", "--device", "cuda", "--millions", "3"], end - 300):
         failed.append("exactness")
-    if not _run(["bench.memory", "--device", "cuda"], end - 230):
+    if not _run(["bench.memory", "--device", "cuda"], end - 270):
         failed.append("memory")
+    results = Path(os.environ.get("RESULTS") or _ROOT / "bench" / "results")
+    results.mkdir(parents=True, exist_ok=True)
+    written = results / f"{machine.name(torch.device('cuda'))}-step.json"
+    if not _run(["bench.step", "--device", "cuda", "--json", str(written)], end - 205):
+        failed.append("training step")
     # Another project's kernel that hangs or faults must not cost us our own figures.
     lloyd = ["bench.lloyd"]
     if not _run(lloyd, end - 205) and not _run([*lloyd, "--skip", "flash-kmeans"], end - 190):

@@ -13,10 +13,12 @@ and take turns, so that a busy machine slows all alike; seconds are of processor
 from __future__ import annotations
 
 import argparse
+import json
 import random
 import time
 from collections.abc import Sequence
 from copy import deepcopy
+from pathlib import Path
 from statistics import mean, median, stdev
 from typing import Any, NamedTuple
 
@@ -34,6 +36,7 @@ from letter_fast.training.ranks import Ranks
 from letter_fast.training.run import Run
 from letter_fast.training.start import diversity_groups, start_codebooks
 
+from . import machine
 from .measure import limited
 
 _ALONE = Ranks(0, 1, torch.device("cpu"))
@@ -189,8 +192,8 @@ class Limit:
                     gradient @ weight
 
 
-def time_epochs(catalog: Catalog, config: lf.LetterConfig, rounds: int) -> None:
-    """Prints seconds of an epoch, and where ours go."""
+def time_epochs(catalog: Catalog, config: lf.LetterConfig, rounds: int) -> dict[str, Any]:
+    """Prints and returns seconds of an epoch, and where ours go."""
     settings = lf.TrainSettings(start="kmeans")
     start = started(catalog, config, settings)
     trainers = [
@@ -211,13 +214,18 @@ def time_epochs(catalog: Catalog, config: lf.LetterConfig, rounds: int) -> None:
         trainers[0].epoch()
     events = sorted(profile.key_averages(), key=lambda event: -event.self_cpu_time_total)
     total = sum(event.self_cpu_time_total for event in events)
+    shares = {event.key: event.self_cpu_time_total / total for event in events[:10]}
     print("  where ours go, by torch.profiler (self time on the CPU)")
-    for event in events[:10]:
-        print(f"    {event.key:44} {event.self_cpu_time_total / total:6.1%}")
+    for name, share in shares.items():
+        print(f"    {name:44} {share:6.1%}")
+    shape = {"rows": len(catalog.text), "width": catalog.text.shape[1], "hidden": config.hidden}
+    return {**shape, "processor_seconds": seconds, "shares_of_ours": shares}
 
 
-def learn(catalog: Catalog, config: lf.LetterConfig, epochs: int, seeds: Sequence[int]) -> None:
-    """Prints what ours and the plain loop reach, mean and standard deviation over seeds."""
+def learn(
+    catalog: Catalog, config: lf.LetterConfig, epochs: int, seeds: Sequence[int]
+) -> dict[str, Any]:
+    """Prints and returns what ours and the plain loop reach, mean and deviation over seeds."""
     shown = sorted({1, epochs // 4, epochs // 2, epochs} - {0})
     found: dict[tuple[str, int], list[dict[str, float]]] = {}
     for seed in seeds:
@@ -240,6 +248,10 @@ def learn(catalog: Catalog, config: lf.LetterConfig, epochs: int, seeds: Sequenc
         print(f"  {'':16} {Ours.name:>24} {Vectorised.name:>28}")
         for name in ours[0]:
             print(f"  {name:16} {_spread(ours, name):>24} {_spread(plain, name):>28}")
+    curves: dict[str, Any] = {}
+    for (name, epoch), records in found.items():
+        curves.setdefault(name, {})[epoch] = records
+    return {"rows": len(catalog.text), "hidden": config.hidden, "curves": curves}
 
 
 def started(catalog: Catalog, config: lf.LetterConfig, settings: lf.TrainSettings) -> lf.Letter:
@@ -288,6 +300,7 @@ def main() -> None:
     parser.add_argument("--curves", type=int, metavar="EPOCHS", help="compare what is learned")
     parser.add_argument("--seeds", type=int, default=3, help="of the curves (3)")
     parser.add_argument("--threads", type=int, default=1, help="(1)")
+    parser.add_argument("--json", type=Path, help="also write all of it to this file")
     options = parser.parse_args()
     if (options.text is None) != (options.cf is None):
         parser.error("--text and --cf go together")
@@ -300,9 +313,12 @@ def main() -> None:
     config = lf.LetterConfig(input_dim=catalog.text.shape[1], hidden=hidden)
     with limited(options.threads):
         if options.curves:
-            learn(catalog, config, options.curves, range(options.seeds))
+            found = learn(catalog, config, options.curves, range(options.seeds))
         else:
-            time_epochs(catalog, config, options.rounds)
+            found = time_epochs(catalog, config, options.rounds)
+    if options.json:
+        facts = machine.facts(torch.device("cpu"))
+        options.json.write_text(json.dumps({"machine": facts, **found}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

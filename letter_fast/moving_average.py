@@ -58,8 +58,10 @@ def follow_rows(
 
 def _count(codes: Tensor, sizes: list[int]) -> Tensor:
     """Rows of each codeword, [ΣK] float32."""
-    begins = codes.new_tensor([0, *sizes[:-1]]).cumsum(0)
-    place = torch.where(codes >= 0, codes + begins, sum(sizes)).flatten()
-    # Not bincount, which asks the device for the largest code.
-    counts = codes.new_zeros(sum(sizes) + 1)
-    return counts.index_add_(0, place, torch.ones_like(place))[:-1].float()
+    counts = []
+    for code, size in zip(codes.unbind(1), sizes):
+        # Not bincount, which asks the device for the largest code; marked rows have the last place.
+        place = torch.where(code >= 0, code, size)
+        found = code.new_zeros(size + 1).index_add_(0, place, torch.ones_like(place))
+        counts.append(found[:-1].float())
+    return torch.cat(counts)

@@ -92,7 +92,7 @@ class Letter(
         s: Tensor,
         h: Tensor | None = None,
         groups: Sequence[Tensor] | None = None,
-        generator: torch.Generator | int | None = None,
+        generator: torch.Generator | int | Tensor | None = None,
         autocast: torch.dtype | None = None,
         share: Share | None = None,
     ) -> LetterLosses:
@@ -100,8 +100,8 @@ class Letter(
 
         s [B, S] item embeddings; h [B, H] collaborative embeddings (None: no cf term);
         groups: per level the group of each codeword, [K_l] int64 (None: no diversity term);
-        generator: draws the seed of the diversity term's partners; an integer is that seed itself,
-        and gives the same ones on every device;
+        generator: draws the seed of the diversity term's partners; an integer, or an int64 tensor
+        [], is that seed itself, and gives the same ones on every device;
         autocast: dtype for encoder and decoder; the quantizer and all losses stay in float32.
         share: s holds only these rows of the batch. recon and cf are then their part of the batch's
             mean, to be added up; the other terms, and output, are the whole batch's.
