@@ -37,6 +37,7 @@ from letter_fast.training.run import Run
 from letter_fast.training.start import diversity_groups, start_codebooks
 
 from . import machine
+from .curves import Curve, draw
 from .measure import limited
 
 _ALONE = Ranks(0, 1, torch.device("cpu"))
@@ -228,13 +229,16 @@ def learn(
     """Prints and returns what ours and the plain loop reach, mean and deviation over seeds."""
     shown = sorted({1, epochs // 4, epochs // 2, epochs} - {0})
     found: dict[tuple[str, int], list[dict[str, float]]] = {}
+    curves: dict[str, list[list[Epoch]]] = {kind.name: [] for kind in (Ours, Vectorised)}
     for seed in seeds:
         settings = lf.TrainSettings(seed=seed)
         start = started(catalog, config, settings)
         for kind in (Ours, Vectorised):
             trainer = kind(deepcopy(start), catalog, settings)
+            curves[kind.name].append([])
             for epoch in range(1, epochs + 1):
-                terms = trainer.epoch()._asdict()
+                curves[kind.name][-1].append(trainer.epoch())
+                terms = curves[kind.name][-1][-1]._asdict()
                 if epoch in shown:
                     embeddings = Embeddings.open(catalog.text)
                     measured = evaluate_catalog(trainer.model, embeddings, 4096, _ALONE)
@@ -248,10 +252,29 @@ def learn(
         print(f"  {'':16} {Ours.name:>24} {Vectorised.name:>28}")
         for name in ours[0]:
             print(f"  {name:16} {_spread(ours, name):>24} {_spread(plain, name):>28}")
-    curves: dict[str, Any] = {}
+    reached: dict[str, Any] = {kind.name: {} for kind in (Ours, Vectorised)}
     for (name, epoch), records in found.items():
-        curves.setdefault(name, {})[epoch] = records
-    return {"rows": len(catalog.text), "hidden": config.hidden, "curves": curves}
+        reached[name][epoch] = records
+    shape = {"rows": len(catalog.text), "hidden": config.hidden, "terms": Epoch._fields}
+    return {**shape, "curves": curves, "reached": reached}
+
+
+def plot_curves(found: dict[str, Any], path: Path) -> None:
+    """Every term of the loss, ours over the plain loop's."""
+    panels = {
+        term: [
+            Curve(
+                name,
+                range(1, len(runs[0]) + 1),
+                [[epoch[place] for epoch in run] for run in runs],
+                style,
+            )
+            for (name, runs), style in zip(found["curves"].items(), ("-", "--"))
+        ]
+        for place, term in enumerate(found["terms"])
+    }
+    seeds = len(found["curves"][Ours.name])
+    draw(path, panels, f"Mean of {seeds} seeds, and their range")
 
 
 def started(catalog: Catalog, config: lf.LetterConfig, settings: lf.TrainSettings) -> lf.Letter:
@@ -300,7 +323,9 @@ def main() -> None:
     parser.add_argument("--curves", type=int, metavar="EPOCHS", help="compare what is learned")
     parser.add_argument("--seeds", type=int, default=3, help="of the curves (3)")
     parser.add_argument("--threads", type=int, default=1, help="(1)")
-    parser.add_argument("--json", type=Path, help="also write all of it to this file")
+    parser.add_argument(
+        "--json", type=Path, help="also write all of it to this file, curves beside it"
+    )
     options = parser.parse_args()
     if (options.text is None) != (options.cf is None):
         parser.error("--text and --cf go together")
@@ -319,6 +344,8 @@ def main() -> None:
     if options.json:
         facts = machine.facts(torch.device("cpu"))
         options.json.write_text(json.dumps({"machine": facts, **found}, indent=1) + "\n")
+        if options.curves:
+            plot_curves(found, options.json.with_suffix(".png"))
 
 
 if __name__ == "__main__":
