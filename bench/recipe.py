@@ -3,9 +3,9 @@
     python -m bench.recipe --variants public balanced       trains them, adds them to the JSON
     python -m bench.recipe --plot                           the curves of all that is in the JSON
 
-Every variant is the one before it and one change ("ema": "cosine" and one). Collisions are those of the model's own codes
-(nearest codewords); at the end also those that LETTER's 20 Sinkhorn rounds leave, which the
-published tables have gone through.
+Every variant is the one before it and one change ("ema": "cosine" and one). Collisions are those of
+the model's own codes (nearest codewords); at the end also those that LETTER's 20 Sinkhorn rounds
+leave, which the published tables have gone through.
 """
 
 from __future__ import annotations
