@@ -1,7 +1,6 @@
-"""python -m bench.training: an epoch beside the same training written plainly, and what both learn.
+"""python -m bench.training: an epoch beside the same training written plainly; where its time goes.
 
-    python -m bench.training                        seconds of an epoch, and where they go
-    python -m bench.training --curves 60 --seeds 3  losses and collisions after so many epochs
+What both learn is `bench.learning`'s.
 
 The plain loop is LETTER's public formula in eager PyTorch (HonghuiBao2000/LETTER, RQ-VAE/): N × K
 distances per level, Sinkhorn on float64 probabilities, three losses read each step. Its diversity
@@ -16,10 +15,9 @@ import argparse
 import json
 import random
 import time
-from collections.abc import Sequence
 from copy import deepcopy
 from pathlib import Path
-from statistics import mean, median, stdev
+from statistics import median
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -31,16 +29,14 @@ import letter_fast as lf
 from letter_fast.catalog import Embeddings
 from letter_fast.training.batches import Batches
 from letter_fast.training.loop import train_epoch
-from letter_fast.training.metrics import evaluate_catalog
 from letter_fast.training.ranks import Ranks
 from letter_fast.training.run import Run
 from letter_fast.training.start import diversity_groups, start_codebooks
 
 from . import machine
-from .curves import Curve, draw
 from .measure import limited
 
-_ALONE = Ranks(0, 1, torch.device("cpu"))
+ALONE = Ranks(0, 1, torch.device("cpu"))
 
 
 class Catalog(NamedTuple):
@@ -69,10 +65,10 @@ class Ours:
         self.model = model.train()
         self._run = Run(model, settings)
         sources = (Embeddings.open(catalog.text), Embeddings.open(catalog.cf))
-        self._batches = Batches(*sources, settings.batch_size, settings.seed, _ALONE)
+        self._batches = Batches(*sources, settings.batch_size, settings.seed, ALONE)
 
     def epoch(self) -> Epoch:
-        record = train_epoch(self._run, self._batches, _ALONE).record(_ALONE)
+        record = train_epoch(self._run, self._batches, ALONE).record(ALONE)
         self._run.epoch += 1
         return Epoch(*(record[name] for name in Epoch._fields))
 
@@ -223,60 +219,6 @@ def time_epochs(catalog: Catalog, config: lf.LetterConfig, rounds: int) -> dict[
     return {**shape, "processor_seconds": seconds, "shares_of_ours": shares}
 
 
-def learn(
-    catalog: Catalog, config: lf.LetterConfig, epochs: int, seeds: Sequence[int]
-) -> dict[str, Any]:
-    """Prints and returns what ours and the plain loop reach, mean and deviation over seeds."""
-    shown = sorted({1, epochs // 4, epochs // 2, epochs} - {0})
-    found: dict[tuple[str, int], list[dict[str, float]]] = {}
-    curves: dict[str, list[list[Epoch]]] = {kind.name: [] for kind in (Ours, Vectorised)}
-    for seed in seeds:
-        settings = lf.TrainSettings(seed=seed)
-        start = started(catalog, config, settings)
-        for kind in (Ours, Vectorised):
-            trainer = kind(deepcopy(start), catalog, settings)
-            curves[kind.name].append([])
-            for epoch in range(1, epochs + 1):
-                curves[kind.name][-1].append(trainer.epoch())
-                terms = curves[kind.name][-1][-1]._asdict()
-                if epoch in shown:
-                    embeddings = Embeddings.open(catalog.text)
-                    measured = evaluate_catalog(trainer.model, embeddings, 4096, _ALONE)
-                    terms["collisions"] = measured["collision_rate"]
-                    for level, value in enumerate(measured["catalog_perplexity"], start=1):
-                        terms[f"perplexity {level}"] = value
-                    found.setdefault((kind.name, epoch), []).append(terms)
-    for epoch in shown:
-        print(f"epoch {epoch}, seeds {list(seeds)}: mean ± standard deviation")
-        ours, plain = (found[kind.name, epoch] for kind in (Ours, Vectorised))
-        print(f"  {'':16} {Ours.name:>24} {Vectorised.name:>28}")
-        for name in ours[0]:
-            print(f"  {name:16} {_spread(ours, name):>24} {_spread(plain, name):>28}")
-    reached: dict[str, Any] = {kind.name: {} for kind in (Ours, Vectorised)}
-    for (name, epoch), records in found.items():
-        reached[name][epoch] = records
-    shape = {"rows": len(catalog.text), "hidden": config.hidden, "terms": Epoch._fields}
-    return {**shape, "curves": curves, "reached": reached}
-
-
-def plot_curves(found: dict[str, Any], path: Path) -> None:
-    """Every term of the loss, ours over the plain loop's."""
-    panels = {
-        term: [
-            Curve(
-                name,
-                range(1, len(runs[0]) + 1),
-                [[epoch[place] for epoch in run] for run in runs],
-                style,
-            )
-            for (name, runs), style in zip(found["curves"].items(), ("-", "--"))
-        ]
-        for place, term in enumerate(found["terms"])
-    }
-    seeds = len(found["curves"][Ours.name])
-    draw(path, panels, f"Mean of {seeds} seeds, and their range")
-
-
 def started(catalog: Catalog, config: lf.LetterConfig, settings: lf.TrainSettings) -> lf.Letter:
     """A model with its first codebooks."""
     torch.manual_seed(settings.seed)
@@ -298,14 +240,32 @@ def synthetic(rows: int, width: int) -> Catalog:
     return Catalog(clustered(width), clustered(32))
 
 
-def _spread(records: Sequence[dict[str, float]], name: str) -> str:
-    values = [record[name] for record in records]
-    return f"{mean(values):.5g} ± {stdev(values) if len(values) > 1 else 0:.2g}"
-
-
 def _read(path: str, rows: int) -> Tensor:
     embeddings = Embeddings.open(path)
     return torch.from_numpy(embeddings.take(np.arange(min(rows, embeddings.rows))))
+
+
+def add_catalog(parser: argparse.ArgumentParser) -> None:
+    """The options that `opened` reads."""
+    parser.add_argument("--text", help="embeddings (9,922 synthetic ones)")
+    parser.add_argument("--cf", help="collaborative embeddings of width 32")
+    parser.add_argument("--rows", type=int, default=9922, help="of these, at most (9,922)")
+    parser.add_argument("--width", type=int, default=384, help="of synthetic text (384)")
+    parser.add_argument("--hidden", default="2048,1024,512,256,128,64", help="(LETTER's)")
+    parser.add_argument("--threads", type=int, default=1, help="(1)")
+
+
+def opened(options: argparse.Namespace) -> tuple[Catalog, lf.LetterConfig]:
+    """The catalog and the model that were asked for."""
+    if (options.text is None) != (options.cf is None):
+        raise SystemExit("--text and --cf go together")
+    catalog = (
+        synthetic(options.rows, options.width)
+        if options.text is None
+        else Catalog(_read(options.text, options.rows), _read(options.cf, options.rows))
+    )
+    hidden = tuple(int(width) for width in options.hidden.split(","))
+    return catalog, lf.LetterConfig(input_dim=catalog.text.shape[1], hidden=hidden)
 
 
 def main() -> None:
@@ -314,38 +274,16 @@ def main() -> None:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--text", help="embeddings (9,922 synthetic ones)")
-    parser.add_argument("--cf", help="collaborative embeddings of width 32")
-    parser.add_argument("--rows", type=int, default=9922, help="of these, at most (9,922)")
-    parser.add_argument("--width", type=int, default=384, help="of synthetic text (384)")
-    parser.add_argument("--hidden", default="2048,1024,512,256,128,64", help="(LETTER's)")
+    add_catalog(parser)
     parser.add_argument("--rounds", type=int, default=3, help="epochs of each (3)")
-    parser.add_argument("--curves", type=int, metavar="EPOCHS", help="compare what is learned")
-    parser.add_argument("--seeds", type=int, default=3, help="of the curves (3)")
-    parser.add_argument("--threads", type=int, default=1, help="(1)")
-    parser.add_argument(
-        "--json", type=Path, help="also write all of it to this file, curves beside it"
-    )
+    parser.add_argument("--json", type=Path, help="also write all of it to this file")
     options = parser.parse_args()
-    if (options.text is None) != (options.cf is None):
-        parser.error("--text and --cf go together")
-    catalog = (
-        synthetic(options.rows, options.width)
-        if options.text is None
-        else Catalog(_read(options.text, options.rows), _read(options.cf, options.rows))
-    )
-    hidden = tuple(int(width) for width in options.hidden.split(","))
-    config = lf.LetterConfig(input_dim=catalog.text.shape[1], hidden=hidden)
+    catalog, config = opened(options)
     with limited(options.threads):
-        if options.curves:
-            found = learn(catalog, config, options.curves, range(options.seeds))
-        else:
-            found = time_epochs(catalog, config, options.rounds)
+        found = time_epochs(catalog, config, options.rounds)
     if options.json:
         facts = machine.facts(torch.device("cpu"))
         options.json.write_text(json.dumps({"machine": facts, **found}, indent=1) + "\n")
-        if options.curves:
-            plot_curves(found, options.json.with_suffix(".png"))
 
 
 if __name__ == "__main__":
