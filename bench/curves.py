@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,7 +27,7 @@ class Level(NamedTuple):
 
 
 def draw(
-    path: Path, panels: dict[str, Sequence[Curve]], title: str, levels: Sequence[Level] = ()
+    path: Path, panels: Mapping[str, Sequence[Curve]], title: str, levels: Sequence[Level] = ()
 ) -> None:
     """One panel for each quantity, its name beside its axis; log scale."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg

@@ -26,7 +26,7 @@ from .measure import limited
 from .training import ALONE, Catalog, Epoch, Ours, Plain, Vectorised, add_catalog, opened, started
 
 _JSON = Path(__file__).parent / "results" / "amd-epyc-learning.json"
-KINDS = (Ours, Vectorised)
+KINDS: tuple[type[Ours] | type[Plain], ...] = (Ours, Vectorised)
 
 
 def follow(
