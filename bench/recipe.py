@@ -3,7 +3,7 @@
     python -m bench.recipe --variants public balanced       trains them, adds them to the JSON
     python -m bench.recipe --plot                           the curves of all that is in the JSON
 
-Every variant is the one before it and one change ("ema": "cosine" and one). Collisions are those of
+Every variant is the one before it and a change ("ema": "cosine" and one). Collisions are those of
 the model's own codes (nearest codewords); at the end also those that LETTER's 20 Sinkhorn rounds
 leave, which the published tables have gone through.
 """
@@ -36,7 +36,6 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "balanced": dict(),
     "revive": dict(revive_after=5),
     "cosine": dict(revive_after=5, schedule="cosine", warmup_steps=100),
-    "rate": dict(revive_after=5, schedule="cosine", warmup_steps=100, learning_rate=3e-3),
     "batch": dict(
         revive_after=5, schedule="cosine", warmup_steps=100, learning_rate=3e-3, batch_size=4096
     ),
@@ -49,8 +48,7 @@ ABOUT = {
     "balanced": "+ balanced start",
     "revive": "+ revive_after = 5",
     "cosine": "+ warm-up and cosine",
-    "rate": "+ learning rate 3e-3",
-    "batch": "+ batch 4096",
+    "batch": "+ batch 4096, rate 3e-3",
     "ema": "warm-up and cosine, EMA codebooks",
 }
 

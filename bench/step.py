@@ -6,13 +6,14 @@ The step is `Letter.losses`, backward and AdamW on a batch that lies on the devi
 shape. `compiled` runs encoder and decoder through torch.compile, `graphs` lets it also capture
 CUDA graphs of them, `captured` is the whole step as one CUDA graph; a variant that this machine
 can't run says why. `products` are the matrix products of encoder and decoder alone. Variants take
-turns; figures are medians.
+turns; figures are medians, on a CPU of processor time.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import time
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import asdict, dataclass, field
@@ -140,11 +141,18 @@ def compare(model: lf.Letter, s: Tensor, h: Tensor, rounds: int) -> list[Lane]:
             turns.append((lane, run))
         except Exception as error:
             lane.failure = f"{type(error).__name__}: {str(error).splitlines()[0][:200]}"
-    calls = _CALLS if s.is_cuda else 1
     for _ in range(rounds):
         for lane, run in turns:
-            lane.seconds.append(clock(torch.enable_grad()(run), calls, s.device))
+            lane.seconds.append(_seconds(run, s.device))
     return lanes
+
+
+def _seconds(run: Callable[[], object], device: torch.device) -> float:
+    if device.type == "cuda":
+        return clock(torch.enable_grad()(run), _CALLS, device)
+    begin = time.process_time()
+    run()
+    return time.process_time() - begin
 
 
 def main() -> None:
