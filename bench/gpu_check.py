@@ -1,7 +1,8 @@
 """python -m bench.gpu_check: GPU tests, exactness, memory, training step, benches in 9 minutes.
 
 Runs from a source checkout with nothing installed but torch, triton and numpy. Without pytest the
-tests can't run: it says so, goes on, and ends with exit code 1.
+tests can't run, nor the training step without pyarrow, safetensors and huggingface_hub: it says so,
+goes on, and ends with exit code 1.
 """
 
 from __future__ import annotations
