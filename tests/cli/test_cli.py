@@ -143,6 +143,19 @@ def test_config_file_and_flags_that_override_it(folder: Path, tmp_path: Path) ->
     assert len((tmp_path / "log.jsonl").read_text().splitlines()) == 1
 
 
+def test_moving_averages(folder: Path, tmp_path: Path) -> None:
+    ema = ["--codebook-update", "ema", "--ema-decay", "0.9", "--diversity-weight", "0"]
+    arguments = [str(folder / "text.npy"), "--out", str(tmp_path / "run"), *SMALL, *ema]
+    assert run(["train", *arguments]) == 0
+    model = lf.Letter.from_pretrained(tmp_path / "run")
+    assert model.quantizer.ema_decay == 0.9
+    assert model.quantizer.ema_weights is not None
+    table = tmp_path / "ids.parquet"
+    assert (
+        run(["tokenize", str(tmp_path / "run"), str(folder / "text.npy"), "--out", str(table)]) == 0
+    )
+
+
 @pytest.mark.parametrize("rows", [120, 5])
 def test_progress_is_drawn_on_a_terminal_and_vanishes_on_failure(
     folder: Path,
@@ -183,7 +196,7 @@ def test_help_states_the_defaults() -> None:
             wanted = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
             assert text.endswith(f"({wanted})"), name
             stated += 1
-    assert stated == 21
+    assert stated == 23
 
 
 @pytest.mark.parametrize(
@@ -285,6 +298,7 @@ def write_bad(root: Path) -> dict[str, str]:
             "--batch-size is no option of --model residual-kmeans",
         ),
         (["train", "text.npy", "--out", "OUT", "--balanced"], "no option of --model letter"),
+        (["train", "text.npy", "--out", "OUT", "--codebook-update", "ema"], "diversity_weight=0"),
         (["train", "text.npy", "--out", "OUT", *KMEANS, "--iterations", "0"], "at least 1, got 0"),
         (["train", "text.npy", "--out", "OUT", *KMEANS, "--normalize", "l2"], "one of none, unit"),
         (["train", "text.npy", "--out", "OUT", *KMEANS, "--device", "gpu"], "can't be used"),
