@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+_ACROSS = 3  # panels beside each other
+_WIDE = 3.0  # an axis over more than this factor has room for labels at 1, 2, 5 only
 _COLOURS = ("#d1495b", "#30475e", "#edae49", "#00798c", "#9aa5b1", "#66a182")
 
 
@@ -32,26 +34,35 @@ def draw(
     """One panel for each quantity, its name beside its axis; log scale."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
-    from matplotlib.ticker import ScalarFormatter
+    from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
 
-    figure = Figure(figsize=(4 + 4 * len(panels), 4.5), dpi=150, layout="constrained")
+    columns = min(len(panels), _ACROSS)
+    down = -(-len(panels) // columns)
+    size = (3 + 3.5 * columns, 3.2 * down) if down > 1 else (4 + 4 * columns, 4.5)
+    figure = Figure(figsize=size, dpi=150, layout="constrained")
     FigureCanvasAgg(figure)
-    found: Any = figure.subplots(1, len(panels), squeeze=False)
-    for axes, (name, lines) in zip(found[0], panels.items()):
+    grid: Any = figure.subplots(down, columns, squeeze=False).flatten()
+    for axes in grid[len(panels) :]:
+        axes.remove()
+    for axes, (name, lines) in zip(grid, panels.items()):
         for line, colour in zip(lines, _COLOURS):
             mean = [sum(values) / len(values) for values in zip(*line.runs)]
             axes.plot(line.epochs, mean, line.style, color=colour, label=line.label)
             if len(line.runs) > 1:
-                low, high = (list(map(pick, zip(*line.runs))) for pick in (min, max))
-                axes.fill_between(line.epochs, low, high, color=colour, alpha=0.2, linewidth=0)
+                least, most = (list(map(pick, zip(*line.runs))) for pick in (min, max))
+                axes.fill_between(line.epochs, least, most, color=colour, alpha=0.2, linewidth=0)
         for level, colour in zip(levels, ("#30475e", "#9aa5b1")):
             axes.axhline(level.value, color=colour, linestyle=level.style, label=level.label)
         axes.set(xlabel="epoch", ylabel=name, yscale="log")
-        for axis in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
-            axis(ScalarFormatter())
+        low, high = axes.get_ylim()
+        axes.yaxis.set_major_formatter(ScalarFormatter())
+        axes.yaxis.set_minor_formatter(ScalarFormatter())
+        if high > _WIDE * low:
+            axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+            axes.yaxis.set_minor_formatter(NullFormatter())
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(alpha=0.3, which="both")
     figure.suptitle(title, x=0.02, ha="left")
-    handles, labels = found[0][0].get_legend_handles_labels()
+    handles, labels = grid[0].get_legend_handles_labels()
     figure.legend(handles, labels, frameon=False, loc="outside right center")
     figure.savefig(path)
