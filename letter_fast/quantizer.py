@@ -276,6 +276,8 @@ class ResidualQuantizer(nn.Module):
             if level + 1 < self.levels:
                 rows = rows.less(self.codebook(level).float().contiguous())
         self.initialized.fill_(True)
+        if self.ema_weights is not None:
+            self.ema_weights.zero_()
         return self
 
     def extra_repr(self) -> str:

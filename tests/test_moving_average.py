@@ -124,6 +124,9 @@ def test_state_survives_saving_and_gradient_models_have_none() -> None:
     for z in batches(2):
         rq(z), other(z)
     assert torch.equal(rq.codebooks, other.codebooks)
+    assert bool(rq.ema_weights.any())
+    rq.fit(oracle.clustered(300, 6, 9, seed=2), method="kmeans")  # new codewords have no past
+    assert not bool(rq.ema_weights.any())
     assert "ema_weights" not in lf.ResidualQuantizer(6, SIZES).state_dict()
 
 
