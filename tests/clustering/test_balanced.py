@@ -37,6 +37,17 @@ def test_unbound_is_nearest() -> None:
     assert result.labels.tolist() == oracle.nearest(x, x[:7])
 
 
+def test_most_rows_are_equal_and_their_clusters_full() -> None:
+    x = torch.zeros(520, 4)
+    x[400:] = 0.01 * torch.randn(120, 4, generator=torch.Generator().manual_seed(1))
+    centroids = x[390:]  # ten of the equal rows, which hold 50 of their 400
+    result = balanced_assign(x, centroids, 1, 5)
+    sizes = torch.bincount(result.labels, minlength=130)
+    assert int(sizes.min()) >= 1
+    assert int(sizes.max()) <= 5
+    assert result.gap <= 1e-9 * result.cost
+
+
 def test_impossible_bounds_are_refused_with_the_numbers() -> None:
     x = torch.randn(10, 2)
     with pytest.raises(ValueError, match=r"10 rows can't fill 3 clusters.*0 to 9"):
