@@ -31,6 +31,11 @@ from .measure import limited
 _RESULTS = Path(__file__).parent / "results" / "amd-epyc-recipe.json"
 _YELP = Path(__file__).parents[2] / "shared" / "data" / "yelp"
 
+_TERMS = (
+    "epoch", "loss", "recon", "quantization", "cf", "diversity", "collision_rate", "catalog_usage",
+    "catalog_perplexity",
+)  # fmt: skip
+
 VARIANTS: dict[str, dict[str, Any]] = {
     "public": dict(start="kmeans"),
     "balanced": dict(),
@@ -80,7 +85,11 @@ def follow(
         "name": name,
         "settings": settings.to_dict(),
         "hidden": hidden,
-        "curve": [record for record in read_log(out) if "collision_rate" in record],
+        "curve": [
+            {term: record[term] for term in _TERMS}
+            for record in read_log(out)
+            if "collision_rate" in record
+        ],
         "first_epoch": first,
         "processor_seconds_from_there": seconds,
         "after_sinkhorn_rounds": _repeated(rounds.codes),
