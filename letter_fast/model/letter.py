@@ -17,7 +17,7 @@ from letter_fast.losses import contrastive_loss, diversity_losses
 from letter_fast.quantizer import QuantizerOutput, ResidualQuantizer
 
 from .config import LetterConfig
-from .encoder import mlp
+from .encoder import encode_rows, mlp
 from .pretrained import fingerprint, model_card, read_model, write_model
 
 _PAPER = "[LETTER](https://arxiv.org/abs/2405.07314)"
@@ -137,11 +137,14 @@ class Letter(
 
     @torch.no_grad()
     def encode_latents(self, s: Tensor) -> Tensor:
-        """Latents in evaluation mode. s [B, S] -> z [B, D] float32"""
+        """Latents in evaluation mode; of a row the same bits whatever the batch.
+
+        s [B, S] -> z [B, D] float32
+        """
         training = self.training
         self.eval()
         try:
-            z: Tensor = self.encoder(s).float()
+            z = encode_rows(self.encoder, s).float()
         finally:
             self.train(training)
         return z
