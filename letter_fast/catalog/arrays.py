@@ -24,7 +24,12 @@ class ArrayEmbeddings(Embeddings):
     """A matrix in memory or memory-mapped."""
 
     def __init__(
-        self, name: str, matrix: NDArray[Any] | Tensor, item_ids: pa.Array | None = None
+        self,
+        name: str,
+        matrix: NDArray[Any] | Tensor,
+        item_ids: pa.Array | None = None,
+        files: tuple[Path, ...] = (),
+        tensor: str = "",
     ) -> None:
         if isinstance(matrix, Tensor):
             floating = matrix.is_floating_point()
@@ -34,9 +39,9 @@ class ArrayEmbeddings(Embeddings):
         check_shape(name, tuple(matrix.shape), str(matrix.dtype), floating)
         if item_ids is not None and len(item_ids) != len(matrix):
             raise CatalogError(f"{name} has {len(matrix)} rows but {len(item_ids)} item ids")
-        self.name, self.item_ids = name, item_ids
+        self.name, self.item_ids, self.files = name, item_ids, files
         self.rows, self.width = matrix.shape
-        self._matrix = matrix
+        self._matrix, self._tensor = matrix, tensor
 
     def _slice(self, start: int, stop: int) -> NDArray[Any]:
         unmap(self._matrix)
@@ -46,12 +51,15 @@ class ArrayEmbeddings(Embeddings):
         unmap(self._matrix)
         return _numpy(self._matrix[index])
 
+    def _choice(self) -> str:
+        return self._tensor
+
 
 def open_npy(path: Path) -> ArrayEmbeddings:
     """A .npy file, memory-mapped: only what is asked for is read."""
     with reading(path):
         matrix = np.load(path, mmap_mode="r", allow_pickle=False)
-        return ArrayEmbeddings(str(path), matrix)
+        return ArrayEmbeddings(str(path), matrix, files=(path,))
 
 
 def open_safetensors(path: Path, vectors: str | None) -> ArrayEmbeddings:
@@ -65,7 +73,9 @@ def open_safetensors(path: Path, vectors: str | None) -> ArrayEmbeddings:
                 f"{path} must hold one matrix, or be told which: it has "
                 f"{', '.join(names) if names else 'none'}"
             )
-        return ArrayEmbeddings(str(path), file.get_tensor(vectors or names[0]))
+        chosen = vectors or names[0]
+        matrix = file.get_tensor(chosen)
+        return ArrayEmbeddings(str(path), matrix, files=(path,), tensor=chosen)
 
 
 def unmap(matrix: NDArray[Any] | Tensor) -> None:

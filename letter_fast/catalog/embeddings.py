@@ -31,20 +31,22 @@ class Embeddings(ABC):
     """N vectors of one width, in a fixed order, perhaps with item ids.
 
     name: what messages call the source; rows N; width S; item_ids: [N] or None (then items are
-    their row numbers).
+    their row numbers); files: those that hold all of it, if any do.
     """
 
     name: str
     rows: int
     width: int
     item_ids: pa.Array | None
+    files: tuple[Path, ...] = ()
 
     @staticmethod
     def open(source: Any, *, vectors: str | None = None, ids: str | None = None) -> Embeddings:
         """Any supported source.
 
-        source: a path (.npy memory-mapped, .parquet, .safetensors), a float array or tensor [N, S],
-            a pair (item ids, array), or Embeddings.
+        source: a path (.npy memory-mapped, .parquet, .safetensors, or a folder of these as shards,
+            in order of their names), a float array or tensor [N, S], a pair (item ids, array), an
+            iterator of arrays or pairs, which is read once, to disk, or Embeddings.
         vectors: the column (.parquet) or tensor (.safetensors) that holds the vectors, where the
             file does not make it plain.
         ids: the column that holds the item ids, likewise.
@@ -53,14 +55,17 @@ class Embeddings(ABC):
         """
         from .arrays import ArrayEmbeddings, open_npy, open_safetensors
         from .parquet import ParquetEmbeddings
+        from .sharded import open_shards
+        from .spooled import spool
 
         if isinstance(source, Embeddings):
             return source
         if isinstance(source, str | os.PathLike):
             path = Path(source)
+            if path.is_dir():
+                return open_shards(path, vectors, ids)
             if not path.is_file():
-                reason = "is a folder, not a file" if path.is_dir() else "does not exist"
-                raise CatalogError(f"{path} {reason}")
+                raise CatalogError(f"{path} does not exist")
             if path.suffix == ".npy" and vectors is not None:
                 raise CatalogError(f"{path} holds one array; there is no {vectors!r} to choose")
             if path.suffix in (".npy", ".safetensors") and ids is not None:
@@ -78,9 +83,11 @@ class Embeddings(ABC):
             return ArrayEmbeddings("the array", source)
         if isinstance(source, tuple) and len(source) == 2:
             return ArrayEmbeddings("the array", source[1], checked_ids(source[0], "the item ids"))
+        if isinstance(source, Iterator):
+            return spool(source)
         raise CatalogError(
-            f"embeddings must be a path, an array, a tensor or (ids, array), got "
-            f"{type(source).__name__}"
+            f"embeddings must be a path, an array, a tensor, (ids, array) or an iterator of "
+            f"these, got {type(source).__name__}"
         )
 
     def batches(self, size: int = _BLOCK_ROWS) -> Iterator[Floats]:
@@ -93,6 +100,11 @@ class Embeddings(ABC):
             stop = min(start + size, self.rows)
             yield self.checked(self._slice(start, stop), np.arange(start, stop))
 
+    def batches_of(self, index: NDArray[np.int64], size: int = _BLOCK_ROWS) -> Iterator[Floats]:
+        """As `batches`, but only the rows of `index`, which must ascend."""
+        for start in range(0, len(index), size):
+            yield self.take(index[start : start + size])
+
     def take(self, index: NDArray[np.int64]) -> Floats:
         """The rows of `index` in its order, float32 and finite; errors as `batches`."""
         return self.checked(self._take(index), index, copy=False)
@@ -103,6 +115,23 @@ class Embeddings(ABC):
             raise CatalogError(
                 f"{self.name} has vectors of width {self.width}, the model expects {expected}"
             )
+
+    def version(self) -> str:
+        """Another where the source has changed; of files nothing but their state is read.
+
+        That is their names, sizes and times of change; of other sources it is the fingerprint.
+        """
+        if not self.files:
+            return self.fingerprint()
+        digest = hashlib.sha256(f"{self.rows} {self.width} {self._choice()}".encode())
+        for path in self.files:
+            state = path.stat()
+            digest.update(f"\n{path.name} {state.st_size} {state.st_mtime_ns}".encode())
+        return digest.hexdigest()
+
+    def _choice(self) -> str:
+        """What was chosen of the files: say, a column."""
+        return ""
 
     def fingerprint(self) -> str:
         """SHA-256 of shape, ids and float32 content: the same for the same data in any format."""

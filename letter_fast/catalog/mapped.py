@@ -27,6 +27,10 @@ class MappedEmbeddings(Embeddings):
         for batch in self._source.batches(size):
             yield self._function(batch)
 
+    def batches_of(self, index: NDArray[np.int64], size: int = 16_384) -> Iterator[Floats]:
+        for batch in self._source.batches_of(index, size):
+            yield self._function(batch)
+
     def _slice(self, start: int, stop: int) -> NDArray[Any]:
         return self._take(np.arange(start, stop))
 

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from .arrays import unmap
+from .batching import in_batches
 from .embeddings import CatalogError, Embeddings, Floats, checked_ids, reading
 
 _UNPACKED_BYTES = 1 << 30
@@ -21,48 +22,42 @@ _ID_NAMES = ("item_id", "item", "id", "pid", "asin")
 
 
 class ParquetEmbeddings(Embeddings):
-    """Reads batches row group by row group.
+    """Reads batches row group by row group, and of those no more than asked for.
 
-    Random access needs the vectors unpacked, as float32: once, in memory, or where that is more
-    than 1 GiB in a temporary file (see `tempfile`), which vanishes with the process.
+    Access in any order needs the vectors unpacked, as float32: once, in memory, or where that is
+    more than 1 GiB in a temporary file (see `tempfile`), which vanishes with the process.
     """
 
     def __init__(self, path: Path, vectors: str | None = None, ids: str | None = None) -> None:
-        self.name = str(path)
-        with reading(path):
-            self._file = pq.ParquetFile(path)
-            schema = self._file.schema_arrow
+        self.name, self.files = str(path), (path,)
+        with reading(path), pq.ParquetFile(path) as file:
+            schema = file.schema_arrow
             self._column = _vector_column(path, schema, vectors)
-            self.rows = self._file.metadata.num_rows
+            self.rows = file.metadata.num_rows
             if self.rows == 0:
                 raise CatalogError(f"{path} is empty: it has no rows")
+            groups = [file.metadata.row_group(g).num_rows for g in range(file.num_row_groups)]
+            self._group_ends = np.cumsum(groups)
             id_column = _id_column(path, schema, ids)
             self.item_ids = (
                 checked_ids(
-                    self._file.read(columns=[id_column]).column(0).combine_chunks(),
+                    file.read(columns=[id_column]).column(0).combine_chunks(),
                     f"{path}: column {id_column!r}",
                 )
                 if id_column
                 else None
             )
         self.width = 0
-        for _, block in self._blocks(rows=1):
+        for _, block in self._blocks(size=1):
             self.width = block.shape[1]
             break
 
     def batches(self, size: int = 16_384) -> Iterator[Floats]:
-        pending: list[Floats] = []
-        held = 0
-        for start, block in self._blocks(size):
-            pending.append(self.checked(block, np.arange(start, start + len(block))))
-            held += len(block)
-            while held >= size:
-                joined = np.concatenate(pending)
-                yield joined[:size]
-                pending = [joined[size:]]
-                held -= size
-        if held:
-            yield np.concatenate(pending)
+        return in_batches((self.checked(block, rows) for rows, block in self._blocks(size)), size)
+
+    def batches_of(self, index: NDArray[np.int64], size: int = 16_384) -> Iterator[Floats]:
+        groups = np.unique(np.searchsorted(self._group_ends, index, side="right"))
+        return in_batches(self._chosen(index, size, groups), size)
 
     def _slice(self, start: int, stop: int) -> NDArray[Any]:
         return self._unpacked[start:stop]
@@ -70,6 +65,18 @@ class ParquetEmbeddings(Embeddings):
     def _take(self, index: NDArray[np.int64]) -> NDArray[Any]:
         unmap(self._unpacked)
         return self._unpacked[index]
+
+    def _choice(self) -> str:
+        return self._column
+
+    def _chosen(
+        self, index: NDArray[np.int64], size: int, groups: NDArray[np.int64]
+    ) -> Iterator[Floats]:
+        """The rows of `index`, which lie in these row groups."""
+        for rows, block in self._blocks(size, groups):
+            here = index[slice(*np.searchsorted(index, [rows[0], rows[-1] + 1]))]
+            if len(here):
+                yield self.checked(block[np.searchsorted(rows, here)], here, copy=False)
 
     @cached_property
     def _unpacked(self) -> Floats:
@@ -87,32 +94,45 @@ class ParquetEmbeddings(Embeddings):
             unmap(matrix)
         return matrix
 
-    def _blocks(self, rows: int) -> Iterator[tuple[int, NDArray[Any]]]:
-        """(first row, vectors) of consecutive pieces of about `rows` rows."""
-        start = 0
-        batches = self._file.iter_batches(batch_size=rows, columns=[self._column])
-        while True:
-            with reading(Path(self.name)):
-                batch = next(batches, None)
-                if batch is None:
-                    return
-                block = self._vectors(batch.column(0), start)
-            if len(block):
-                yield start, block
-            start += len(block)
+    def _blocks(
+        self, size: int, groups: NDArray[np.int64] | None = None
+    ) -> Iterator[tuple[NDArray[np.int64], NDArray[Any]]]:
+        """Pieces of at most `size` rows, of all row groups or some: which rows, their vectors."""
+        lengths = np.diff(self._group_ends, prepend=0)
+        if groups is None:
+            groups = np.arange(len(lengths))
+        # Row r of those read is row r + skipped of the file.
+        read = np.cumsum(lengths[groups])
+        skipped = self._group_ends[groups] - read
+        with reading(self.files[0]):
+            file = pq.ParquetFile(self.files[0])
+        with file:
+            batches = file.iter_batches(size, groups.tolist(), [self._column])
+            done = 0
+            while True:
+                with reading(self.files[0]):
+                    batch = next(batches, None)
+                    if batch is None:
+                        return
+                    rows = np.arange(done, done + len(batch))
+                    rows += skipped[np.searchsorted(read, rows, side="right")]
+                    block = self._vectors(batch.column(0), rows)
+                done += len(batch)
+                if len(block):
+                    yield rows, block
 
-    def _vectors(self, column: pa.Array, start: int) -> NDArray[Any]:
+    def _vectors(self, column: pa.Array, rows: NDArray[np.int64]) -> NDArray[Any]:
         """One piece of the list column as a matrix."""
         where = f"{self.name}: column {self._column!r}"
         if column.null_count:
-            row = start + int(column.is_null().to_numpy(zero_copy_only=False).argmax())
+            row = rows[column.is_null().to_numpy(zero_copy_only=False).argmax()]
             raise CatalogError(f"{where} has no vector in row {row}")
         lengths = column.value_lengths().to_numpy(zero_copy_only=False)
         width = self.width or (int(lengths[0]) if len(lengths) else 0)
         if (lengths != width).any():
-            row = int((lengths != width).argmax())
+            place = int((lengths != width).argmax())
             raise CatalogError(
-                f"{where} has a vector of width {lengths[row]} in row {start + row}, the rows "
+                f"{where} has a vector of width {lengths[place]} in row {rows[place]}, the rows "
                 f"before it have {width}"
             )
         if width == 0:
@@ -121,7 +141,7 @@ class ParquetEmbeddings(Embeddings):
         if values.null_count:
             place = int(values.is_null().to_numpy(zero_copy_only=False).argmax())
             raise CatalogError(
-                f"{where} has a null inside the vector of row {start + place // width}"
+                f"{where} has a null inside the vector of row {rows[place // width]}"
             )
         block: NDArray[Any] = values.to_numpy(zero_copy_only=False).reshape(-1, width)
         return block

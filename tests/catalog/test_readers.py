@@ -59,6 +59,11 @@ def test_formats_agree(
     taken = source.take(index)
     assert taken.dtype == np.float32
     np.testing.assert_array_equal(taken, data[index].astype(np.float32))
+    chosen = np.array([0, 1, 9, 10, 29, 41, 56])
+    some = list(source.batches_of(chosen, size))
+    assert all(len(batch) == size for batch in some[:-1])
+    np.testing.assert_array_equal(np.concatenate(some), data[chosen].astype(np.float32))
+    assert list(source.batches_of(chosen[:0], size)) == []
 
 
 def test_fingerprint_is_of_the_content(tmp_path: Path) -> None:
@@ -114,7 +119,7 @@ def test_unknown_suffix_and_folder(tmp_path: Path) -> None:
     (tmp_path / "e.csv").write_text("1,2")
     with pytest.raises(CatalogError, match="no known suffix"):
         Embeddings.open(tmp_path / "e.csv")
-    with pytest.raises(CatalogError, match="is a folder"):
+    with pytest.raises(CatalogError, match="is a folder without embeddings"):
         Embeddings.open(tmp_path)
 
 

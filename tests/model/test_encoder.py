@@ -8,7 +8,7 @@ import torch
 from letter_fast.model.encoder import encode_rows, mlp
 
 
-# With the first three, MKL would treat rows by their place.
+# With the first two, MKL would treat rows by their place.
 @pytest.mark.parametrize("widths", [(6, 8, 4), (10, 33, 50, 7), (1, 1), (384, 256, 128, 64, 32)])
 @pytest.mark.parametrize("batch_norm", [False, True])
 def test_bits_do_not_depend_on_batch_order_or_threads(

@@ -1,0 +1,57 @@
+"""What an iterator gives, kept on disk: it comes only once, and rows are looked at again."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from typing import Any, BinaryIO
+
+import numpy as np
+import pyarrow as pa
+
+from .arrays import ArrayEmbeddings
+from .embeddings import CatalogError, Embeddings, checked_ids
+
+
+def spool(source: Iterator[Any], name: str = "the iterator") -> ArrayEmbeddings:
+    """All rows of arrays or tensors [n, S], or of pairs (item ids, array), as float32.
+
+    They go to a temporary file (see `tempfile`), which vanishes with the process.
+    Raises:
+        CatalogError: a batch is none of these, or they don't fit together.
+    """
+    with tempfile.TemporaryFile() as file:
+        rows, width, ids = _write(source, name, file)
+        file.flush()
+        matrix = np.memmap(file, np.float32, "r", shape=(rows, width))
+    return ArrayEmbeddings(
+        name, matrix, checked_ids(pa.concat_arrays(ids), f"{name}: the item ids") if ids else None
+    )
+
+
+def _write(source: Iterator[Any], name: str, file: BinaryIO) -> tuple[int, int, list[pa.Array]]:
+    """Appends every row to `file`. -> rows, width, item ids batch by batch"""
+    rows = width = 0
+    ids: list[pa.Array] = []
+    for batch in source:
+        part = Embeddings.open(batch)
+        width = width or part.width
+        if part.width != width:
+            raise CatalogError(
+                f"{name} has vectors of width {part.width} from row {rows} on, {width} before"
+            )
+        if rows and (part.item_ids is None) == bool(ids):
+            raise CatalogError(f"{name} must give item ids with every batch, or with none")
+        if part.item_ids is not None:
+            if ids and part.item_ids.type != ids[0].type:
+                raise CatalogError(f"{name} names items by strings and by integers: choose one")
+            ids.append(part.item_ids)
+        try:
+            for block in part.batches():
+                block.tofile(file)
+        except CatalogError as error:
+            raise CatalogError(f"{name}, in the batch from row {rows} on: {error}") from error
+        rows += part.rows
+    if rows == 0:
+        raise CatalogError(f"{name} is empty: it gave no batch")
+    return rows, width, ids

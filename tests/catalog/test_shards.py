@@ -1,0 +1,154 @@
+"""Folders of shards and iterators are catalogs like any other; reading ahead changes nothing."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from letter_fast.catalog import CatalogError, Embeddings
+from letter_fast.catalog.batching import ahead, in_batches
+
+DATA = np.random.default_rng(0).standard_normal((57, 6)).astype(np.float32)
+CUTS = [0, 1, 20, 21, 57]
+
+
+def write_shards(folder: Path, suffix: str = ".parquet") -> Path:
+    folder.mkdir()
+    for number, (begin, end) in enumerate(pairwise(CUTS)):
+        path = folder / f"part-{number}{suffix}"
+        if suffix == ".npy":
+            np.save(path, DATA[begin:end])
+        else:
+            names = [f"i{row}" for row in range(begin, end)]
+            table = pa.table({"item_id": names, "vector": list(DATA[begin:end])})
+            pq.write_table(table, path, row_group_size=5)
+    (folder / "_SUCCESS").touch()
+    (folder / ".part-0.npy").touch()
+    return folder
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".parquet"])
+@pytest.mark.parametrize("size", [1, 7, 1000])
+def test_a_folder_is_its_shards_in_order(tmp_path: Path, suffix: str, size: int) -> None:
+    source = Embeddings.open(write_shards(tmp_path / "shards", suffix))
+    assert (source.rows, source.width) == DATA.shape
+    batches = list(source.batches(size))
+    assert all(len(batch) == size for batch in batches[:-1])
+    np.testing.assert_array_equal(np.concatenate(batches), DATA)
+    index = np.array([56, 0, 20, 0, 33])
+    np.testing.assert_array_equal(source.take(index), DATA[index])
+    chosen = np.array([0, 2, 19, 20, 21, 50])
+    np.testing.assert_array_equal(
+        np.concatenate(list(source.batches_of(chosen, size))), DATA[chosen]
+    )
+    if suffix == ".parquet":
+        assert source.item_ids.to_pylist() == [f"i{row}" for row in range(57)]
+    else:
+        assert source.item_ids is None
+        assert source.fingerprint() == Embeddings.open(DATA).fingerprint()
+
+
+def test_shards_that_do_not_fit_are_named(tmp_path: Path) -> None:
+    folder = write_shards(tmp_path / "shards")
+    np.save(folder / "wide.npy", np.ones((2, 7), dtype=np.float32))
+    with pytest.raises(CatalogError, match=r"wide.npy has vectors of width 7, .*part-0.parquet of"):
+        Embeddings.open(folder)
+    np.save(folder / "wide.npy", DATA[:2])
+    with pytest.raises(CatalogError, match=r"wide.npy names its items by row number, .* by string"):
+        Embeddings.open(folder)
+    (folder / "wide.npy").unlink()
+    pq.write_table(
+        pa.table({"item_id": ["z", "i3"], "vector": list(DATA[:2])}), folder / "twice.parquet"
+    )
+    with pytest.raises(CatalogError, match=r"shards: the item ids: 1 are repeated, .*'i3'"):
+        Embeddings.open(folder)
+    (folder / "twice.parquet").write_bytes(b"PAR1")
+    with pytest.raises(CatalogError, match=r"twice.parquet can't be read as parquet"):
+        Embeddings.open(folder)
+
+
+def test_a_bad_row_is_named_by_its_shard(tmp_path: Path) -> None:
+    folder = write_shards(tmp_path / "shards", ".npy")
+    broken = DATA[1:20].copy()
+    broken[4, 2] = np.nan
+    np.save(folder / "part-1.npy", broken)
+    with pytest.raises(CatalogError, match=r"part-1.npy: row 4 holds NaN or Inf"):
+        list(Embeddings.open(folder).batches(8))
+
+
+def test_version_sees_every_change_of_a_file(tmp_path: Path) -> None:
+    folder = write_shards(tmp_path / "shards")
+    before = Embeddings.open(folder).version()
+    assert Embeddings.open(folder).version() == before
+    state = (folder / "part-2.parquet").stat()
+    os.utime(folder / "part-2.parquet", ns=(state.st_atime_ns, state.st_mtime_ns + 1))
+    touched = Embeddings.open(folder).version()
+    (folder / "part-3.parquet").rename(folder / "part-9.parquet")
+    assert len({before, touched, Embeddings.open(folder).version()}) == 3
+    assert Embeddings.open(DATA).version() == Embeddings.open(DATA.copy()).version()
+    assert Embeddings.open(DATA).version() != Embeddings.open(DATA + 1).version()
+
+
+def batches_with_ids() -> Iterator[tuple[list[str], np.ndarray]]:
+    for begin, end in pairwise(CUTS):
+        yield [f"i{row}" for row in range(begin, end)], DATA[begin:end]
+
+
+def test_iterators_are_kept_on_disk() -> None:
+    source = Embeddings.open(batches_with_ids())
+    assert source.item_ids is not None
+    assert source.item_ids.to_pylist() == [f"i{row}" for row in range(57)]
+    for _ in range(2):
+        np.testing.assert_array_equal(np.concatenate(list(source.batches(7))), DATA)
+    plain = Embeddings.open(torch.from_numpy(DATA[row : row + 1]) for row in range(57))
+    assert plain.item_ids is None
+    np.testing.assert_array_equal(plain.take(np.array([5, 1])), DATA[[5, 1]])
+
+
+@pytest.mark.parametrize(
+    ("batches", "message"),
+    [
+        ([], "the iterator is empty"),
+        ([DATA, DATA[:, :3]], "width 3 from row 57 on, 6 before"),
+        ([DATA, (["a"], DATA[:1])], "item ids with every batch, or with none"),
+        ([(["a"], DATA[:1]), DATA], "item ids with every batch, or with none"),
+        ([(["a"], DATA[:1]), ([1], DATA[:1])], "by strings and by integers"),
+        ([(["a"], DATA[:1]), (["a"], DATA[:1])], "1 are repeated, the first is 'a' in row 1"),
+        ([DATA, DATA * np.inf], "in the batch from row 57 on: .*row 0 holds NaN or Inf"),
+    ],
+)
+def test_iterators_that_do_not_fit(batches: list[object], message: str) -> None:
+    with np.errstate(invalid="ignore"), pytest.raises(CatalogError, match=message):
+        Embeddings.open(iter(batches))
+
+
+@pytest.mark.parametrize("size", [1, 3, 57, 100])
+def test_cutting_anew(size: int) -> None:
+    pieces = [DATA[begin:end] for begin, end in pairwise(CUTS)]
+    batches = list(in_batches(pieces, size))
+    assert all(len(batch) == size for batch in batches[:-1])
+    np.testing.assert_array_equal(np.concatenate(batches), DATA)
+
+
+def test_reading_ahead_keeps_order_and_errors() -> None:
+    assert list(ahead(iter(range(50)))) == list(range(50))
+    assert list(ahead(iter([]))) == []
+
+    def failing() -> Iterator[int]:
+        yield 0
+        yield 1
+        raise ValueError("here")
+
+    seen = []
+    with pytest.raises(ValueError, match="here"):
+        for item in ahead(failing()):
+            seen.append(item)
+    assert seen == [0, 1]
