@@ -8,8 +8,7 @@ from typing import Annotated
 import typer
 
 from .export import Base, Layout, LevelOffset, Radix
-from .terminal import Json, print_json
-from .train import numbers
+from .terminal import Json, numbers, print_json
 
 
 def import_ids(

@@ -12,6 +12,16 @@ import typer
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON, for machines.")]
 
 
+def numbers(text: str | None) -> tuple[int, ...] | None:
+    """ "256,256,64" as integers; ValueError otherwise."""
+    if text is None:
+        return None
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError as error:
+        raise ValueError(f"{text!r} must be integers joined by commas, like 256,256,256") from error
+
+
 def print_json(value: Mapping[str, Any]) -> None:
     """One JSON object on stdout."""
     print(json.dumps(value, indent=2))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,7 +14,10 @@ from .terminal import Json, print_json, progress
 def tokenize(
     model: Annotated[str, typer.Argument(help="Folder that train wrote, of either kind of model.")],
     embeddings: Annotated[
-        Path, typer.Argument(help="Item text embeddings: .npy, .parquet or .safetensors.")
+        Path,
+        typer.Argument(
+            help="Item text embeddings: .npy, .parquet or .safetensors, or a folder of such shards."
+        ),
     ],
     out: Annotated[Path, typer.Option(help="ID table to write, .parquet.")],
     unique: Annotated[
@@ -28,17 +32,27 @@ def tokenize(
             help="What becomes of the IDs in --existing whose items are gone: reserve or free."
         ),
     ] = "reserve",
+    margins: Annotated[
+        bool,
+        typer.Option("--margins", help="Also write how far the runner-up was at each level."),
+    ] = False,
     index_json: Annotated[
         Path | None, typer.Option(help="Also write LETTER's index.json here.")
     ] = None,
-    batch_size: Annotated[int, typer.Option(help="Items per batch.")] = 4096,
+    batch_size: Annotated[int, typer.Option(help="Items read together; changes no ID.")] = 4096,
     vectors: Annotated[
         str | None, typer.Option(help="Column or tensor that holds the vectors.")
     ] = None,
     ids: Annotated[str | None, typer.Option(help="Column that holds the item ids.")] = None,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Ignore what a killed run of the same --out left.")
+    ] = False,
     json: Json = False,
 ) -> None:
     """Give every item a unique semantic ID.
+
+    Catalogs may be larger than memory. A killed run goes on where it was: until the table is
+    written, finished codes are in OUT.unfinished.
 
     Example: letter-fast tokenize run text.npy --out ids.parquet
     """
@@ -47,6 +61,7 @@ def tokenize(
     from letter_fast.model import load
     from letter_fast.tokenization import SemanticIds
     from letter_fast.tokenization import tokenize as run
+    from letter_fast.tokenization.finished import drop
 
     if out.suffix != ".parquet":
         raise ValueError(f"--out must end in .parquet, got {out}")
@@ -60,29 +75,77 @@ def tokenize(
     catalog = Embeddings.open(embeddings, vectors=vectors, ids=ids)
     tokenizer = load(model)
     earlier = SemanticIds.load(existing) if existing is not None else None
+    unfinished = out.with_name(out.name + ".unfinished")
+    encoding = Stopwatch()
     with progress("items") as bar:
-        task = bar.add_task("encoding", total=catalog.rows, note="")
+        task = bar.add_task("encoding", total=None, note="")
+
+        def show(done: int, rows: int) -> None:
+            encoding.lap(done)
+            bar.update(task, completed=done, total=rows)
+            if done == rows:
+                bar.update(task, description="resolving")
+
         table = run(
             tokenizer,
             catalog,
             unique,
             earlier,
             removed=removed,
+            margins=margins,
             batch_size=batch_size,
-            on_batch=lambda done, _: bar.update(task, completed=done),
+            unfinished=unfinished,
+            fresh=fresh,
+            on_batch=show,
         )
     table.save(out)
     if index_json is not None:
         table.to_letter_json(index_json)
+    drop(unfinished)
     if earlier is not None and table.metadata == earlier.metadata:
         facts: dict[str, Any] = {"new": False}
     else:
         facts = table.metadata["resolution"]
+    times = encoding.summary()
     if json:
-        print_json({"ids": str(out), "items": len(table), "sizes": table.sizes, **facts})
+        summary = {"ids": str(out), "items": len(table), "sizes": table.sizes}
+        print_json({**summary, **facts, **times})
         return
     print(f"{len(table):,} items named in {out}, codebooks {table.sizes}")
     print(_summary(facts) if "before" in facts else "nothing new: every item had its ID")
+    print(_pace(times))
+
+
+class Stopwatch:
+    """How long rows took to encode, and what came after them."""
+
+    def __init__(self) -> None:
+        self._laps: list[tuple[float, int]] = []
+
+    def lap(self, done: int) -> None:
+        """`done` rows are encoded; at first, those of an earlier run."""
+        self._laps = [*self._laps[:1], (time.perf_counter(), done)]
+
+    def summary(self) -> dict[str, Any]:
+        """Rows and seconds by stage, as JSON has them."""
+        (began, found), (ended, done) = self._laps[0], self._laps[-1]
+        return {
+            "encoded": done - found,
+            "found_finished": found,
+            "encode_seconds": round(ended - began, 3),
+            "resolve_seconds": round(time.perf_counter() - ended, 3),
+        }
+
+
+def _pace(times: dict[str, Any]) -> str:
+    rate = times["encoded"] / max(times["encode_seconds"], 1e-3)
+    found = times["found_finished"]
+    earlier = f", {found:,} were found finished" if found else ""
+    return (
+        f"{times['encoded']:,} items encoded in {times['encode_seconds']:.1f} s "
+        f"({rate:,.0f} items/s){earlier}; IDs resolved and written in "
+        f"{times['resolve_seconds']:.1f} s"
+    )
 
 
 def _summary(report: dict[str, Any]) -> str:

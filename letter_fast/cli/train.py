@@ -7,20 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .terminal import Json, print_json, progress
+from .terminal import Json, numbers, print_json, progress
 
 if TYPE_CHECKING:
     import torch
-
-
-def numbers(text: str | None) -> tuple[int, ...] | None:
-    """ "256,256,64" as integers; ValueError otherwise."""
-    if text is None:
-        return None
-    try:
-        return tuple(int(part) for part in text.split(","))
-    except ValueError as error:
-        raise ValueError(f"{text!r} must be integers joined by commas, like 256,256,256") from error
 
 
 def _model(text: str) -> Any:

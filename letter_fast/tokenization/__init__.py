@@ -2,11 +2,11 @@
 
 from .decoding import IdConstraint
 from .diff import TableDiff, diff
-from .encode import tokenize
 from .formats import FORMATS, export_ids, import_ids
 from .policies import POLICIES, Resolution, ResolutionReport, resolve
 from .semantic_ids import SemanticIds
 from .statistics import CollisionStatistics, collision_statistics
+from .tokenizing import tokenize
 from .trie import PrefixTrie
 from .vocabulary import AddedTokens, Vocabulary
 

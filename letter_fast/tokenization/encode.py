@@ -1,101 +1,94 @@
-"""tokenize: embeddings → batches → encoder → residual search → codes → unique IDs."""
+"""Embeddings → batches → encoder → residual search → codes, whatever the number of rows."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 import torch
+from numpy.typing import NDArray
+from torch import Tensor
 
-from letter_fast import validation
 from letter_fast.catalog import Embeddings
-from letter_fast.catalog.embeddings import checked_ids
+from letter_fast.catalog.batching import ahead
+from letter_fast.catalog.embeddings import Floats
 from letter_fast.model import Tokenizer
 
-from .existing import keep
-from .policies import POLICIES, resolve
-from .semantic_ids import SemanticIds
+from .finished import Encoded, FinishedShards
 
 
-def tokenize(
+def encode_rows(
     model: Tokenizer,
-    embeddings: Any,
-    unique: str = "optimal",
-    existing: SemanticIds | None = None,
+    catalog: Embeddings,
+    rows: NDArray[np.int64],
     *,
-    removed: str = "reserve",
-    item_ids: Any = None,
+    margins: bool = False,
     batch_size: int = 4096,
-    on_batch: Callable[[int, int], None] | None = None,
-) -> SemanticIds:
-    """The ID table of a catalog.
+    finished: FinishedShards | None = None,
+    on_batch: Callable[[int], None] | None = None,
+) -> Encoded:
+    """The codes of chosen rows; of embeddings and latents a few batches at a time are held.
 
-    embeddings: what `Embeddings.open` takes, [N, S]; with `existing`, the whole catalog or only
-        what is new.
-    unique: how collisions are resolved, see `letter_fast.tokenization.policies`.
-    existing: an earlier table. Its items keep their IDs and are not encoded again.
-    removed: what becomes of its items that `embeddings` lacks: "reserve" keeps them in the table,
-        after the others, so that no later item gets their IDs; "free" drops them.
-    item_ids: [N] ids, for sources that carry none.
-    on_batch: called with (rows done, rows in all).
-    Raises:
-        ValueError: inputs don't fit the model, more items than IDs, or an existing table of other
-            codebooks.
+    rows [R] ascending; margins: also the gap to the runner-up at each level;
+    finished: codes of an earlier run, which are not computed again, and where new ones go;
+    on_batch: called with the rows done, at first with those that were finished.
     """
-    validation.choice(unique, POLICIES, "unique")
-    catalog = Embeddings.open(embeddings)
-    catalog.check_width(model.config.input_dim)
-    ids = catalog.item_ids if item_ids is None else checked_ids(item_ids, "item_ids")
-    if ids is None:
-        ids = pa.array(np.arange(catalog.rows))
-    if len(ids) != catalog.rows:
-        raise ValueError(f"{len(ids)} item ids for {catalog.rows} rows of embeddings")
-    sizes = model.quantizer.codebook_sizes
-    kept = keep(ids, existing, sizes, unique, removed)
-    fresh = ~kept.known
-
-    device = model.quantizer.codebooks.device
-    latents = [torch.zeros((0, model.quantizer.dim))]
-    codes = [np.zeros((0, len(sizes)), dtype=np.int64)]
+    levels = model.quantizer.levels
+    encoded = Encoded(
+        np.empty((len(rows), levels), dtype=np.int64),
+        np.empty((len(rows), levels), dtype=np.float32) if margins else None,
+    )
+    missing = np.arange(len(rows)) if finished is None else finished.load(encoded)
     done = 0
-    for batch in catalog.batches(batch_size):
-        new = batch[fresh[done : done + len(batch)]]
-        if len(new):
-            z = model.encode_latents(torch.from_numpy(new).to(device))
-            chosen = model.quantizer.encode(z)
-            assert isinstance(chosen, torch.Tensor)
-            latents.append(z.cpu())
-            codes.append(chosen.cpu().numpy())
+    tell = on_batch or (lambda _: None)
+    tell(len(rows) - len(missing))
+    for batch in ahead(catalog.batches_of(rows[missing], batch_size)):
+        part = encode_batch(model, batch, margins)
+        places = missing[done : done + len(batch)]
+        encoded.codes[places] = part.codes
+        if encoded.margins is not None:
+            encoded.margins[places] = part.margins
         done += len(batch)
-        if on_batch:
-            on_batch(done, catalog.rows)
+        if finished is not None:
+            upcoming = int(missing[done]) if done < len(missing) else len(rows)
+            finished.save(encoded, places, upcoming)
+        tell(len(rows) - len(missing) + done)
+    return encoded
 
-    resolution = resolve(
-        np.concatenate(codes),
-        torch.cat(latents),
-        [model.quantizer.codebook(level).detach() for level in range(model.quantizer.levels)],
-        unique,
-        order=pc.rank(ids.filter(pa.array(fresh)), tiebreaker="first").to_numpy().astype(np.int64),
-        held=kept.held,
-    )
-    table = np.empty((catalog.rows, resolution.codes.shape[1]), dtype=np.int64)
-    table[kept.known], table[fresh] = kept.codes, resolution.codes
-    sizes = resolution.sizes
-    metadata = {
-        "policy": unique,
-        "model": model.fingerprint(),
-        "resolution": resolution.report.to_dict(),
-    }
-    if existing is not None:
-        # A vocabulary never shrinks, and without new items the table stays what it was.
-        sizes = [max(pair) for pair in zip(sizes, existing.sizes, strict=True)]
-        metadata = metadata if fresh.any() else existing.metadata
-    return SemanticIds(
-        np.concatenate([table, kept.absent_codes]),
-        sizes,
-        pa.concat_arrays([ids, kept.absent_ids]),
-        metadata,
-    )
+
+def encode_batch(model: Tokenizer, batch: Floats, margins: bool = False) -> Encoded:
+    """The codes of a batch of embeddings, which don't depend on the batch. batch [B, S]"""
+    z = model.encode_latents(torch.from_numpy(batch).to(model.quantizer.codebooks.device))
+    found = model.quantizer.encode(z, return_margin=margins)
+    if isinstance(found, Tensor):
+        return Encoded(found.cpu().numpy(), None)
+    return Encoded(found.codes.cpu().numpy(), found.margin.cpu().numpy())
+
+
+class LatentsOnDemand:
+    """Latents of chosen rows of a catalog, encoded again when asked for: the same bits. [R, D]
+
+    rows [R] ascending
+    """
+
+    def __init__(
+        self,
+        model: Tokenizer,
+        catalog: Embeddings,
+        rows: NDArray[np.int64],
+        batch_size: int = 4096,
+    ) -> None:
+        self.shape = (len(rows), model.quantizer.dim)
+        self._model, self._catalog, self._rows, self._size = model, catalog, rows, batch_size
+
+    def __getitem__(self, places: NDArray[np.int64]) -> Tensor:
+        """Those of rows[places]. places [n] -> [n, D] float32 on the CPU"""
+        order = np.argsort(places, kind="stable")
+        latents = torch.empty(len(places), self.shape[1])
+        device = self._model.quantizer.codebooks.device
+        done = 0
+        for batch in ahead(self._catalog.batches_of(self._rows[places[order]], self._size)):
+            here = torch.from_numpy(order[done : done + len(batch)])
+            latents[here] = self._model.encode_latents(torch.from_numpy(batch).to(device)).cpu()
+            done += len(batch)
+        return latents

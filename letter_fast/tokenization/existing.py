@@ -28,6 +28,10 @@ class Kept(NamedTuple):
     """[A] items the catalog lacks and whose IDs stay reserved."""
     absent_codes: Codes
     """[A, T] their IDs."""
+    margins: NDArray[np.float32] | None
+    """[known, L], if the table has margins of L levels."""
+    absent_margins: NDArray[np.float32] | None
+    """[A, L], likewise."""
 
     @property
     def held(self) -> Codes:
@@ -52,7 +56,7 @@ def keep(
     tokens = len(sizes) + (policy == "suffix")
     if existing is None:
         nobody = np.zeros((0, tokens), dtype=np.int64)
-        return Kept(np.zeros(len(ids), dtype=bool), nobody, ids[:0], nobody)
+        return Kept(np.zeros(len(ids), dtype=bool), nobody, ids[:0], nobody, None, None)
     if len(existing.sizes) != tokens or existing.sizes[: len(sizes)] != sizes:
         wanted = f"{sizes} and a suffix" if policy == "suffix" else str(sizes)
         raise ValueError(
@@ -70,9 +74,14 @@ def keep(
     absent[places] = False
     if removed == "free":
         absent[:] = False
+    margins = existing.margins
+    if margins is not None and margins.shape[1] != len(sizes):
+        margins = None
     return Kept(
         known,
         existing.codes[places],
         existing.item_ids.filter(pa.array(absent)),
         existing.codes[absent],
+        None if margins is None else margins[places],
+        None if margins is None else margins[absent],
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -10,6 +10,17 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from .groups import Codes
+
+
+class LatentRows(Protocol):
+    """[N, D] latents of which chosen rows can be had: a tensor, an array, or what encodes them."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """N, D"""
+
+    def __getitem__(self, rows: NDArray[np.int64], /) -> Any:
+        """Their latents, [R, D]"""
 
 
 class Items(NamedTuple):
@@ -20,7 +31,7 @@ class Items(NamedTuple):
     """
 
     codes: Codes
-    latents: Tensor | NDArray[np.float32]
+    latents: LatentRows
     codebooks: list[Tensor]
     rank: NDArray[np.int64]
     held: Codes
@@ -48,10 +59,15 @@ class Items(NamedTuple):
             )
         return residual.contiguous()
 
-    def distortion(self, rows: NDArray[np.int64], codes: Codes) -> NDArray[np.float64]:
-        """‖z − q‖² of `rows` with these codes. rows [R], codes [R, L] -> [R]"""
-        error = torch.as_tensor(self.latents[rows]).detach().cpu().double()
+    def growth(self, rows: NDArray[np.int64], before: Codes, after: Codes) -> NDArray[np.float64]:
+        """How much ‖z − q‖² of `rows` grows from codes to codes. rows [R], codes [R, L] -> [R]"""
+        z = torch.as_tensor(self.latents[rows]).detach().cpu().double()
+        was, now = (self._squared_error(z, codes) for codes in (before, after))
+        difference: NDArray[np.float64] = (now - was).numpy()
+        return difference
+
+    def _squared_error(self, z: Tensor, codes: Codes) -> Tensor:
+        error = z
         for codebook, column in zip(self.codebooks, codes.T):
             error = error - codebook[torch.from_numpy(column)].double()
-        squares: NDArray[np.float64] = error.square().sum(dim=1).numpy()
-        return squares
+        return error.square().sum(dim=1)

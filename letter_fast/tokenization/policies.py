@@ -26,7 +26,7 @@ from torch import Tensor
 from letter_fast import validation
 
 from .groups import Codes, number, rows_under, shared
-from .items import Items
+from .items import Items, LatentRows
 from .letter import sinkhorn_rounds
 from .optimal import unique_codes
 from .statistics import CollisionStatistics, collision_statistics
@@ -75,7 +75,7 @@ class Resolution(NamedTuple):
 
 def resolve(
     codes: Codes,
-    latents: Tensor | NDArray[np.float32],
+    latents: LatentRows,
     codebooks: Sequence[Tensor],
     policy: str = "optimal",
     *,
@@ -109,9 +109,7 @@ def resolve(
 
     differs = result[:, :levels] != items.codes
     moved = np.flatnonzero(differs.any(axis=1))
-    growth = items.distortion(moved, result[moved, :levels]) - items.distortion(
-        moved, items.codes[moved]
-    )
+    growth = items.growth(moved, items.codes[moved], result[moved, :levels])
     report = ResolutionReport(
         policy=policy,
         before=collision_statistics(np.concatenate([items.codes, items.held[:, :levels]])),
@@ -135,7 +133,7 @@ def _leftovers(codes: Codes, held: Codes, sizes: list[int]) -> int:
 
 def _checked(
     codes: Codes,
-    latents: Tensor | NDArray[np.float32],
+    latents: LatentRows,
     codebooks: Sequence[Tensor],
     policy: str,
     order: NDArray[np.int64] | None,

@@ -287,7 +287,7 @@ def write_bad(root: Path) -> dict[str, str]:
             ],
             "lacks 120 of 120",
         ),
-        (["train", "bad", "--out", "OUT"], "is a folder, not a file"),
+        (["train", "bad", "--out", "OUT"], "cut.npy can't be read as npy"),
         (["train", "text.npy", "--out", "OUT", "--config", "none.toml"], "does not exist"),
         (["train", "text.npy", "--out", "OUT", "--device", "gpu"], "can't be used"),
         (["train", "nan.npy", "--out", "OUT", *KMEANS], "row 5 holds NaN or Inf"),

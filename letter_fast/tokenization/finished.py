@@ -1,0 +1,139 @@
+"""Codes that are finished, on disk, so that a killed run goes on where it was.
+
+manifest.json                        what they are codes of: model, input, rows, options
+codes-<shard>-<SHA-256>.safetensors  `codes` [n, L] int32 and perhaps `margins` [n, L] float32 of
+                                     65,536 rows; the name holds the checksum of the bytes, so that
+                                     one rename publishes both
+
+How collisions are resolved is not among the options: it takes all codes, and comes after them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
+
+from letter_fast.atomic import write_bytes
+
+from .groups import Codes
+
+_MANIFEST = "manifest.json"
+_ROWS = 1 << 16
+
+
+class Encoded(NamedTuple):
+    """codes [R, L] int64; margins [R, L] float32, if asked for."""
+
+    codes: Codes
+    margins: NDArray[np.float32] | None
+
+
+class FinishedShards:
+    """The folder.
+
+    facts: by name, what the codes depend on.
+    fresh: what the folder holds is dropped.
+    Raises:
+        ValueError: the folder holds codes that depend on something else.
+    """
+
+    def __init__(
+        self, folder: str | os.PathLike[str], facts: Mapping[str, Any], fresh: bool = False
+    ) -> None:
+        if fresh:
+            drop(folder)
+        self._folder = Path(folder)
+        self._facts = {"format": 1, "shard_rows": _ROWS, **facts}
+        self._declared = any(self._folder.glob("codes-*.safetensors"))
+        if self._declared:
+            self._compare()
+
+    def load(self, encoded: Encoded) -> NDArray[np.int64]:
+        """Fills in the rows of all whole shards there are; which rows are missing, ascending."""
+        missing = []
+        for shard, rows in enumerate(_shards(len(encoded.codes))):
+            found = self._read(shard)
+            if found is not None and _fits(found, encoded, rows):
+                encoded.codes[rows] = found["codes"]
+                if encoded.margins is not None:
+                    encoded.margins[rows] = found["margins"]
+            else:
+                missing.append(np.arange(rows.start, rows.stop))
+        return np.concatenate([np.zeros(0, dtype=np.int64), *missing])
+
+    def save(self, encoded: Encoded, places: NDArray[np.int64], upcoming: int) -> None:
+        """Writes the shards that became whole: `places` were filled in, `upcoming` is the next."""
+        if not self._declared:
+            self._declare()
+        for shard in range(int(places[0]) // _ROWS, int(places[-1]) // _ROWS + 1):
+            if upcoming // _ROWS == shard and upcoming < len(encoded.codes):
+                return
+            rows = slice(shard * _ROWS, (shard + 1) * _ROWS)
+            arrays: dict[str, NDArray[Any]] = {"codes": encoded.codes[rows].astype(np.int32)}
+            if encoded.margins is not None:
+                arrays["margins"] = encoded.margins[rows]
+            content = save(arrays)
+            name = f"codes-{shard:06}-{hashlib.sha256(content).hexdigest()}.safetensors"
+            write_bytes(self._folder / name, content)
+
+    def _read(self, shard: int) -> dict[str, NDArray[Any]] | None:
+        """The arrays of a shard, None if there are none; damaged files are deleted."""
+        for path in self._folder.glob(f"codes-{shard:06}-*.safetensors"):
+            content = path.read_bytes()
+            with suppress(SafetensorError):
+                if path.stem.endswith(hashlib.sha256(content).hexdigest()):
+                    return load(content)
+            path.unlink()
+        return None
+
+    def _compare(self) -> None:
+        manifest = self._folder / _MANIFEST
+        try:
+            there = json.loads(manifest.read_bytes())
+        except (OSError, ValueError) as error:
+            raise ValueError(
+                f"{manifest} can't be read: start anew (--fresh, fresh=True)"
+            ) from error
+        other = [name for name, value in self._facts.items() if there.get(name) != value]
+        if other:
+            raise ValueError(
+                f"{self._folder} holds the unfinished codes of another run (what differs: "
+                f"{', '.join(other)}); finish that one, or start anew (--fresh, fresh=True)"
+            )
+
+    def _declare(self) -> None:
+        """Says what the codes are of, before the first ones are there."""
+        text = json.dumps(self._facts, indent=2) + "\n"
+        write_bytes(self._folder / _MANIFEST, text.encode())
+        self._declared = True
+
+
+def drop(folder: str | os.PathLike[str]) -> None:
+    """Deletes what `FinishedShards` keeps in a folder, and the folder if nothing else is there."""
+    root = Path(folder)
+    # The manifest last: codes without one would pass for those of the next run.
+    for pattern in ("*codes-*.safetensors*", f"*{_MANIFEST}*"):
+        for path in root.glob(pattern):
+            path.unlink(missing_ok=True)
+    with suppress(OSError):
+        root.rmdir()
+
+
+def _shards(rows: int) -> list[slice]:
+    return [slice(start, min(start + _ROWS, rows)) for start in range(0, rows, _ROWS)]
+
+
+def _fits(found: Mapping[str, NDArray[Any]], encoded: Encoded, rows: slice) -> bool:
+    shape = (rows.stop - rows.start, encoded.codes.shape[1])
+    names = ["codes"] if encoded.margins is None else ["codes", "margins"]
+    return all(name in found and found[name].shape == shape for name in names)
