@@ -16,9 +16,10 @@ import pytest
 import torch
 
 from letter_fast.cli.app import run
-from letter_fast.tokenization import SemanticIds
+from letter_fast.tokenization import SemanticIds, finished
 
 KILLS = 10
+TOKENIZE_KILLS = 20
 
 # Processes are forked from a server that has imported everything and computed nothing: seconds of
 # imports would otherwise be where most kills land.
@@ -124,22 +125,48 @@ def test_train_residual_kmeans(tmp_path: Path, text: str) -> None:
     assert not list(pieces.glob(".*.part"))
 
 
+def _tokenize(rows_of_a_shard: int, arguments: list[str]) -> None:
+    finished._ROWS = rows_of_a_shard
+    _command(arguments)
+
+
 def test_tokenize(tmp_path: Path, text: str) -> None:
-    small = ["--hidden", "32", "--latent-dim", "4", "--codebook-size", "16,32", "--epochs", "1"]
+    """Some shards further on each time: what is found finished and what is not make one table."""
+    shards = tmp_path / "shards"
+    shards.mkdir()
+    small = ["--hidden", "32", "--latent-dim", "4", "--codebook-size", "64,64", "--epochs", "1"]
     finish(["train", text, *small, "--out", str(tmp_path / "run")])
+    for number in range(4):
+        np.save(shards / f"{number}.npy", oracle.clustered(1000, 24, 12, seed=number).numpy())
     whole, pieces = tmp_path / "whole.parquet", tmp_path / "out" / "pieces.parquet"
-    arguments = ["tokenize", str(tmp_path / "run"), text, "--out"]
-    length = finish([*arguments, str(whole)])
+    arguments = ["tokenize", str(tmp_path / "run"), str(shards), "--batch-size", "40", "--margins"]
+    finish([*arguments, "--out", str(whole)])
+    arguments += ["--out", str(pieces)]
+    unfinished = pieces.with_name("pieces.parquet.unfinished")
+
+    def shards_done() -> int:
+        return len(list(unfinished.glob("codes-*")))
+
     chance = random.Random(1)
-    for _ in range(KILLS):
-        process = start([*arguments, str(pieces)])
-        process.join(length * chance.uniform(0.0, 1.1))
+    seen = []
+    for _ in range(TOKENIZE_KILLS):
+        process = _PROCESSES.Process(target=_tokenize, args=(100, arguments))
+        process.start()
+        wanted = shards_done() + chance.randint(0, 5)
+        while shards_done() < wanted and process.exitcode is None:
+            time.sleep(0.001)
+        process.join(chance.uniform(0.0, 0.02))
         process.kill()
         process.join()
-        if pieces.exists():
+        seen.append(shards_done())
+        if pieces.exists():  # the table is whole
             assert pieces.read_bytes() == whole.read_bytes()
             pieces.unlink()
-    finish([*arguments, str(pieces)])
+    assert len(set(seen)) > TOKENIZE_KILLS // 3
+    process = _PROCESSES.Process(target=_tokenize, args=(100, arguments))
+    process.start()
+    process.join()
+    assert process.exitcode == 0
     assert pieces.read_bytes() == whole.read_bytes()
     assert not SemanticIds.load(pieces).duplicates()
     assert [path.name for path in pieces.parent.iterdir()] == [pieces.name]
