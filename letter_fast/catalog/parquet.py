@@ -32,19 +32,19 @@ class ParquetEmbeddings(Embeddings):
         self.name, self.files = str(path), (path,)
         with reading(path), pq.ParquetFile(path) as file:
             schema = file.schema_arrow
-            self._column = _vector_column(path, schema, vectors)
+            self._column = vector_column(path, schema, vectors)
             self.rows = file.metadata.num_rows
             if self.rows == 0:
                 raise CatalogError(f"{path} is empty: it has no rows")
             groups = [file.metadata.row_group(g).num_rows for g in range(file.num_row_groups)]
             self._group_ends = np.cumsum(groups)
-            id_column = _id_column(path, schema, ids)
+            named = id_column(path, schema, ids)
             self.item_ids = (
                 checked_ids(
-                    file.read(columns=[id_column]).column(0).combine_chunks(),
-                    f"{path}: column {id_column!r}",
+                    file.read(columns=[named]).column(0).combine_chunks(),
+                    f"{path}: column {named!r}",
                 )
-                if id_column
+                if named
                 else None
             )
         self.width = 0
@@ -116,38 +116,44 @@ class ParquetEmbeddings(Embeddings):
                         return
                     rows = np.arange(done, done + len(batch))
                     rows += skipped[np.searchsorted(read, rows, side="right")]
-                    block = self._vectors(batch.column(0), rows)
+                    where = f"{self.name}: column {self._column!r}"
+                    block = as_matrix(batch.column(0), rows, where, self.width)
                 done += len(batch)
                 if len(block):
                     yield rows, block
 
-    def _vectors(self, column: pa.Array, rows: NDArray[np.int64]) -> NDArray[Any]:
-        """One piece of the list column as a matrix."""
-        where = f"{self.name}: column {self._column!r}"
-        if column.null_count:
-            row = rows[column.is_null().to_numpy(zero_copy_only=False).argmax()]
-            raise CatalogError(f"{where} has no vector in row {row}")
-        lengths = column.value_lengths().to_numpy(zero_copy_only=False)
-        width = self.width or (int(lengths[0]) if len(lengths) else 0)
-        if (lengths != width).any():
-            place = int((lengths != width).argmax())
-            raise CatalogError(
-                f"{where} has a vector of width {lengths[place]} in row {rows[place]}, the rows "
-                f"before it have {width}"
-            )
-        if width == 0:
-            raise CatalogError(f"{where} holds empty vectors")
-        values = column.flatten()
-        if values.null_count:
-            place = int(values.is_null().to_numpy(zero_copy_only=False).argmax())
-            raise CatalogError(
-                f"{where} has a null inside the vector of row {rows[place // width]}"
-            )
-        block: NDArray[Any] = values.to_numpy(zero_copy_only=False).reshape(-1, width)
-        return block
+
+def as_matrix(
+    column: pa.Array, rows: NDArray[np.int64], where: str, width: int = 0
+) -> NDArray[Any]:
+    """Rows `rows` of a list column as a matrix [n, width]; 0 is the width of the first.
+
+    Raises:
+        CatalogError: a vector or a number is missing, or lengths differ.
+    """
+    if column.null_count:
+        row = rows[column.is_null().to_numpy(zero_copy_only=False).argmax()]
+        raise CatalogError(f"{where} has no vector in row {row}")
+    lengths = column.value_lengths().to_numpy(zero_copy_only=False)
+    width = width or (int(lengths[0]) if len(lengths) else 0)
+    if (lengths != width).any():
+        place = int((lengths != width).argmax())
+        raise CatalogError(
+            f"{where} has a vector of width {lengths[place]} in row {rows[place]}, the rows "
+            f"before it have {width}"
+        )
+    if width == 0:
+        raise CatalogError(f"{where} holds empty vectors")
+    values = column.flatten()
+    if values.null_count:
+        place = int(values.is_null().to_numpy(zero_copy_only=False).argmax())
+        raise CatalogError(f"{where} has a null inside the vector of row {rows[place // width]}")
+    block: NDArray[Any] = values.to_numpy(zero_copy_only=False).reshape(-1, width)
+    return block
 
 
-def _vector_column(path: Path, schema: pa.Schema, wanted: str | None) -> str:
+def vector_column(path: str | Path, schema: pa.Schema, wanted: str | None) -> str:
+    """The column `wanted`, or the only one of float lists; CatalogError if that is none."""
     lists: list[str] = [
         field.name
         for field in schema
@@ -175,7 +181,8 @@ def _vector_column(path: Path, schema: pa.Schema, wanted: str | None) -> str:
     )
 
 
-def _id_column(path: Path, schema: pa.Schema, wanted: str | None) -> str | None:
+def id_column(path: str | Path, schema: pa.Schema, wanted: str | None) -> str | None:
+    """The column `wanted`, or the one called as ids are, or the only one of strings or integers."""
     names = [
         field.name
         for field in schema

@@ -20,7 +20,7 @@ from letter_fast.model import Tokenizer
 from .encode import LatentsOnDemand, encode_rows
 from .existing import Kept, keep
 from .finished import FinishedShards
-from .policies import POLICIES, resolve
+from .policies import POLICIES, Resolution, resolve
 from .semantic_ids import SemanticIds
 
 
@@ -96,25 +96,40 @@ def tokenize(
         order=pc.rank(ids.take(pa.array(new)), tiebreaker="first").to_numpy().astype(np.int64),
         held=kept.held,
     )
+    return id_table(model, ids, kept, existing, resolution, encoded.margins)
+
+
+def id_table(
+    model: Tokenizer,
+    ids: pa.Array,
+    kept: Kept,
+    existing: SemanticIds | None,
+    resolution: Resolution,
+    margins: NDArray[np.float32] | None,
+) -> SemanticIds:
+    """The table of the items `ids` [N], then of absent ones that are reserved.
+
+    kept: those of `existing`; resolution and margins [R, L]: those of new items, in order.
+    """
+    report = resolution.report
     sizes = resolution.sizes
     metadata = {
-        "policy": unique,
+        "policy": report.policy,
         "model": model.fingerprint(),
-        "resolution": resolution.report.to_dict(),
+        "resolution": report.to_dict(),
     }
     if existing is not None:
         # A vocabulary never shrinks, and without new items the table stays what it was.
         sizes = [max(pair) for pair in zip(sizes, existing.sizes, strict=True)]
-        metadata = metadata if len(new) else existing.metadata
-    margin_table = None
-    if encoded.margins is not None:
-        margin_table = _in_table_order(kept, kept.margins, encoded.margins, kept.absent_margins)
+        metadata = metadata if len(resolution.codes) else existing.metadata
+    if margins is not None:
+        margins = _in_table_order(kept, kept.margins, margins, kept.absent_margins)
     return SemanticIds(
         _in_table_order(kept, kept.codes, resolution.codes, kept.absent_codes),
         sizes,
         pa.concat_arrays([ids, kept.absent_ids]),
         metadata,
-        margin_table,
+        margins,
     )
 
 
