@@ -43,7 +43,7 @@ def encode_rows(
     tell = on_batch or (lambda _: None)
     tell(len(rows) - len(missing))
     for batch in ahead(catalog.batches_of(rows[missing], batch_size)):
-        part = encode_batch(model, batch, margins)
+        part = codes_of(model, latents_of(model, batch), margins)
         places = missing[done : done + len(batch)]
         encoded.codes[places] = part.codes
         if encoded.margins is not None:
@@ -56,9 +56,13 @@ def encode_rows(
     return encoded
 
 
-def encode_batch(model: Tokenizer, batch: Floats, margins: bool = False) -> Encoded:
-    """The codes of a batch of embeddings, which don't depend on the batch. batch [B, S]"""
-    z = model.encode_latents(torch.from_numpy(batch).to(model.quantizer.codebooks.device))
+def latents_of(model: Tokenizer, batch: Floats) -> Tensor:
+    """Where the model is; of a row the same bits whatever the batch. batch [B, S] -> z [B, D]"""
+    return model.encode_latents(torch.from_numpy(batch).to(model.quantizer.codebooks.device))
+
+
+def codes_of(model: Tokenizer, z: Tensor, margins: bool = False) -> Encoded:
+    """The codes of latents [B, D], on the CPU."""
     found = model.quantizer.encode(z, return_margin=margins)
     if isinstance(found, Tensor):
         return Encoded(found.cpu().numpy(), None)
@@ -85,10 +89,9 @@ class LatentsOnDemand:
         """Those of rows[places]. places [n] -> [n, D] float32 on the CPU"""
         order = np.argsort(places, kind="stable")
         latents = torch.empty(len(places), self.shape[1])
-        device = self._model.quantizer.codebooks.device
         done = 0
         for batch in ahead(self._catalog.batches_of(self._rows[places[order]], self._size)):
             here = torch.from_numpy(order[done : done + len(batch)])
-            latents[here] = self._model.encode_latents(torch.from_numpy(batch).to(device)).cpu()
+            latents[here] = latents_of(self._model, batch).cpu()
             done += len(batch)
         return latents
