@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from letter_fast import validation
 
-from .groups import Codes
+from .groups import Codes, joined
 from .semantic_ids import SemanticIds
 
 REMOVED = ("reserve", "free")
@@ -36,7 +36,7 @@ class Kept(NamedTuple):
     @property
     def held(self) -> Codes:
         """All IDs that no new item may get."""
-        return np.concatenate([self.codes, self.absent_codes])
+        return joined(self.codes, self.absent_codes)
 
 
 def keep(

@@ -37,6 +37,11 @@ def number(codes: Codes, sizes: Sequence[int], below: int = 1) -> Numbers:
     return numbers
 
 
+def joined(mine: Codes, theirs: Codes) -> Codes:
+    """Both, one after the other; without a copy of the first where the second is empty."""
+    return np.concatenate([mine, theirs]) if len(theirs) else mine
+
+
 def shared(mine: Numbers, theirs: Numbers) -> Numbers:
     """The numbers that `mine` has, and has twice or `theirs` has as well; ascending."""
     if len(mine) == 0:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from letter_fast.clustering import sinkhorn_codes
 
-from .groups import Codes, Groups, Numbers, number, rows_under, shared
+from .groups import Codes, Groups, Numbers, joined, number, rows_under, shared
 from .items import Items
 
 _ROUNDS = 20
@@ -33,7 +33,7 @@ class Rounds(NamedTuple):
 def sinkhorn_rounds(items: Items) -> Rounds:
     """Codes after as many rounds as it takes, or 20."""
     codes, last = items.codes.copy(), items.codebooks[-1]
-    everyone = np.concatenate([codes, items.held])
+    everyone = joined(codes, items.held)
     prefixes = number(everyone[:, :-1], items.sizes[:-1], below=len(last))
     ids = prefixes * len(last) + everyone[:, -1]
     # A new last code leaves the prefix as it is: only rows of these prefixes can ever collide.

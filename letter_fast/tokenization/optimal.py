@@ -23,7 +23,7 @@ import torch
 
 from letter_fast import ops
 
-from .groups import Codes, Groups, Numbers, number, rows_under, shared
+from .groups import Codes, Groups, Numbers, joined, number, rows_under, shared
 from .items import Items
 
 
@@ -112,7 +112,7 @@ def _separate(items: Items, codes: Codes) -> None:
 def _numbers(items: Items, codes: Codes, level: int) -> tuple[Numbers, Numbers]:
     """Of the prefixes before `level`, and with its code; the items' own, then those of held IDs."""
     size = items.sizes[level]
-    everyone = np.concatenate([codes[:, : level + 1], items.held[:, : level + 1]])
+    everyone = joined(codes[:, : level + 1], items.held[:, : level + 1])
     prefixes = number(everyone[:, :level], items.sizes[:level], below=size)
     return prefixes, prefixes * size + everyone[:, level]
 

@@ -25,7 +25,7 @@ from torch import Tensor
 
 from letter_fast import validation
 
-from .groups import Codes, number, rows_under, shared
+from .groups import Codes, joined, number, rows_under, shared
 from .items import Items, LatentRows
 from .letter import sinkhorn_rounds
 from .optimal import unique_codes
@@ -131,8 +131,8 @@ def summarize(
     differs = differs[differs.any(axis=1)]
     return ResolutionReport(
         policy=policy,
-        before=collision_statistics(_joined(codes, held[:, :levels])),
-        after=collision_statistics(_joined(result, held)),
+        before=collision_statistics(joined(codes, held[:, :levels])),
+        after=collision_statistics(joined(result, held)),
         moved=len(differs),
         moved_at_level=np.bincount(differs.argmax(axis=1), minlength=levels).tolist(),
         added_distortion=growth / max(len(result), 1),
@@ -143,13 +143,8 @@ def summarize(
     )
 
 
-def _joined(codes: Codes, held: Codes) -> Codes:
-    """Both, without a copy where nothing is held."""
-    return np.concatenate([codes, held]) if len(held) else codes
-
-
 def _leftovers(codes: Codes, held: Codes, sizes: list[int]) -> int:
-    ids = number(_joined(codes, held), sizes)
+    ids = number(joined(codes, held), sizes)
     mine = ids[: len(codes)]
     return len(rows_under(mine, shared(mine, ids[len(codes) :])).rows)
 
@@ -182,7 +177,7 @@ def _checked(
     rank = np.arange(len(codes)) if order is None else np.asarray(order, dtype=np.int64)
     if rank.shape != (len(codes),):
         raise ValueError(f"order must have a rank for each of {len(codes)} rows, got {rank.shape}")
-    return Items(codes.astype(np.int64), latents, tables, rank, held)
+    return Items(np.asarray(codes, dtype=np.int64), latents, tables, rank, held)
 
 
 def _check_codes(name: str, codes: Codes, sizes: list[int]) -> None:

@@ -24,9 +24,10 @@ def collision_statistics(codes: Codes) -> CollisionStatistics:
     """Both of the field's definitions, and the largest group. codes [N, T]"""
     if len(codes) == 0:
         return CollisionStatistics(0, 0, 0.0, 0.0, 0)
-    lowest = codes.min(axis=0)
+    lowest = np.minimum(codes.min(axis=0), 0)
     sizes = codes.max(axis=0) - lowest + 1
-    ids = np.sort(number(codes - lowest, sizes.tolist()))
+    ids = number(codes - lowest if lowest.any() else codes, sizes.tolist())
+    ids.sort()
     ends = np.append(np.flatnonzero(ids[1:] != ids[:-1]), len(ids) - 1)
     counts = np.diff(ends, prepend=-1)
     colliding = int(counts[counts > 1].sum())

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .groups import Numbers, number
+from .groups import Numbers, joined, number
 from .items import Items
 
 
@@ -18,7 +18,7 @@ def ordinals(items: Items) -> Numbers:
     held [M, L + 1]: what earlier items have, their ordinals in the last column.
     """
     rows = len(items.codes)
-    everyone = np.concatenate([items.codes, items.held[:, :-1]])
+    everyone = joined(items.codes, items.held[:, :-1])
     _, ids = np.unique(number(everyone, items.sizes), return_inverse=True)
     mine, theirs = ids[:rows], ids[rows:]
 

@@ -79,7 +79,7 @@ def tokenize(
             "margins": margins,
         }
         finished = FinishedShards(unfinished, facts, fresh)
-    encoded = encode_rows(
+    codes, found_margins = encode_rows(
         model,
         catalog,
         new,
@@ -89,14 +89,15 @@ def tokenize(
         on_batch=(lambda done: on_batch(done, len(new))) if on_batch else None,
     )
     resolution = resolve(
-        encoded.codes,
+        codes,
         LatentsOnDemand(model, catalog, new, batch_size),
         [model.quantizer.codebook(level).detach() for level in range(model.quantizer.levels)],
         unique,
         order=pc.rank(ids.take(pa.array(new)), tiebreaker="first").to_numpy().astype(np.int64),
         held=kept.held,
     )
-    return id_table(model, ids, kept, existing, resolution, encoded.margins)
+    del codes  # of a large catalog they are as large as the table
+    return id_table(model, ids, kept, existing, resolution, found_margins)
 
 
 def id_table(
