@@ -33,6 +33,7 @@ from .memory import peak, start
 CPU = torch.device("cpu")
 SIZES = (256,) * 4
 _BATCH = 4096
+_CATALOG, _BATCHES = 100_000, (250, 1_000)  # incremental
 _SAMPLE = 32_768  # rows that codebooks are fitted on
 _BASIS = 256  # directions that rows are made of, at each of two levels
 
@@ -60,7 +61,7 @@ def main() -> None:
     print(machine.sentence(machine.facts(CPU)), f"; {torch.get_num_threads()} threads")
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
         path = Path(folder) / "text.npy"
-        rows = 120_000 if options.incremental else options.rows
+        rows = _CATALOG + 20 * max(_BATCHES) if options.incremental else options.rows
         write_rows(path, rows, options.width, options.noise)
         model = fitted(path, options.width, hidden)
         if options.incremental:
@@ -163,20 +164,21 @@ def stages(model: Letter, path: Path, rows: int = 262_144) -> None:
 
 
 def incremental(model: Letter, path: Path, unique: str) -> None:
-    """20 batches of 1,000 new items on 100,000: no ID changes, and what a batch costs."""
+    """20 batches of new items on a catalog: no ID changes, and what a batch costs."""
     matrix = np.load(path, mmap_mode="r")
     names = np.arange(len(matrix))
-    began = time.process_time()
-    table = tokenize(model, matrix[:100_000], unique, item_ids=names[:100_000])
-    print(f"100,000 items: {time.process_time() - began:.2f} s CPU")
-    for size in (250, 1_000):
+    began = Clock.now()
+    table = tokenize(model, matrix[:_CATALOG], unique, item_ids=names[:_CATALOG])
+    show("catalog", began, Clock.now(), _CATALOG)
+    for size in _BATCHES:
         grown, spent = table, []
-        for end in range(100_000 + size, 100_001 + 20 * size, size):
-            new = slice(end - size, end)
-            began = time.process_time()
+        for start_row in range(_CATALOG, _CATALOG + 20 * size, size):
+            new = slice(start_row, start_row + size)
+            began = Clock.now()
             later = tokenize(model, matrix[new], unique, grown, item_ids=names[new])
-            spent.append(time.process_time() - began)
-            assert _kept(grown, later), "an ID changed"
+            spent.append(Clock.now().since(began).cpu)
+            if not _kept(grown, later):
+                raise SystemExit("an ID changed")
             grown = later
         distinct = len(np.unique(grown.codes, axis=0))
         print(

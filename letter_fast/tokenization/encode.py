@@ -35,7 +35,7 @@ def encode_rows(
     """
     levels = model.quantizer.levels
     encoded = Encoded(
-        np.empty((len(rows), levels), dtype=np.int64),
+        np.empty((len(rows), levels), dtype=np.int32),
         np.empty((len(rows), levels), dtype=np.float32) if margins else None,
     )
     missing = np.arange(len(rows)) if finished is None else finished.load(encoded)
@@ -65,8 +65,8 @@ def codes_of(model: Tokenizer, z: Tensor, margins: bool = False) -> Encoded:
     """The codes of latents [B, D], on the CPU."""
     found = model.quantizer.encode(z, return_margin=margins)
     if isinstance(found, Tensor):
-        return Encoded(found.cpu().numpy(), None)
-    return Encoded(found.codes.cpu().numpy(), found.margin.cpu().numpy())
+        return Encoded(found.int().cpu().numpy(), None)
+    return Encoded(found.codes.int().cpu().numpy(), found.margin.cpu().numpy())
 
 
 class LatentsOnDemand:

@@ -25,16 +25,14 @@ from safetensors.numpy import load, save
 
 from letter_fast.atomic import write_bytes
 
-from .groups import Codes
-
 _MANIFEST = "manifest.json"
 _ROWS = 1 << 16
 
 
 class Encoded(NamedTuple):
-    """codes [R, L] int64; margins [R, L] float32, if asked for."""
+    """codes [R, L] int32; margins [R, L] float32, if asked for."""
 
-    codes: Codes
+    codes: NDArray[np.int32]
     margins: NDArray[np.float32] | None
 
 
@@ -79,7 +77,7 @@ class FinishedShards:
             if upcoming // _ROWS == shard and upcoming < len(encoded.codes):
                 return
             rows = slice(shard * _ROWS, (shard + 1) * _ROWS)
-            arrays: dict[str, NDArray[Any]] = {"codes": encoded.codes[rows].astype(np.int32)}
+            arrays: dict[str, NDArray[Any]] = {"codes": encoded.codes[rows]}
             if encoded.margins is not None:
                 arrays["margins"] = encoded.margins[rows]
             content = save(arrays)

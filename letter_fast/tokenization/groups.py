@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 Codes = NDArray[np.int64]
 Numbers = NDArray[np.int64]
+
+
+# Rows looked at together, where only some are chosen and temporary arrays of all would be large.
+_BLOCK = 1 << 20
 
 
 class Groups(NamedTuple):
@@ -19,7 +23,7 @@ class Groups(NamedTuple):
     starts: Numbers  # [G + 1]
 
 
-def number(codes: Codes, sizes: Sequence[int], below: int = 1) -> Numbers:
+def number(codes: NDArray[Any], sizes: Sequence[int], below: int = 1) -> Numbers:
     """A number for each row, as the rows are equal and ordered; `below` of them fit into an int64.
 
     Mixed radix; where that outgrows int64, the prefix so far gives way to its rank among the rows,
@@ -32,12 +36,13 @@ def number(codes: Codes, sizes: Sequence[int], below: int = 1) -> Numbers:
         if bound * size * below > 2**63:
             distinct, numbers = np.unique(numbers, return_inverse=True)
             bound = len(distinct)
-        numbers = numbers * size + column
+        numbers *= size
+        numbers += column
         bound *= size
     return numbers
 
 
-def joined(mine: Codes, theirs: Codes) -> Codes:
+def joined(mine: NDArray[Any], theirs: Codes) -> NDArray[Any]:
     """Both, one after the other; without a copy of the first where the second is empty."""
     return np.concatenate([mine, theirs]) if len(theirs) else mine
 
@@ -56,8 +61,14 @@ def rows_under(prefixes: Numbers, chosen: Numbers) -> Groups:
     """The rows of each chosen prefix. prefixes [N]; chosen [G] ascending, distinct"""
     if len(chosen) == 0 or len(prefixes) == 0:
         return Groups(np.zeros(0, dtype=np.int64), np.zeros(len(chosen) + 1, dtype=np.int64))
-    place = np.minimum(np.searchsorted(chosen, prefixes), len(chosen) - 1)
-    inside = np.flatnonzero(chosen[place] == prefixes)
-    inside = inside[np.argsort(place[inside], kind="stable")]
-    counts = np.bincount(place[inside], minlength=len(chosen))
-    return Groups(inside, np.append(0, np.cumsum(counts)))
+    rows, groups = [], []
+    for start in range(0, len(prefixes), _BLOCK):
+        block = prefixes[start : start + _BLOCK]
+        place = np.minimum(np.searchsorted(chosen, block), len(chosen) - 1)
+        inside = np.flatnonzero(chosen[place] == block)
+        rows.append(inside + start)
+        groups.append(place[inside])
+    group = np.concatenate(groups)
+    counts = np.bincount(group, minlength=len(chosen))
+    order = np.argsort(group, kind="stable")
+    return Groups(np.concatenate(rows)[order], np.append(0, np.cumsum(counts)))

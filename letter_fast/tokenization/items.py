@@ -26,11 +26,11 @@ class LatentRows(Protocol):
 class Items(NamedTuple):
     """N items without an ID of their own yet, and M IDs that others hold.
 
-    codes [N, L] as encoded; latents [N, D]; codebooks L × [K_l, D] float32 on the CPU;
+    codes [N, L] integers, as encoded; latents [N, D]; codebooks L × [K_l, D] float32 on the CPU;
     rank [N]: order among equal items; held [M, T].
     """
 
-    codes: Codes
+    codes: NDArray[Any]
     latents: LatentRows
     codebooks: list[Tensor]
     rank: NDArray[np.int64]
@@ -59,15 +59,17 @@ class Items(NamedTuple):
             )
         return residual.contiguous()
 
-    def growth(self, rows: NDArray[np.int64], before: Codes, after: Codes) -> NDArray[np.float64]:
+    def growth(
+        self, rows: NDArray[np.int64], before: NDArray[Any], after: Codes
+    ) -> NDArray[np.float64]:
         """How much ‖z − q‖² of `rows` grows from codes to codes. rows [R], codes [R, L] -> [R]"""
         z = torch.as_tensor(self.latents[rows]).detach().cpu().double()
         was, now = (self._squared_error(z, codes) for codes in (before, after))
         difference: NDArray[np.float64] = (now - was).numpy()
         return difference
 
-    def _squared_error(self, z: Tensor, codes: Codes) -> Tensor:
+    def _squared_error(self, z: Tensor, codes: NDArray[Any]) -> Tensor:
         error = z
         for codebook, column in zip(self.codebooks, codes.T):
-            error = error - codebook[torch.from_numpy(column)].double()
+            error = error - codebook[torch.from_numpy(column).long()].double()
         return error.square().sum(dim=1)

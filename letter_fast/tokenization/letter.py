@@ -32,7 +32,7 @@ class Rounds(NamedTuple):
 
 def sinkhorn_rounds(items: Items) -> Rounds:
     """Codes after as many rounds as it takes, or 20."""
-    codes, last = items.codes.copy(), items.codebooks[-1]
+    codes, last = items.codes.astype(np.int64), items.codebooks[-1]
     everyone = joined(codes, items.held)
     prefixes = number(everyone[:, :-1], items.sizes[:-1], below=len(last))
     ids = prefixes * len(last) + everyone[:, -1]

@@ -34,7 +34,7 @@ def unique_codes(items: Items) -> Codes:
         ValueError: there are more items than IDs, or the held IDs collide.
     """
     _check_room(items)
-    codes = items.codes.copy()
+    codes = items.codes.astype(np.int64)
     for level in range(len(items.sizes) - 1):
         _relieve(items, codes, level)
     _separate(items, codes)
@@ -62,8 +62,9 @@ def _relieve(items: Items, codes: Codes, level: int) -> None:
     if room >= len(codes) + len(items.held):
         return
     prefixes, nodes = _numbers(items, codes, level)
-    names, counts = np.unique(nodes, return_counts=True)
-    overfull = np.unique(names[counts > room] // items.sizes[level])
+    nodes.sort()
+    overfull = np.unique(nodes[:-room][nodes[:-room] == nodes[room:]] // items.sizes[level])
+    del nodes
     mine, taken = _members(prefixes, len(codes), overfull)
     if len(mine.rows) == 0:
         return
@@ -95,6 +96,7 @@ def _separate(items: Items, codes: Codes) -> None:
     level, last = len(items.sizes) - 1, items.codebooks[-1]
     prefixes, ids = _numbers(items, codes, level)
     crowded = np.unique(shared(ids[: len(codes)], ids[len(codes) :]) // len(last))
+    del ids
     mine, taken = _members(prefixes, len(codes), crowded)
     residuals = items.residuals(mine.rows, codes[mine.rows, :level])
     found = ops.distinct_codes(
@@ -114,7 +116,9 @@ def _numbers(items: Items, codes: Codes, level: int) -> tuple[Numbers, Numbers]:
     size = items.sizes[level]
     everyone = joined(codes[:, : level + 1], items.held[:, : level + 1])
     prefixes = number(everyone[:, :level], items.sizes[:level], below=size)
-    return prefixes, prefixes * size + everyone[:, level]
+    nodes = prefixes * size
+    nodes += everyone[:, level]
+    return prefixes, nodes
 
 
 def _members(prefixes: Numbers, rows: int, chosen: Numbers) -> tuple[Groups, Groups]:

@@ -74,7 +74,7 @@ class Resolution(NamedTuple):
 
 
 def resolve(
-    codes: Codes,
+    codes: NDArray[Any],
     latents: LatentRows,
     codebooks: Sequence[Tensor],
     policy: str = "optimal",
@@ -84,7 +84,7 @@ def resolve(
 ) -> Resolution:
     """Gives new items their IDs.
 
-    codes [N, L] int64 as encoded; latents [N, D], of which only the rows concerned are read;
+    codes [N, L] integers, as encoded; latents [N, D], of which only the rows concerned are read;
     codebooks L × [K_l, D].
     order [N]: rank of each item, which settles ties (say, by item id); None takes row order.
     held [M, L], or [M, L + 1] for "suffix": IDs of other items, not to be given again.
@@ -110,13 +110,14 @@ def resolve(
     moved = np.flatnonzero((result[:, :levels] != items.codes).any(axis=1))
     growth = items.growth(moved, items.codes[moved], result[moved, :levels])
     report = summarize(policy, items.codes, result, items.held, sizes, float(growth.sum()), rounds)
+    result = result.astype(np.int64, copy=False)
     return Resolution(result, sizes, replace(report, seconds=time.perf_counter() - began))
 
 
 def summarize(
     policy: str,
-    codes: Codes,
-    result: Codes,
+    codes: NDArray[Any],
+    result: NDArray[Any],
     held: Codes,
     sizes: list[int],
     growth: float,
@@ -143,14 +144,14 @@ def summarize(
     )
 
 
-def _leftovers(codes: Codes, held: Codes, sizes: list[int]) -> int:
+def _leftovers(codes: NDArray[Any], held: Codes, sizes: list[int]) -> int:
     ids = number(joined(codes, held), sizes)
     mine = ids[: len(codes)]
     return len(rows_under(mine, shared(mine, ids[len(codes) :])).rows)
 
 
 def _checked(
-    codes: Codes,
+    codes: NDArray[Any],
     latents: LatentRows,
     codebooks: Sequence[Tensor],
     policy: str,
@@ -177,10 +178,10 @@ def _checked(
     rank = np.arange(len(codes)) if order is None else np.asarray(order, dtype=np.int64)
     if rank.shape != (len(codes),):
         raise ValueError(f"order must have a rank for each of {len(codes)} rows, got {rank.shape}")
-    return Items(np.asarray(codes, dtype=np.int64), latents, tables, rank, held)
+    return Items(codes, latents, tables, rank, held)
 
 
-def _check_codes(name: str, codes: Codes, sizes: list[int]) -> None:
+def _check_codes(name: str, codes: NDArray[Any], sizes: list[int]) -> None:
     if codes.ndim != 2 or codes.shape[1] != len(sizes):
         raise ValueError(
             f"{name} must be [N, {len(sizes)}] for {len(sizes)} codebooks, got {list(codes.shape)}"

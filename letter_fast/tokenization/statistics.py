@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from .groups import Codes, number
+from .groups import number
 
 
 @dataclass(frozen=True)
@@ -20,7 +22,7 @@ class CollisionStatistics:
     largest_group: int
 
 
-def collision_statistics(codes: Codes) -> CollisionStatistics:
+def collision_statistics(codes: NDArray[Any]) -> CollisionStatistics:
     """Both of the field's definitions, and the largest group. codes [N, T]"""
     if len(codes) == 0:
         return CollisionStatistics(0, 0, 0.0, 0.0, 0)
