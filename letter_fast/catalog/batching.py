@@ -1,17 +1,20 @@
-"""Batches: cut anew to one size, and read ahead of their use."""
+"""Batches: cut anew to one size, read ahead of their use, worked on by several threads."""
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextvars import copy_context
 from typing import TypeVar
 
 import numpy as np
+import torch
 
 from .embeddings import Floats
 
 Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 # Read but not yet used: one for each side of the hand-over.
 _AHEAD = 2
@@ -40,6 +43,39 @@ def ahead(items: Iterator[Item]) -> Iterator[Item]:
         while item := coming.popleft().result():
             coming.append(reader.submit(_next, items))
             yield item[0]
+
+
+def in_threads(function: Callable[[Item], Result], items: Iterator[Item]) -> Iterator[Result]:
+    """function(item) of each, in order; as many at a time as torch has threads.
+
+    Each is worked on by one thread from end to end. Threads that share every operation instead wait
+    for each other after each, most of the time where other programs run too.
+    """
+    threads = torch.get_num_threads()
+    if threads == 1:
+        yield from map(function, items)
+        return
+    running: deque[Future[Result]] = deque()
+    failure: Exception | None = None
+    try:
+        with ThreadPoolExecutor(threads, "letter-fast", torch.set_num_threads, (1,)) as workers:
+            while True:
+                try:
+                    item = next(items)
+                except StopIteration:
+                    break
+                except Exception as error:  # comes after the results of the items before it
+                    failure = error
+                    break
+                running.append(workers.submit(copy_context().run, function, item))
+                if len(running) > threads:
+                    yield running.popleft().result()
+            while running:
+                yield running.popleft().result()
+    finally:
+        torch.set_num_threads(threads)  # of the matrix library, which has one number for all
+    if failure is not None:
+        raise failure
 
 
 def _next(items: Iterator[Item]) -> tuple[Item] | None:

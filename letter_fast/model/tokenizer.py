@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import Protocol
+from typing import Any, Protocol
 
 from torch import Tensor
 
@@ -22,7 +22,18 @@ MODELS: dict[str, type[Letter | ResidualKMeans]] = {
 
 
 class Tokenizer(Protocol):
-    """Item embedding s [B, S] → latent z [B, D] → codes [B, L] → reconstruction [B, S]."""
+    """Item embedding s [B, S] → latent z [B, D] → codes [B, L] → reconstruction [B, S].
+
+    A module: `training`, `eval` and `train` are those of `torch.nn.Module`.
+    """
+
+    training: bool
+
+    def eval(self) -> Any:
+        """Evaluation mode."""
+
+    def train(self, mode: bool = True) -> Any:
+        """Training mode."""
 
     @property
     def config(self) -> LetterConfig | ResidualKMeansConfig:

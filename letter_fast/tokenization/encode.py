@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -10,11 +11,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from letter_fast.catalog import Embeddings
-from letter_fast.catalog.batching import ahead
+from letter_fast.catalog.batching import ahead, in_threads
 from letter_fast.catalog.embeddings import Floats
 from letter_fast.model import Tokenizer
 
 from .finished import Encoded, FinishedShards
+
+Result = TypeVar("Result")
 
 
 def encode_rows(
@@ -42,13 +45,15 @@ def encode_rows(
     done = 0
     tell = on_batch or (lambda _: None)
     tell(len(rows) - len(missing))
-    for batch in ahead(catalog.batches_of(rows[missing], batch_size)):
-        part = codes_of(model, latents_of(model, batch), margins)
-        places = missing[done : done + len(batch)]
+    batches = ahead(catalog.batches_of(rows[missing], batch_size))
+    for part in _each(
+        model, lambda batch: codes_of(model, latents_of(model, batch), margins), batches
+    ):
+        places = missing[done : done + len(part.codes)]
         encoded.codes[places] = part.codes
         if encoded.margins is not None:
             encoded.margins[places] = part.margins
-        done += len(batch)
+        done += len(places)
         if finished is not None:
             upcoming = int(missing[done]) if done < len(missing) else len(rows)
             finished.save(encoded, places, upcoming)
@@ -90,8 +95,23 @@ class LatentsOnDemand:
         order = np.argsort(places, kind="stable")
         latents = torch.empty(len(places), self.shape[1])
         done = 0
-        for batch in ahead(self._catalog.batches_of(self._rows[places[order]], self._size)):
-            here = torch.from_numpy(order[done : done + len(batch)])
-            latents[here] = latents_of(self._model, batch).cpu()
-            done += len(batch)
+        batches = ahead(self._catalog.batches_of(self._rows[places[order]], self._size))
+        for part in _each(self._model, lambda batch: latents_of(self._model, batch), batches):
+            latents[torch.from_numpy(order[done : done + len(part)])] = part.cpu()
+            done += len(part)
         return latents
+
+
+def _each(
+    model: Tokenizer, function: Callable[[Floats], Result], batches: Iterator[Floats]
+) -> Iterator[Result]:
+    """function(batch) of each, on a CPU by several threads, which share the model's mode."""
+    if model.quantizer.codebooks.device.type != "cpu":
+        yield from map(function, batches)
+        return
+    training = model.training
+    model.eval()
+    try:
+        yield from in_threads(function, batches)
+    finally:
+        model.train(training)

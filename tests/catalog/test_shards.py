@@ -13,8 +13,9 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+from letter_fast import kernels
 from letter_fast.catalog import CatalogError, Embeddings
-from letter_fast.catalog.batching import ahead, in_batches
+from letter_fast.catalog.batching import ahead, in_batches, in_threads
 
 DATA = np.random.default_rng(0).standard_normal((57, 6)).astype(np.float32)
 CUTS = [0, 1, 20, 21, 57]
@@ -152,3 +153,34 @@ def test_reading_ahead_keeps_order_and_errors() -> None:
         for item in ahead(failing()):
             seen.append(item)
     assert seen == [0, 1]
+
+
+def broken_after(count: int) -> Iterator[int]:
+    yield from range(count)
+    raise CatalogError("broken")
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_threads_keep_order_errors_and_the_backend(threads: int) -> None:
+    def work(item: int) -> tuple[int, str]:
+        if item == 40:
+            raise ValueError("here")
+        return item, kernels.pick(torch.device("cpu")).__name__
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        with kernels.use_backend("reference"):
+            done = list(in_threads(work, iter(range(30))))
+            assert [item for item, _ in done] == list(range(30))
+            assert all(name.endswith("reference") for _, name in done)
+        with pytest.raises(ValueError, match="here"):
+            list(in_threads(work, iter(range(50))))
+        seen = []
+        with pytest.raises(CatalogError, match="broken"):
+            for item, _ in in_threads(work, broken_after(5)):
+                seen.append(item)
+        assert seen == list(range(5))  # nothing that could be read is lost
+        assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)

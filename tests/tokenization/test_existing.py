@@ -77,7 +77,6 @@ def test_only_new_items_are_encoded(model: Letter, monkeypatch: pytest.MonkeyPat
     table_of(model, np.arange(130), existing=first, batch_size=16)
     new = np.concatenate([TEXT[:20], TEXT[120:130]])
     rows = torch.cat(encoded).numpy()
-    np.testing.assert_array_equal(rows[:30], new)
     # What collides is encoded once more, for its latents.
     assert {row.tobytes() for row in rows} == {row.tobytes() for row in new}
 
