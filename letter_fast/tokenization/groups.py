@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,6 +21,19 @@ class Groups(NamedTuple):
 
     rows: Numbers
     starts: Numbers  # [G + 1]
+
+    def part(self, chosen: slice) -> Groups:
+        """Some of the groups, which lie one after the other."""
+        starts = self.starts[chosen.start : chosen.stop + 1]
+        return Groups(self.rows[starts[0] : starts[-1]], starts - starts[0])
+
+    def parts(self, most: int) -> Iterator[slice]:
+        """All groups, as many at a time as have `most` rows together, and at least one."""
+        begin = 0
+        while begin + 1 < len(self.starts):
+            end = int(np.searchsorted(self.starts, self.starts[begin] + most, side="right")) - 1
+            yield slice(begin, max(end, begin + 1))
+            begin = max(end, begin + 1)
 
 
 def number(codes: NDArray[Any], sizes: Sequence[int], below: int = 1) -> Numbers:

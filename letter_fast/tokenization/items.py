@@ -11,6 +11,8 @@ from torch import Tensor
 
 from .groups import Codes
 
+_LATENTS = 1 << 24  # numbers
+
 
 class LatentRows(Protocol):
     """[N, D] latents of which chosen rows can be had: a tensor, an array, or what encodes them."""
@@ -41,6 +43,11 @@ class Items(NamedTuple):
         """Codewords of each level."""
         return [len(codebook) for codebook in self.codebooks]
 
+    @property
+    def at_once(self) -> int:
+        """Rows whose latents are had together where not all are needed: 64 MB of them."""
+        return max(1, _LATENTS // self.codebooks[0].shape[1])
+
     def residuals(self, rows: NDArray[np.int64], prefixes: Codes) -> Tensor:
         """What `rows` leave to the levels after their prefixes, in float32 as the search has it.
 
@@ -63,9 +70,12 @@ class Items(NamedTuple):
         self, rows: NDArray[np.int64], before: NDArray[Any], after: Codes
     ) -> NDArray[np.float64]:
         """How much ‖z − q‖² of `rows` grows from codes to codes. rows [R], codes [R, L] -> [R]"""
-        z = torch.as_tensor(self.latents[rows]).detach().cpu().double()
-        was, now = (self._squared_error(z, codes) for codes in (before, after))
-        difference: NDArray[np.float64] = (now - was).numpy()
+        difference = np.empty(len(rows))
+        for start in range(0, len(rows), self.at_once):
+            part = slice(start, start + self.at_once)
+            z = torch.as_tensor(self.latents[rows[part]]).detach().cpu().double()
+            was, now = (self._squared_error(z, codes[part]) for codes in (before, after))
+            difference[part] = (now - was).numpy()
         return difference
 
     def _squared_error(self, z: Tensor, codes: NDArray[Any]) -> Tensor:

@@ -98,17 +98,19 @@ def _separate(items: Items, codes: Codes) -> None:
     crowded = np.unique(shared(ids[: len(codes)], ids[len(codes) :]) // len(last))
     del ids
     mine, taken = _members(prefixes, len(codes), crowded)
-    residuals = items.residuals(mine.rows, codes[mine.rows, :level])
-    found = ops.distinct_codes(
-        residuals,
-        last,
-        torch.from_numpy(mine.starts),
-        ops.nearest(residuals, last, None)[0],
-        torch.from_numpy(items.rank[mine.rows]),
-        torch.from_numpy(items.held[taken.rows, level]),
-        torch.from_numpy(taken.starts),
-    )
-    codes[mine.rows, level] = found.numpy()
+    for part in mine.parts(items.at_once):
+        new, old = mine.part(part), taken.part(part)
+        residuals = items.residuals(new.rows, codes[new.rows, :level])
+        found = ops.distinct_codes(
+            residuals,
+            last,
+            torch.from_numpy(new.starts),
+            ops.nearest(residuals, last, None)[0],
+            torch.from_numpy(items.rank[new.rows]),
+            torch.from_numpy(items.held[old.rows, level]),
+            torch.from_numpy(old.starts),
+        )
+        codes[new.rows, level] = found.numpy()
 
 
 def _numbers(items: Items, codes: Codes, level: int) -> tuple[Numbers, Numbers]:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from letter_fast import kernels
 from letter_fast.clustering import sinkhorn_codes
-from letter_fast.tokenization import collision_statistics, resolve
+from letter_fast.tokenization import collision_statistics, items, resolve
 from letter_fast.tokenization.groups import number, rows_under, shared
 
 
@@ -132,6 +132,19 @@ def test_no_policy_depends_on_row_order(policy: str) -> None:
     straight = resolve(codes, latents, books, policy, order=np.arange(60))
     shuffled = resolve(codes[order], latents[order], books, policy, order=order)
     np.testing.assert_array_equal(shuffled.codes, straight.codes[order])
+
+
+@pytest.mark.parametrize("numbers", [1, 40, 100])
+def test_a_few_prefixes_at_a_time_are_as_good(
+    monkeypatch: pytest.MonkeyPatch, numbers: int
+) -> None:
+    codes, latents, books = problem(200, [3, 4, 30], 5)
+    held, _, _ = resolve(codes[:50], latents[:50], books)
+    whole = resolve(codes[50:], latents[50:], books, held=held)
+    monkeypatch.setattr(items, "_LATENTS", numbers)
+    part = resolve(codes[50:], latents[50:], books, held=held)
+    np.testing.assert_array_equal(part.codes, whole.codes)
+    assert part.report.to_dict() == whole.report.to_dict()
 
 
 def test_more_items_than_ids_is_refused() -> None:
