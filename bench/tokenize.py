@@ -120,8 +120,8 @@ def whole(model: Letter, path: Path, unique: str, folder: Path) -> None:
     report = table.metadata["resolution"]
     print(
         f"the encoder's products alone take {rows * limit.cpu / (encoded.cpu - began.cpu):.0%} of "
-        f"encode's CPU time; resolve is {(resolved.cpu - encoded.cpu) / (saved.cpu - began.cpu):.1%}"
-        " of all"
+        "encode's CPU time; resolve is "
+        f"{(resolved.cpu - encoded.cpu) / (saved.cpu - began.cpu):.1%} of all"
     )
     print(
         f"collisions {report['before']['collision_rate']:.2%} → "
@@ -158,6 +158,7 @@ def stages(model: Letter, path: Path, rows: int = 262_144) -> None:
 
 
 def _alone(model: Letter, catalog: Embeddings) -> None:
+    """Encoder and search, as one of the threads does them."""
     few = [batch for batch, _ in zip(catalog.batches(_BATCH), range(16))]
     count = sum(map(len, few))
     began = Clock.now()

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
+import os
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -17,7 +19,7 @@ import letter_fast as lf
 from letter_fast.cli.app import run
 from letter_fast.cli.config import build, chosen_model, read_options
 from letter_fast.cli.train import train
-from letter_fast.tokenization import SemanticIds
+from letter_fast.tokenization import SemanticIds, finished
 from letter_fast.training import FitSettings
 
 TEXT = oracle.clustered(120, 10, 8, seed=1).numpy()
@@ -70,6 +72,66 @@ def test_train_tokenize_evaluate(folder: Path, capfd: pytest.CaptureFixture[str]
     }  # fmt: skip
     assert run(["evaluate", str(folder / "run"), "--embeddings", text, "--ids", str(table)]) == 0
     assert "codes used, level 3" in capfd.readouterr().out
+
+
+def refused(arguments: list[str], capfd: pytest.CaptureFixture[str]) -> str:
+    """The one line that a command ends with."""
+    capfd.readouterr()
+    assert run(arguments) == 2
+    captured = capfd.readouterr()
+    assert captured.out == ""
+    assert len(captured.err.splitlines()) == 1
+    return captured.err
+
+
+def test_tokenize_goes_on_where_it_failed(
+    folder: Path,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(finished, "_ROWS", 16)
+    shards, out = tmp_path / "shards", tmp_path / "ids.parquet"
+    shards.mkdir()
+    for number, part in enumerate(np.split(TEXT, 3)):
+        np.save(shards / f"{number}.npy", part)
+    arguments = ["tokenize", str(folder / "run"), str(shards), "--out", str(out), "--margins"]
+    arguments += ["--batch-size", "8"]
+    unfinished = tmp_path / "ids.parquet.unfinished"
+
+    with monkeypatch.context() as patch:
+        syncs = iter(range(100))
+
+        def full(_: int) -> None:
+            if next(syncs) == 4:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+        patch.setattr(os, "fsync", full)
+        said = refused(arguments, capfd)
+    assert "No space left on device" in said
+    assert "ids.parquet.unfinished/codes-000003-" in said
+    assert len(list(unfinished.glob("codes-*"))) == 3
+
+    assert "differs: margins); finish" in refused([a for a in arguments if a != "--margins"], capfd)
+    assert run([*arguments, "--json"]) == 0
+    report = json.loads(capfd.readouterr().out)
+    assert (report["encoded"], report["found_finished"]) == (120 - 48, 48)
+    assert list(tmp_path.iterdir()) in ([shards, out], [out, shards])
+    first = out.read_bytes()
+    assert SemanticIds.load(out).margins is not None
+
+    broken = TEXT[40:80].copy()
+    broken[30, 1] = np.nan
+    np.save(shards / "1.npy", broken)
+    assert "1.npy: row 30 holds NaN or Inf" in refused(arguments, capfd)
+    assert len(list(unfinished.glob("codes-*"))) == 4
+    np.save(shards / "1.npy", TEXT[40:80])
+    assert "what differs: input" in refused(arguments, capfd)
+    assert out.read_bytes() == first
+    assert run([*arguments, "--fresh"]) == 0
+    assert "120 items encoded" in capfd.readouterr().out
+    assert out.read_bytes() == first
+    assert not unfinished.exists()
 
 
 KMEANS = ["--model", "residual-kmeans", "--codebook-size", "8,4,16"]
