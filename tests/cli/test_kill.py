@@ -139,7 +139,7 @@ def test_tokenize(tmp_path: Path, text: str) -> None:
     for number in range(4):
         np.save(shards / f"{number}.npy", oracle.clustered(1000, 24, 12, seed=number).numpy())
     whole, pieces = tmp_path / "whole.parquet", tmp_path / "out" / "pieces.parquet"
-    arguments = ["tokenize", str(tmp_path / "run"), str(shards), "--batch-size", "40", "--margins"]
+    arguments = ["tokenize", str(tmp_path / "run"), str(shards), "--batch-size", "130", "--margins"]
     finish([*arguments, "--out", str(whole)])
     arguments += ["--out", str(pieces)]
     unfinished = pieces.with_name("pieces.parquet.unfinished")
