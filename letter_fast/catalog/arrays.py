@@ -48,8 +48,24 @@ class ArrayEmbeddings(Embeddings):
         return _numpy(self._matrix[start:stop])
 
     def _take(self, index: NDArray[np.int64]) -> NDArray[Any]:
-        unmap(self._matrix)
-        return _numpy(self._matrix[index])
+        parts = []
+        for near in self._within_reach(index):
+            unmap(self._matrix)
+            parts.append(_numpy(self._matrix[near]))
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+    def _within_reach(self, index: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+        """Pieces of `index`; of a large file, ascending rows that lie far apart come separately.
+
+        The system maps what lies around a row with it: a few rows everywhere map all of the file.
+        """
+        reach = max(1, _MAPPED_BYTES // max(1, self._matrix[:1].nbytes))
+        if not isinstance(self._matrix, np.memmap) or self.rows <= reach or len(index) == 0:
+            return [index]
+        if (index[1:] < index[:-1]).any():
+            return [index]
+        cuts = np.searchsorted(index, np.arange(reach, self.rows, reach))
+        return [part for part in np.split(index, cuts) if len(part)]
 
     def _choice(self) -> str:
         return self._tensor

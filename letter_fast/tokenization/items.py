@@ -11,7 +11,7 @@ from torch import Tensor
 
 from .groups import Codes
 
-_LATENTS = 1 << 24  # numbers
+_LATENTS = 1 << 23  # numbers
 
 
 class LatentRows(Protocol):
@@ -45,7 +45,7 @@ class Items(NamedTuple):
 
     @property
     def at_once(self) -> int:
-        """Rows whose latents are had together where not all are needed: 64 MB of them."""
+        """Rows whose latents are had together where not all are needed: 32 MB of them."""
         return max(1, _LATENTS // self.codebooks[0].shape[1])
 
     def residuals(self, rows: NDArray[np.int64], prefixes: Codes) -> Tensor:

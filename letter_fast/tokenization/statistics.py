@@ -30,13 +30,14 @@ def collision_statistics(codes: NDArray[Any]) -> CollisionStatistics:
     sizes = codes.max(axis=0) - lowest + 1
     ids = number(codes - lowest if lowest.any() else codes, sizes.tolist())
     ids.sort()
-    ends = np.append(np.flatnonzero(ids[1:] != ids[:-1]), len(ids) - 1)
-    counts = np.diff(ends, prepend=-1)
-    colliding = int(counts[counts > 1].sum())
+    same = ids[1:] == ids[:-1]
+    shared = np.append(same, False) | np.append(False, same)
+    groups = np.unique(ids[shared], return_counts=True)[1]
+    distinct = len(codes) - int(same.sum())
     return CollisionStatistics(
         len(codes),
-        len(counts),
-        1.0 - len(counts) / len(codes),
-        colliding / len(codes),
-        int(counts.max()),
+        distinct,
+        1.0 - distinct / len(codes),
+        int(shared.sum()) / len(codes),
+        int(groups.max(initial=1)),
     )

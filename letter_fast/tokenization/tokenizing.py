@@ -93,7 +93,7 @@ def tokenize(
         LatentsOnDemand(model, catalog, new, batch_size),
         [model.quantizer.codebook(level).detach() for level in range(model.quantizer.levels)],
         unique,
-        order=pc.rank(ids.take(pa.array(new)), tiebreaker="first").to_numpy().astype(np.int64),
+        order=_ranks(ids.take(pa.array(new))),
         held=kept.held,
     )
     del codes  # of a large catalog they are as large as the table
@@ -132,6 +132,16 @@ def id_table(
         metadata,
         margins,
     )
+
+
+def _ranks(ids: pa.Array) -> NDArray[np.int64]:
+    """The place of each id among all, if they were sorted. ids [R] distinct -> [R]"""
+    if pa.types.is_string(ids.type):
+        ranks: NDArray[np.int64] = pc.rank(ids, tiebreaker="first").to_numpy().astype(np.int64)
+        return ranks
+    ranks = np.empty(len(ids), dtype=np.int64)
+    ranks[np.argsort(ids.to_numpy())] = np.arange(1, len(ids) + 1)
+    return ranks
 
 
 def _in_table_order(

@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from letter_fast.catalog import CatalogError, Embeddings, MappedEmbeddings, align_cf
+from letter_fast.catalog import CatalogError, Embeddings, MappedEmbeddings, align_cf, arrays
 
 DATA = np.random.default_rng(0).standard_normal((57, 6)).astype(np.float32)
 
@@ -72,6 +72,15 @@ def test_fingerprint_is_of_the_content(tmp_path: Path) -> None:
     changed = DATA.copy()
     changed[3, 2] += 1
     assert Embeddings.open(changed).fingerprint() not in prints
+
+
+def test_large_files_are_read_piece_by_piece(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(arrays, "_MAPPED_BYTES", 100)  # four rows
+    source = Embeddings.open(npy(tmp_path, DATA))
+    for index in (np.array([0, 3, 4, 5, 30, 56]), np.array([30, 0, 56, 5]), np.array([], int)):
+        np.testing.assert_array_equal(source.take(index), DATA[index])
 
 
 def test_bfloat16_and_pairs() -> None:
