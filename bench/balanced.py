@@ -5,8 +5,7 @@
     million    one assignment of N rows with sizes N/2K … 2N/K: time, gap, memory
 
 k-means-constrained minimises unsquared distances rounded to 1/1000; both sides are judged by the
-inertia of their clusters, and run within its bounds. Writes <machine>-balanced.json into $RESULTS,
-or bench/results.
+inertia of their clusters, and run within its bounds.
 """
 
 from __future__ import annotations
@@ -155,6 +154,7 @@ def main() -> None:
         "--peer-restarts", type=int, default=1, help="theirs; 0 leaves them out (1 of 10)"
     )
     parser.add_argument("--sizes", nargs="+", default=["1000000x256"], metavar="NxK")
+    parser.add_argument("--json", type=Path, help="also write the figures to this file")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     results: dict[str, Any] = {
@@ -175,11 +175,8 @@ def main() -> None:
             f"{row['rows']:,} × {row['clusters']}: {row['seconds']:.2f} s, gap "
             f"{row['relative_gap']:.1e} of the cost, {row['megabytes']:.0f} MB beyond the input"
         )
-    folder = Path(os.environ.get("RESULTS") or Path(__file__).parent / "results")
-    folder.mkdir(parents=True, exist_ok=True)
-    target = folder / f"{machine.name(CPU)}-balanced.json"
-    target.write_text(json.dumps(results, indent=1) + "\n")
-    print(f"written to {target}")
+    if options.json:
+        options.json.write_text(json.dumps(results, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 All begin at the same random rows and do the same number of iterations, without a tolerance; each
 turn is one whole fit. Seconds are medians over rounds in which all take turns, ratios are taken in
-each round first. Writes <machine>-kmeans.json into $RESULTS, or bench/results.
+each round first.
 """
 
 from __future__ import annotations
@@ -121,6 +121,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--iterations", type=int, default=10)
     parser.add_argument("--threads", type=int, nargs="+", default=[1, os.cpu_count() or 1])
+    parser.add_argument("--json", type=Path, help="also write the figures to this file")
     options = parser.parse_args()
     results: dict[str, Any] = {"machine": machine.facts(CPU), "fits": []}
     for workload, rows in SIZES:
@@ -137,11 +138,8 @@ def main() -> None:
                     f"  {name:20} {median(found['seconds'][name]):8.3f} s  {ratio:5.2f} of ours  "
                     f"inertia {found['inertia'][name]:.7g}"
                 )
-    folder = Path(os.environ.get("RESULTS") or Path(__file__).parent / "results")
-    folder.mkdir(parents=True, exist_ok=True)
-    target = folder / f"{machine.name(CPU)}-kmeans.json"
-    target.write_text(json.dumps(results, indent=1) + "\n")
-    print(f"written to {target}")
+    if options.json:
+        options.json.write_text(json.dumps(results, indent=1) + "\n")
 
 
 if __name__ == "__main__":
