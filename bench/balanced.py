@@ -1,6 +1,6 @@
 """python -m bench.balanced: size-constrained k-means beside k-means-constrained, and at a million.
 
-    start      LETTER's codebook start: one level of 9,922 latents, 256 clusters, 10 restarts
+    start      LETTER's codebook start: 9,922 latents, 256 clusters, 10 restarts; one and four levels
     groups     LETTER's diversity groups: four codebooks of 256 codewords in 10 groups each
     million    one assignment of N rows with sizes N/2K … 2N/K: time, gap, memory
 
@@ -29,6 +29,7 @@ from letter_fast.clustering.balanced import (
     balanced_kmeans,
     balanced_kmeans_of_each,
 )
+from letter_fast.quantizer import ResidualQuantizer
 
 from . import machine
 from .memory import peak_of
@@ -63,6 +64,10 @@ def start(restarts: int, peer_restarts: int) -> dict[str, Any]:
         lambda: balanced_kmeans(x, 256, **bounds, restarts=restarts, iterations=10, tolerance=1e-4)
     )
     row = {"ours": {"seconds": seconds, "restarts": restarts, "inertia": ours.inertia}}
+    quantizer = ResidualQuantizer(x.shape[1], [256] * 4)
+    _, seconds = timed(lambda: quantizer.fit(x, restarts=restarts, iterations=10, tolerance=1e-4))
+    left = float((x - quantizer(x).quantized.detach()).double().square().sum())
+    row["ours, four levels"] = {"seconds": seconds, "restarts": restarts, "inertia": left}
     if peer_restarts:
         row["k-means-constrained"] = peer(x, 256, bounds, peer_restarts)
     return row
