@@ -171,13 +171,25 @@ class Solver {
             optimal = repair.run();
         }
         const double cost = lf::cost(arcs, repair.labels());
-        prices_.now = repair.prices();
+        // An unfinished repair has raised the price of what the bounds leave free: the ascent's are the better start.
+        if (optimal) prices_.now = repair.prices();
         const double bound = std::min(dual(arcs, *problem_.bounds, prices_.now), cost);
-        follow(arcs, kContested);
+        choose_slack(arcs, kContested);
         return {repair.labels(), cost, bound, optimal};
     }
 
     const std::vector<double>& prices() const { return prices_.now; }
+
+    // A centroid that moves to the mean of its rows is nearer to them by ‖e − mean‖² on average. One that was cheap
+    // because it lay far out needs that much less of it; left as it was it would draw in everybody.
+    void follow(const float* before, const float* after) {
+        const std::int64_t width = problem_.rows.width;
+        for (std::int64_t k = 0; k < clusters(); ++k) {
+            double square = 0.0;
+            for (std::int64_t d = k * width; d < (k + 1) * width; ++d) square += std::pow(static_cast<double>(after[d]) - before[d], 2);
+            if (prices_.now[k] < 0) prices_.now[k] = std::min(prices_.now[k] + square, 0.0);
+        }
+    }
 
   private:
     std::int64_t rows() const { return problem_.rows.rows; }
@@ -200,7 +212,7 @@ class Solver {
             const bool enough = end.misplaced <= few * static_cast<double>(arcs.rows()) + kFewPaths * static_cast<double>(clusters());
             if (left == 0 || enough || end.misplaced > kProgress * before) {
                 // A sample's sizes are off by one part in √(its rows a cluster).
-                if (step > 1) follow(arcs, std::min(0.5, kNoise / std::sqrt(static_cast<double>(arcs.rows()) / static_cast<double>(clusters()))));
+                if (step > 1) choose_slack(arcs, std::min(0.5, kNoise / std::sqrt(static_cast<double>(arcs.rows()) / static_cast<double>(clusters()))));
                 return arcs;
             }
             before = end.misplaced;
@@ -208,7 +220,7 @@ class Solver {
         }
     }
 
-    // More slack for clusters that grow cheaper, if they are few, or else more leave for those that grow dearer.
+    // More slack for clusters that grow cheaper, if they are few, and more leave for those that grow dearer, likewise.
     // Where both are many the next collection, at the new prices, takes care of it, unless it takes too many.
     void widen(const std::vector<char>& cheaper, const std::vector<char>& dearer, bool impatient) {
         const double least = *std::min_element(prices_.slack.begin(), prices_.slack.end());
@@ -218,7 +230,7 @@ class Solver {
         const bool few_cheaper = few(cheaper, kFewWide), few_dearer = few(dearer, kFewLeave);
         for (std::int64_t k = 0; k < clusters(); ++k) {
             if ((cheaper[k] && few_cheaper) || impatient) prices_.slack[k] *= kAsked;
-            if (dearer[k] && few_dearer && !few_cheaper) prices_.leave[k] = std::max(kAsked * prices_.leave[k], (kAsked - 1) * least);
+            if (dearer[k] && few_dearer) prices_.leave[k] = std::max(kAsked * prices_.leave[k], (kAsked - 1) * least);
         }
         // The first codebook of a collection must hold most clusters, for U is the least of its scores.
         std::vector<double> sorted = prices_.slack;
@@ -228,7 +240,7 @@ class Solver {
     }
 
     // The slack that gives `share` of the rows more than one arc. Never none: without slack no price can rise.
-    void follow(const Arcs& arcs, double share) {
+    void choose_slack(const Arcs& arcs, double share) {
         if (few_) return;
         const double least = *std::min_element(prices_.slack.begin(), prices_.slack.end());
         const double slack = std::max(std::min(margin(arcs, prices_.now, share), 1.5 * least), kLeast * typical_);
@@ -306,8 +318,10 @@ void balanced_lloyd(const Balanced& problem, float* centroids, std::int64_t* lab
             *bound = found.bound;
             return;
         }
+        const std::vector<float> earlier(centroids, centroids + problem.bounds->clusters() * problem.rows.width);
         means.update(found.labels);
         means.write(centroids);
+        solver.follow(earlier.data(), centroids);
         before = std::move(found);
     }
 }

@@ -174,6 +174,21 @@ def test_ties_leave_prices_room_to_rise(kind: str) -> None:
     assert float(cost - bound) <= 1e-9 * float(cost)
 
 
+def test_centroids_that_come_in_from_far_out_draw_in_nobody_else() -> None:
+    """Their rows had to be lured there; as means of these rows they need no lure."""
+    n, k = 9922, 256
+    x = torch.randn(n, 32, generator=torch.Generator().manual_seed(11))
+    far = x.square().sum(1).argsort(descending=True)
+    start = torch.cat([2 * x[far[:20]], x[: k - 20]])
+    low, high = torch.full((k,), n // (2 * k)), torch.full((k,), 2 * n // k)
+    run = [
+        cpp.balanced_lloyd(x[None], start[None], low, high, count, -1.0, exponent_for(x))[2]
+        for count in (2, 3, 4)
+    ]
+    costs = torch.cat(run).tolist()
+    assert costs == sorted(costs, reverse=True)
+
+
 @pytest.mark.parametrize("scale", [1e-12, 1e-3, 1e12])
 def test_scales(backend: kernels.Backend, scale: float) -> None:
     x = oracle.clustered(90, 3, 4, seed=3) * scale
