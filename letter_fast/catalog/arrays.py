@@ -59,11 +59,12 @@ class ArrayEmbeddings(Embeddings):
 
         The system maps what lies around a row with it: a few rows everywhere map all of the file.
         """
-        reach = max(1, _MAPPED_BYTES // max(1, self._matrix[:1].nbytes))
-        if not isinstance(self._matrix, np.memmap) or self.rows <= reach or len(index) == 0:
+        matrix = self._matrix
+        if not isinstance(matrix, np.memmap) or matrix.nbytes <= _MAPPED_BYTES or len(index) == 0:
             return [index]
         if (index[1:] < index[:-1]).any():
             return [index]
+        reach = max(1, _MAPPED_BYTES // 4 // matrix[:1].nbytes)
         cuts = np.searchsorted(index, np.arange(reach, self.rows, reach))
         return [part for part in np.split(index, cuts) if len(part)]
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from typing import TypeVar
 
 import numpy as np
@@ -18,6 +21,9 @@ from letter_fast.model import Tokenizer
 from .finished import Encoded, FinishedShards
 
 Result = TypeVar("Result")
+
+# Batches that may wait to be saved.
+_UNSAVED = 64
 
 
 def encode_rows(
@@ -42,22 +48,28 @@ def encode_rows(
         np.empty((len(rows), levels), dtype=np.float32) if margins else None,
     )
     missing = np.arange(len(rows)) if finished is None else finished.load(encoded)
-    done = 0
     tell = on_batch or (lambda _: None)
     tell(len(rows) - len(missing))
     batches = ahead(catalog.batches_of(rows[missing], batch_size))
-    for part in _each(
-        model, lambda batch: codes_of(model, latents_of(model, batch), margins), batches
-    ):
-        places = missing[done : done + len(part.codes)]
-        encoded.codes[places] = part.codes
-        if encoded.margins is not None:
-            encoded.margins[places] = part.margins
-        done += len(places)
-        if finished is not None:
-            upcoming = int(missing[done]) if done < len(missing) else len(rows)
-            finished.save(encoded, places, upcoming)
-        tell(len(rows) - len(missing) + done)
+    coded = _each(model, lambda batch: codes_of(model, latents_of(model, batch), margins), batches)
+    done = 0
+    # A disk takes its time to say that a shard is safe; encoding goes on meanwhile.
+    with closing(coded), ThreadPoolExecutor(1, "letter-fast-writer") as writer:
+        saving: deque[Future[None]] = deque()
+        for part in coded:
+            places = missing[done : done + len(part.codes)]
+            encoded.codes[places] = part.codes
+            if encoded.margins is not None:
+                encoded.margins[places] = part.margins
+            done += len(places)
+            if finished is not None:
+                upcoming = int(missing[done]) if done < len(missing) else len(rows)
+                saving.append(writer.submit(finished.save, encoded, places, upcoming))
+            while saving and (saving[0].done() or len(saving) > _UNSAVED):
+                saving.popleft().result()
+            tell(len(rows) - len(missing) + done)
+        for one in saving:
+            one.result()
     return encoded
 
 
@@ -104,7 +116,7 @@ class LatentsOnDemand:
 
 def _each(
     model: Tokenizer, function: Callable[[Floats], Result], batches: Iterator[Floats]
-) -> Iterator[Result]:
+) -> Generator[Result, None, None]:
     """function(batch) of each, on a CPU by several threads, which share the model's mode."""
     if model.quantizer.codebooks.device.type != "cpu":
         yield from map(function, batches)

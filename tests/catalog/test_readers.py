@@ -77,7 +77,7 @@ def test_fingerprint_is_of_the_content(tmp_path: Path) -> None:
 def test_large_files_are_read_piece_by_piece(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(arrays, "_MAPPED_BYTES", 100)  # four rows
+    monkeypatch.setattr(arrays, "_MAPPED_BYTES", 400)  # of which a quarter is four rows
     source = Embeddings.open(npy(tmp_path, DATA))
     for index in (np.array([0, 3, 4, 5, 30, 56]), np.array([30, 0, 56, 5]), np.array([], int)):
         np.testing.assert_array_equal(source.take(index), DATA[index])
