@@ -1,6 +1,6 @@
 """python -m bench.balanced: size-constrained k-means beside k-means-constrained, and at a million.
 
-    start      LETTER's codebook start: 9,922 latents, 256 clusters, 10 restarts; one and four levels
+    start      LETTER's codebook start: 9,922 latents, 256 clusters, 10 restarts; 1 and 4 levels
     groups     LETTER's diversity groups: four codebooks of 256 codewords in 10 groups each
     million    one assignment of N rows with sizes N/2K … 2N/K: time, gap, memory
 
