@@ -38,8 +38,9 @@ constexpr double kLeast = 1.0 / 256;
 // How many standard deviations of a sample's sizes the slack covers.
 constexpr double kNoise = 2.0;
 // Misplaced rows a cluster, and of all rows (or of a sample), that need no more ascent; nor does a collection that leaves
-// more than kProgress of what there was. Assignments that need no proof are content with kEarly of the rows.
-constexpr double kFewPaths = 0.2, kFewMisplaced = 1e-4, kRoughly = 2e-3, kEarly = 0.02, kProgress = 0.9;
+// more than kProgress of what there was. Assignments that need no proof are content with kEarly of the
+// rows in the first iteration, and with less in each later one.
+constexpr double kFewPaths = 0.2, kFewMisplaced = 1e-4, kRoughly = 2e-3, kEarly = 0.1, kProgress = 0.9;
 // One cluster in so many may have slack of its own, and one in so many leave.
 constexpr std::int64_t kFewWide = 8, kFewLeave = 8;
 // Rows that tell how far clusters lie apart.
@@ -152,13 +153,13 @@ class Solver {
 
     // The cheapest assignment to these centroids, and the bound that the prices prove. Where no proof is asked for,
     // it stops when few rows are misplaced, and may leave some so: later iterations make up for it.
-    Solution solve(const float* centroids, bool proven) {
+    Solution solve(const float* centroids, bool proven, std::int64_t iteration) {
         if (!few_ && !(typical_ > 0)) {
             typical_ = typical_slack(problem_, centroids);
             std::fill(prices_.slack.begin(), prices_.slack.end(), typical_ > 0 ? typical_ : 1.0);
             for (std::int64_t step = coarsest_step(); step > 1; step /= kFiner) climb(centroids, step, kRoughly);
         }
-        Arcs arcs = climb(centroids, 1, proven ? kFewMisplaced : kEarly);
+        Arcs arcs = climb(centroids, 1, proven ? kFewMisplaced : kEarly / static_cast<double>(iteration));
         Repair repair(arcs, *problem_.bounds, prices_);
         bool optimal = repair.run();
         // The last assignment is proven by arcs that are collected at the very prices.
@@ -308,10 +309,10 @@ void balanced_lloyd(const Balanced& problem, float* centroids, std::int64_t* lab
     Solver::Solution before{{}, kEverything, 0.0, false};
     for (std::int64_t iteration = 1;; ++iteration) {
         const bool last = iteration >= problem.iterations;
-        Solver::Solution found = solver.solve(centroids, last);
+        Solver::Solution found = solver.solve(centroids, last, iteration);
         const bool settled = before.optimal && found.optimal && before.cost - found.cost <= problem.tolerance * found.cost;
         if (last || settled) {
-            if (!last) found = solver.solve(centroids, true);
+            if (!last) found = solver.solve(centroids, true, iteration);
             std::copy(found.labels.begin(), found.labels.end(), labels);
             std::copy(solver.prices().begin(), solver.prices().end(), prices);
             *cost = found.cost;
