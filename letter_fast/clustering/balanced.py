@@ -22,7 +22,7 @@ from letter_fast.kernels.reference.balanced_lloyd import assign
 
 from .fixed_point import exponent_for
 from .kmeans import check_rows
-from .seeding import starts
+from .seeding import for_each, starts
 
 COSTS = ("squared", "distance")
 
@@ -132,9 +132,8 @@ def balanced_kmeans_of_each(
     )
     restarts = max(restarts, 1)
     first = starts(x, k, seeds, restarts)
-    one = x.expand(restarts, -1, -1) if problems == 1 else x.repeat_interleave(restarts, dim=0)
     centroids, labels, cost, bound = ops.balanced_lloyd(
-        one,
+        for_each(x, restarts),
         first,
         low,
         high,

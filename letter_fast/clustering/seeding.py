@@ -33,8 +33,8 @@ def starts(x: Tensor, k: int, seeds: list[int], restarts: int) -> Tensor:
         for restart in range(restarts)
     ]
     if x.shape[1] <= max(_FEW, 2 * _CANDIDATES * k):
-        rows = x.repeat_interleave(restarts, dim=0)
-        points = torch.stack([_on_grid(problem) for problem in x]).repeat_interleave(restarts, 0)
+        rows = for_each(x, restarts)
+        points = for_each(torch.stack([_on_grid(problem) for problem in x]), restarts)
         weights = torch.ones(rows.shape[:2], dtype=torch.float64, device=x.device)
     else:
         shared = [_on_grid(problem) for problem in x] if x.shape[1] <= _ROWS * k else None
@@ -53,6 +53,14 @@ def starts(x: Tensor, k: int, seeds: list[int], restarts: int) -> Tensor:
     )
     picks = ops.plus_plus(points, weights, draws.to(x.device))
     return torch.stack([of_one[pick] for of_one, pick in zip(rows, picks)])
+
+
+def for_each(x: Tensor, restarts: int) -> Tensor:
+    """The rows of every restart of each problem; of one problem without a copy.
+
+    x [P, N, D] -> [P · restarts, N, D]
+    """
+    return x.expand(restarts, -1, -1) if len(x) == 1 else x.repeat_interleave(restarts, dim=0)
 
 
 def _pad(tensors: Sequence[Tensor]) -> Tensor:
