@@ -315,7 +315,7 @@ class ResidualQuantizer(nn.Module):
 
     def _check(self, codes: Tensor) -> None:
         if self.nonfinite == "raise":
-            validation.finite_codes(codes, "z")
+            validation.finite_codes(codes, "z", ', or pass nonfinite="mark"')
 
 
 @torch.no_grad()

@@ -52,10 +52,10 @@ def together(x: Tensor, others: dict[str, Tensor]) -> None:
             raise ValueError(f"{name} is on {tensor.device}, x on {x.device}: move one of them")
 
 
-def finite_codes(codes: Tensor, name: str = "x") -> None:
+def finite_codes(codes: Tensor, name: str = "x", instead: str = "") -> None:
     """Refuses codes of which some are marked −1.
 
-    codes [N] or [N, L]
+    codes [N] or [N, L]; instead: what else the caller could do than drop the rows
     Raises:
         ValueError: rows held NaN or Inf; says how many and which comes first.
     """
@@ -64,7 +64,7 @@ def finite_codes(codes: Tensor, name: str = "x") -> None:
         first = int(marked.to(torch.uint8).argmax())
         raise ValueError(
             f"{int(marked.sum())} of {len(marked)} rows of {name} hold NaN or Inf (or leave the "
-            f'range of float32), the first is row {first}; drop them, or pass nonfinite="mark"'
+            f"range of float32), the first is row {first}; drop them{instead}"
         )
 
 
