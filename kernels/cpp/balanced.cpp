@@ -42,7 +42,7 @@ constexpr double kNoise = 2.0;
 // rows in the first iteration, and with less in each later one.
 constexpr double kFewPaths = 0.2, kFewMisplaced = 1e-4, kRoughly = 2e-3, kEarly = 0.1, kProgress = 0.9;
 // One cluster in so many may have slack of its own, and one in so many leave.
-constexpr std::int64_t kFewWide = 8, kFewLeave = 8;
+constexpr std::int64_t kFew = 8;
 // Rows that tell how far clusters lie apart.
 constexpr std::int64_t kScaleRows = 256;
 
@@ -225,17 +225,17 @@ class Solver {
     // Where both are many the next collection, at the new prices, takes care of it, unless it takes too many.
     void widen(const std::vector<char>& cheaper, const std::vector<char>& dearer, bool impatient) {
         const double least = *std::min_element(prices_.slack.begin(), prices_.slack.end());
-        const auto few = [&](const std::vector<char>& which, std::int64_t share) {
-            return std::count(which.begin(), which.end(), 1) <= clusters() / share;
+        const auto few = [&](const std::vector<char>& which) {
+            return std::count(which.begin(), which.end(), 1) <= clusters() / kFew;
         };
-        const bool few_cheaper = few(cheaper, kFewWide), few_dearer = few(dearer, kFewLeave);
+        const bool few_cheaper = few(cheaper), few_dearer = few(dearer);
         for (std::int64_t k = 0; k < clusters(); ++k) {
             if ((cheaper[k] && few_cheaper) || impatient) prices_.slack[k] *= kAsked;
             if (dearer[k] && few_dearer) prices_.leave[k] = std::max(kAsked * prices_.leave[k], (kAsked - 1) * least);
         }
         // The first codebook of a collection must hold most clusters, for U is the least of its scores.
         std::vector<double> sorted = prices_.slack;
-        const auto most = sorted.end() - 1 - clusters() / kFewWide;
+        const auto most = sorted.end() - 1 - clusters() / kFew;
         std::nth_element(sorted.begin(), most, sorted.end());
         for (double& slack : prices_.slack) slack = std::max(slack, *most);
     }
