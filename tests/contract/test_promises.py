@@ -14,7 +14,7 @@ ROWS = re.findall(
 )
 
 
-def tests_of(file: Path) -> set[str]:
+def functions_in(file: Path) -> set[str]:
     """The names of a file's tests, of those in classes too."""
     nodes = ast.walk(ast.parse(file.read_text()))
     return {node.name for node in nodes if isinstance(node, ast.FunctionDef)}
@@ -26,7 +26,7 @@ def test_a_promise_names_tests_that_exist(promise: str, held_by: str) -> None:
     assert named, f"no test stands beside {promise!r}: write `tests/….py` or `tests/….py::test_…`"
     for file, test in named:
         assert (ROOT / file).is_file(), f"{promise!r} names {file}, which doesn't exist"
-        assert not test or test in tests_of(ROOT / file), f"{file} has no {test}"
+        assert not test or test in functions_in(ROOT / file), f"{file} has no {test}"
 
 
 def test_every_area_has_promises() -> None:
