@@ -10,6 +10,8 @@ from glob import escape
 from pathlib import Path
 from typing import BinaryIO
 
+from .paths import local_path
+
 
 @contextmanager
 def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
@@ -18,7 +20,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     Written beside `path` and synced to disk before it takes the name, so that neither a crash nor a
     full disk leaves half a file there. What a killed writer of the same file left is removed.
     """
-    target = Path(path)
+    target = local_path(path)
     make_folder(target.parent)
     for abandoned in target.parent.glob(f".{escape(target.name)}.*.part"):
         abandoned.unlink(missing_ok=True)
@@ -42,7 +44,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
 
 def make_folder(path: str | os.PathLike[str]) -> Path:
     """The folder `path`, made if need be; ValueError if it is, or lies below, a file."""
-    folder = Path(path)
+    folder = local_path(path)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError) as error:
@@ -52,7 +54,7 @@ def make_folder(path: str | os.PathLike[str]) -> Path:
 
 def check_target(path: str | os.PathLike[str]) -> None:
     """Refuses, before the work that would be lost, a `path` that no file can be written to."""
-    target = Path(path)
+    target = local_path(path)
     if target.is_dir():
         raise ValueError(f"{target} is a folder; give the name of a file")
     parent = next(folder for folder in target.absolute().parents if folder.exists())

@@ -16,6 +16,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from torch import Tensor
 
+from letter_fast.paths import local_path
+
 Floats = NDArray[np.float32]
 
 SUFFIXES = (".npy", ".parquet", ".safetensors")
@@ -61,7 +63,7 @@ class Embeddings(ABC):
         if isinstance(source, Embeddings):
             return source
         if isinstance(source, str | os.PathLike):
-            path = Path(source)
+            path = local_path(source)
             if path.is_dir():
                 return open_shards(path, vectors, ids)
             if not path.is_file():

@@ -43,6 +43,9 @@ def read_options(path: Path | None) -> tuple[dict[str, Any], dict[str, Any]]:
     if path is None:
         return {}, {}
     from letter_fast.options import check_keys
+    from letter_fast.paths import local_path
+
+    path = local_path(path)
 
     if not path.is_file():
         raise ValueError(f"{path} does not exist" if not path.exists() else f"{path} is no file")

@@ -41,18 +41,21 @@ def evaluate(
     from letter_fast.evaluation import evaluate as measure
     from letter_fast.evaluation.plots import plot_run, plot_usage
     from letter_fast.model import load
+    from letter_fast.paths import local_path
     from letter_fast.tokenization import SemanticIds, tokenize
     from letter_fast.training.journal import LOG_FILE, read_log
 
     if ids is not None and len(models) > 1:
         raise ValueError("--ids belongs to one model; evaluate the models one by one")
+    if plots is not None:
+        local_path(plots)
     catalog = Embeddings.open(embeddings, vectors=vectors)
     targets = Embeddings.open(cf) if cf is not None else None
     table = SemanticIds.load(ids) if ids is not None else None
     runs = {}
     written: list[Path] = []
     for name in models:
-        if not Path(name).is_dir():
+        if not local_path(name).is_dir():
             raise ValueError(f"{name} is not a folder; give the folder that train wrote")
         model = load(name)
         runs[name] = measure(model, catalog, targets, table)

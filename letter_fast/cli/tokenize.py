@@ -59,6 +59,7 @@ def tokenize(
     from letter_fast.atomic import check_target
     from letter_fast.catalog import Embeddings
     from letter_fast.model import load
+    from letter_fast.paths import local_path
     from letter_fast.tokenization import SemanticIds
     from letter_fast.tokenization import tokenize as run
     from letter_fast.tokenization.finished import drop
@@ -70,7 +71,7 @@ def tokenize(
     for target in (out, index_json):
         if target is not None:
             check_target(target)
-    if not Path(model).is_dir():
+    if not local_path(model).is_dir():
         raise ValueError(f"{model} is not a folder; give the folder that train wrote")
     catalog = Embeddings.open(embeddings, vectors=vectors, ids=ids)
     tokenizer = load(model)

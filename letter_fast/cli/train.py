@@ -137,6 +137,7 @@ def train(
 
     from letter_fast.catalog import Embeddings
     from letter_fast.model import Letter, LetterConfig, ResidualKMeansConfig
+    from letter_fast.paths import local_path
     from letter_fast.training import FitSettings, TrainSettings
     from letter_fast.training import train as run
     from letter_fast.training.ranks import is_first_process
@@ -171,6 +172,7 @@ def train(
         "iterations": iterations,
         "restarts": restarts,
     }
+    local_path(out)
     catalog = Embeddings.open(embeddings, vectors=vectors, ids=ids)
     targets = Embeddings.open(cf) if cf is not None else None
     shapes: dict[str, Any] = {"input_dim": catalog.width}

@@ -19,6 +19,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from letter_fast.paths import local_path
+
 
 def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
     """What `torch.save` wrote of a dictionary; an argparse.Namespace in it becomes a dictionary.
@@ -26,6 +28,7 @@ def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
     Raises:
         ValueError: it holds other objects, or is no such file.
     """
+    path = local_path(path)
     # TorchScript's archives, which torch.load would hand to another reader, have constants.pkl.
     if not zipfile.is_zipfile(path) or _member(path, "constants.pkl"):
         raise ValueError(f"{path} is not a file that torch.save wrote (of PyTorch 1.6 or later)")

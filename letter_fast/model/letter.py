@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
 
 from letter_fast import ops
@@ -18,7 +17,7 @@ from letter_fast.quantizer import QuantizerOutput, ResidualQuantizer
 
 from .config import LetterConfig
 from .encoder import encode_rows, mlp
-from .pretrained import fingerprint, model_card, read_model, write_model
+from .pretrained import ModelFolder, fingerprint, model_card, read_model, write_model
 
 _PAPER = "[LETTER](https://arxiv.org/abs/2405.07314)"
 
@@ -50,7 +49,7 @@ class Share(NamedTuple):
 
 class Letter(
     nn.Module,
-    PyTorchModelHubMixin,
+    ModelFolder,
     library_name="letter-fast",
     tags=["semantic-ids", "generative-recommendation"],
     model_card_template=model_card("Letter", _PAPER),

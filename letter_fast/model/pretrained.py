@@ -10,15 +10,17 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from huggingface_hub import hf_hub_download
+from huggingface_hub import PyTorchModelHubMixin, hf_hub_download
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
-from letter_fast.atomic import write_bytes
+from letter_fast.atomic import make_folder, write_bytes
+from letter_fast.paths import local_path
 
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
+CARD_FILE = "README.md"
 
 # What folders hold that were written before they said so.
 _FIRST_TYPE = "letter"
@@ -44,6 +46,22 @@ model = lf.{name}.from_pretrained("path or repository")
 ids = lf.tokenize(model, "embeddings.npy")
 ```
 """
+
+
+class ModelFolder(PyTorchModelHubMixin):
+    """What models share of the Hugging Face hub's way to save."""
+
+    def save_pretrained(self, save_directory: str | os.PathLike[str], **options: Any) -> str | None:
+        """Writes config.json, model.safetensors and README.md into a folder, made if need be.
+
+        options: of `huggingface_hub.ModelHubMixin.save_pretrained` (push_to_hub, repo_id, …).
+        """
+        folder = make_folder(save_directory)
+        card = folder / CARD_FILE
+        if not card.exists():  # here, because the hub's own way may leave half of it
+            content = self.generate_model_card(**(options.get("model_card_kwargs") or {}))
+            write_bytes(card, str(content).encode())
+        return super().save_pretrained(folder, **options)
 
 
 def fingerprint(config: Mapping[str, Any], state: Mapping[str, Tensor]) -> str:
@@ -111,9 +129,10 @@ def read_config(
 
 
 def _fetch(name: str | os.PathLike[str], file: str, hub: Mapping[str, Any]) -> Path:
-    if not Path(name).is_dir():
+    folder = local_path(name)
+    if not folder.is_dir():
         return Path(hf_hub_download(str(name), file, **hub))
-    path = Path(name) / file
+    path = folder / file
     if not path.is_file():
         raise ValueError(f"{name} is no letter-fast model: it has no {file}")
     return path

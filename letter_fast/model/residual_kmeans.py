@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
 
 from letter_fast import validation
@@ -19,7 +18,7 @@ from letter_fast.clustering.rows import Rows, RowsInBlocks, RowsInMemory
 from letter_fast.quantizer import ResidualQuantizer
 
 from .config import ResidualKMeansConfig
-from .pretrained import fingerprint, model_card, read_model, write_model
+from .pretrained import ModelFolder, fingerprint, model_card, read_model, write_model
 
 # Larger catalogs are read from where they lie.
 _HELD_BYTES = 2 << 30
@@ -27,7 +26,7 @@ _HELD_BYTES = 2 << 30
 
 class ResidualKMeans(
     nn.Module,
-    PyTorchModelHubMixin,
+    ModelFolder,
     library_name="letter-fast",
     tags=["semantic-ids", "generative-recommendation"],
     model_card_template=model_card("ResidualKMeans", "residual k-means"),

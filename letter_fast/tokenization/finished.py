@@ -15,7 +15,6 @@ import json
 import os
 from collections.abc import Mapping
 from contextlib import suppress
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -24,6 +23,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from letter_fast.atomic import write_bytes
+from letter_fast.paths import local_path
 
 _MANIFEST = "manifest.json"
 _ROWS = 1 << 16
@@ -48,9 +48,9 @@ class FinishedShards:
     def __init__(
         self, folder: str | os.PathLike[str], facts: Mapping[str, Any], fresh: bool = False
     ) -> None:
+        self._folder = local_path(folder)
         if fresh:
             drop(folder)
-        self._folder = Path(folder)
         self._facts = {"format": 1, "shard_rows": _ROWS, **facts}
         self._declared = any(self._folder.glob("codes-*.safetensors"))
         if self._declared:
@@ -118,7 +118,7 @@ class FinishedShards:
 
 def drop(folder: str | os.PathLike[str]) -> None:
     """Deletes what `FinishedShards` keeps in a folder, and the folder if nothing else is there."""
-    root = Path(folder)
+    root = local_path(folder)
     # The manifest last: codes without one would pass for those of the next run.
     for pattern in ("*codes-*.safetensors*", f"*{_MANIFEST}*"):
         for path in root.glob(pattern):

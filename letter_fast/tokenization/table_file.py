@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import json
 import os
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,6 +21,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from letter_fast.atomic import replacing
+from letter_fast.paths import local_path
 
 _FORMAT = 1
 _KEY = b"letter_fast"
@@ -60,8 +60,9 @@ def read_table(path: str | os.PathLike[str]) -> TableParts:
     Raises:
         ValueError: the file is absent, broken, or not an ID table.
     """
+    path = local_path(path)
     try:
-        with pq.ParquetFile(Path(path)) as file:
+        with pq.ParquetFile(path) as file:
             table = file.read()
         facts = json.loads((table.schema.metadata or {}).get(_KEY, b"null"))
     except Exception as error:

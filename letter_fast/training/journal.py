@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from letter_fast.paths import local_path
+
 LOG_FILE = "log.jsonl"
 
 
@@ -69,7 +71,7 @@ def read_log(folder: Path) -> list[dict[str, Any]]:
     Raises:
         ValueError: there is no log, or a line is not JSON.
     """
-    path = folder / LOG_FILE
+    path = local_path(folder) / LOG_FILE
     if not path.is_file():
         raise ValueError(f"{folder} holds no training run: it has no {LOG_FILE}")
     records = []

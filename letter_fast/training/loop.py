@@ -14,6 +14,7 @@ import torch
 from letter_fast.atomic import make_folder
 from letter_fast.catalog import Embeddings
 from letter_fast.model import Letter
+from letter_fast.paths import local_path
 from letter_fast.quantizer import ResidualQuantizer
 
 from .batches import Batches
@@ -68,6 +69,8 @@ def train(
         ConnectionError: another process of the run has ended.
     """
     settings = settings or TrainSettings()
+    if out is not None:
+        out = local_path(out)
     catalog = Embeddings.open(embeddings)
     targets = matching_targets(model, catalog, cf)
     ranks = join(torch.device(device or model.quantizer.codebooks.device))
@@ -77,7 +80,7 @@ def train(
     run = Run(model, settings)
 
     folder, state, identity = None, None, {}
-    if out:
+    if out is not None:
         identity = ranks.ask_first(lambda: _identity(run, catalog, targets))
         folder = ranks.ask_first(lambda: make_folder(out))
     if folder and resume:

@@ -13,6 +13,7 @@ from letter_fast.atomic import make_folder
 from letter_fast.catalog import Embeddings
 from letter_fast.model import ResidualKMeans
 from letter_fast.options import check_keys, check_types
+from letter_fast.paths import local_path
 
 from .checkpoint import load_checkpoint, save_checkpoint
 
@@ -67,6 +68,7 @@ def fit_residual_kmeans(
     Raises:
         ValueError: as `ResidualKMeans.fit`, or the checkpoint is another run's.
     """
+    out = local_path(out)
     catalog = Embeddings.open(embeddings)
     model.check_fits(catalog)
     identity = {

@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from letter_fast import validation
 from letter_fast.atomic import replacing
+from letter_fast.paths import local_path
 from letter_fast.tokenization.semantic_ids import SemanticIds
 from letter_fast.tokenization.table_file import first_line
 
@@ -40,7 +41,7 @@ def export_ids(
         ValueError: an unknown format, a fact it doesn't have, or IDs that it can't hold.
     """
     kind = FORMATS[validation.choice(format, FORMATS, "format")]
-    path = Path(path)
+    path = local_path(path)
     numbered = kind.facts.item_ids == ROW_NUMBER
     facts = replace(
         kind.facts,
@@ -75,7 +76,7 @@ def import_ids(
     Raises:
         ValueError: not such a file, something is missing, or the sidecar contradicts.
     """
-    path = Path(path)
+    path = local_path(path)
     if not path.is_file():
         raise ValueError(f"{path} is no file" if path.exists() else f"{path} does not exist")
     sidecar = Sidecar.read(path)

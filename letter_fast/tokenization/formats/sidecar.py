@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from letter_fast.atomic import replacing
+from letter_fast.paths import local_path
 
 from .facts import IN_ITEMS_FILE, Facts
 
@@ -97,8 +98,9 @@ def read_items(path: str | os.PathLike[str]) -> pa.Array:
     Raises:
         ValueError: the file is absent or broken, or has no such column.
     """
+    path = local_path(path)
     try:
-        with pq.ParquetFile(Path(path)) as file:
+        with pq.ParquetFile(path) as file:
             return file.read(columns=[_COLUMN]).column(_COLUMN).combine_chunks()
     except Exception as error:
         raise ValueError(f"{path} has no item ids in a column {_COLUMN!r}: {error}") from error
