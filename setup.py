@@ -3,8 +3,8 @@
 `kernels/` installs as `letter_fast.kernels`, `bench/` as `letter_fast.bench`. The C++ part is one
 shared library behind a C ABI, loaded with ctypes: it needs neither torch nor Python headers to
 build, and one binary serves every torch. Its kernels are compiled once per instruction set; ninja
-builds only what changed. A machine without a compiler still gets a working package (the reference
-backend) and one warning.
+builds only what changed. A machine where that fails, whatever the reason, still gets a working
+package (the reference backend) and one warning.
 """
 
 from __future__ import annotations
@@ -12,10 +12,12 @@ from __future__ import annotations
 import os
 import platform
 import re
+import shlex
 import shutil
 import subprocess
 import sys
 import tempfile
+from importlib.util import find_spec
 from pathlib import Path
 
 from setuptools import Extension, find_packages, setup
@@ -100,16 +102,30 @@ OBJECTS: dict[str, tuple[str, list[str]]] = {
 
 
 def ninja_command() -> list[str]:
+    """How ninja is called; FileNotFoundError where it is not installed."""
     if found := shutil.which("ninja"):
         return [found]
+    if find_spec("ninja") is None:
+        raise FileNotFoundError("ninja is not installed: pip install ninja")
     return [sys.executable, "-m", "ninja"]
 
 
-def links_with(compiler: str, flag: str) -> bool:
+def compiler_command() -> list[str]:
+    """CXX, which may carry arguments ("ccache g++"), or the first compiler that is found."""
+    return shlex.split(os.environ.get("CXX", "")) or [
+        shutil.which("g++") or shutil.which("clang++") or "c++"
+    ]
+
+
+def links_with(compiler: list[str], flag: str) -> bool:
     """Whether the compiler knows a flag and has the library that it needs."""
     with tempfile.TemporaryDirectory() as folder:
-        command = [compiler, flag, "-shared", "-x", "c++", os.devnull, "-o", f"{folder}/empty.so"]
+        command = [*compiler, flag, "-shared", "-x", "c++", os.devnull, "-o", f"{folder}/empty.so"]
         return subprocess.run(command, capture_output=True, check=False).returncode == 0
+
+
+def warn(message: str) -> None:
+    print(f"warning: letter-fast: {message}", file=sys.stderr)
 
 
 def escaped(path: Path) -> str:
@@ -117,20 +133,20 @@ def escaped(path: Path) -> str:
     return re.sub(r"([$ :])", r"$\1", str(path))
 
 
-def ninja_file(compiler: str, library: Path) -> str:
+def ninja_file(compiler: list[str], threads: list[str], library: Path) -> str:
     """The whole build as ninja text: one edge an object, one for the link."""
-    threads = ["-fopenmp"] if links_with(compiler, "-fopenmp") else []
+    command = shlex.join(compiler).replace("$", "$$")
     link = " ".join(["-shared", *threads, *VARIANTS[VARIANT]])
     flags = " ".join([*COMMON, *threads, *VARIANTS[VARIANT]])
     source, target = escaped(SOURCES.resolve()), escaped(library)
     lines = [
         f"flags = {flags}",
         "rule compile",
-        f"  command = {compiler} $flags $extra -MMD -MF $out.d -c $in -o $out",
+        f"  command = {command} $flags $extra -MMD -MF $out.d -c $in -o $out",
         "  depfile = $out.d",
         "  deps = gcc",
         "rule link",
-        f"  command = {compiler} {link} -o $out $in",
+        f"  command = {command} {link} -o $out $in",
     ]
     for name, (file, extra) in OBJECTS.items():
         lines += [f"build {name}.o: compile {source}/{file}", f"  extra = {' '.join(extra)}"]
@@ -150,16 +166,32 @@ class BuildNative(build_ext):
         folder = Path(self.build_temp).resolve()
         folder.mkdir(parents=True, exist_ok=True)
         library.parent.mkdir(parents=True, exist_ok=True)
-        compiler = os.environ.get("CXX") or shutil.which("g++") or shutil.which("clang++") or "c++"
-        (folder / "build.ninja").write_text(ninja_file(compiler, library))
+        # That of an earlier build may be of other sources, and running programs may have it open.
+        library.unlink(missing_ok=True)
         try:
-            subprocess.run([*ninja_command(), "-C", str(folder)], check=True)
+            build(library, folder)
         except (OSError, subprocess.CalledProcessError) as error:
-            print(
-                f"warning: letter-fast: the C++ kernels were not built ({error}); "
-                "the CPU will use the slower reference backend",
-                file=sys.stderr,
+            library.unlink(missing_ok=True)
+            warn(
+                f"the C++ kernels were not built ({error}); the CPU will use the slower reference "
+                "backend"
             )
+
+
+def build(library: Path, folder: Path) -> None:
+    """Compiles the kernels in `folder` and links `library`.
+
+    Raises:
+        OSError, CalledProcessError: compiler or ninja are absent, or failed.
+    """
+    compiler = compiler_command()
+    threads = ["-fopenmp"] if links_with(compiler, "-fopenmp") else []
+    (folder / "build.ninja").write_text(ninja_file(compiler, threads, library))
+    subprocess.run([*ninja_command(), "-C", str(folder)], check=True)
+    if not library.is_file():
+        raise FileNotFoundError(f"{shlex.join(compiler)} wrote no {library.name}")
+    if not threads:
+        warn("the C++ kernels run on one thread: the compiler has no OpenMP")
 
 
 # Links of the checkout to folders that are packages of their own.

@@ -21,14 +21,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset
-import ray
 from numpy.typing import NDArray
-from ray.data import Dataset, read_parquet
 
 from letter_fast import validation
 from letter_fast.catalog import CatalogError
 from letter_fast.catalog.embeddings import checked_ids
 from letter_fast.catalog.parquet import as_matrix, id_column, vector_column
+from letter_fast.extras import missing
 from letter_fast.model import Tokenizer
 from letter_fast.tokenization import POLICIES, Resolution, SemanticIds, resolve
 from letter_fast.tokenization.encode import codes_of, latents_of
@@ -37,6 +36,12 @@ from letter_fast.tokenization.groups import Codes
 from letter_fast.tokenization.policies import summarize
 from letter_fast.tokenization.table_file import list_column, matrix
 from letter_fast.tokenization.tokenizing import id_table
+
+try:
+    import ray
+    from ray.data import Dataset, read_parquet
+except ImportError as error:
+    raise missing("ray", "letter_fast.ray", error) from error
 
 # Groups are many and of unequal size; so many partitions a CPU keep all of them busy.
 _PARTITIONS = 4

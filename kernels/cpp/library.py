@@ -49,7 +49,11 @@ def load() -> ctypes.CDLL:
     Raises:
         NativeLibraryError: it was never built (no compiler at install time), or its ABI differs.
     """
-    path = os.environ.get("LETTER_FAST_NATIVE") or Path(__file__).with_name("native.so")
+    path = Path(os.environ.get("LETTER_FAST_NATIVE") or Path(__file__).with_name("native.so"))
+    if not path.is_file():
+        raise NativeLibraryError(
+            f"{path} was not built; install a C++ compiler, then letter-fast once more"
+        )
     try:
         library = ctypes.CDLL(str(path))
         found = int(library.lf_abi_version())

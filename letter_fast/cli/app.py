@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 
 import typer
 
@@ -28,6 +29,7 @@ app.command("import")(import_ids)  # a word that Python keeps for itself
 
 def main() -> None:
     """Entry point of the `letter-fast` script."""
+    warnings.formatwarning = lambda message, *_: f"letter-fast: warning: {message}\n"
     sys.exit(run(sys.argv[1:]))
 
 

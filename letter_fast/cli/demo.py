@@ -26,6 +26,12 @@ def demo(
 
     Reads MovieLens-100k from the recbole wheel (pip install --no-deps recbole==1.2.1).
     """
+    from letter_fast.extras import require
+
+    require("matplotlib", "the demo")
+    if items is None:
+        require("sklearn", "the demo")
+
     import torch
     from rich.console import Console
     from rich.table import Table

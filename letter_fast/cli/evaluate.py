@@ -34,6 +34,11 @@ def evaluate(
 
     Example: letter-fast evaluate run --embeddings text.npy --cf cf.npy --plots plots
     """
+    from letter_fast.extras import require
+
+    if plots is not None:
+        require("matplotlib", "--plots")
+
     from rich.console import Console
 
     from letter_fast.catalog import Embeddings

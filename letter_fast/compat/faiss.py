@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from letter_fast.extras import require
 from letter_fast.quantizer import ResidualQuantizer
 from letter_fast.tokenization.packing import bits, pack_bits, unpack_bits
 
@@ -20,6 +21,7 @@ def from_faiss(source: Any) -> ResidualQuantizer:
     Raises:
         ValueError: it is not trained.
     """
+    require("faiss", "from_faiss")
     import faiss
 
     theirs = getattr(source, "rq", source)
@@ -40,6 +42,7 @@ def to_faiss(quantizer: ResidualQuantizer, beam: int = 1) -> Any:
     Raises:
         ValueError: a codebook's size is not a power of two, which faiss can't hold.
     """
+    require("faiss", "to_faiss")
     import faiss
 
     sizes = quantizer.codebook_sizes

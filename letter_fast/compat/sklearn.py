@@ -8,12 +8,17 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.base import BaseEstimator, TransformerMixin
-from sklearn.utils import check_random_state
-from sklearn.utils.validation import check_is_fitted, validate_data
 
+from letter_fast.extras import missing
 from letter_fast.model.residual_kmeans import unit_rows
 from letter_fast.quantizer import ResidualQuantizer
+
+try:
+    from sklearn.base import BaseEstimator, TransformerMixin
+    from sklearn.utils import check_random_state
+    from sklearn.utils.validation import check_is_fitted, validate_data
+except ImportError as error:
+    raise missing("sklearn", "letter_fast.compat.sklearn", error) from error
 
 
 class ResidualKMeans(TransformerMixin, BaseEstimator):  # type: ignore[misc]

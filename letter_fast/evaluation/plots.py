@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from letter_fast.atomic import write_bytes
+from letter_fast.extras import require
 
 _TERMS = {
     "loss": "total",
@@ -63,11 +64,10 @@ def plot_usage(folder: Path, codes: NDArray[np.int64], sizes: list[int]) -> Path
 
 
 def _figure() -> tuple[Any, Any]:
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ValueError("plots need matplotlib: pip install 'letter-fast[plots]'") from error
+    require("matplotlib", "a plot")
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(7, 4), dpi=150, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()

@@ -17,8 +17,7 @@ class Journal:
 
     kept: bytes of an existing log that belong to the run (the rest was written after the checkpoint
     that the run resumes from, and is cut off).
-    Raises:
-        ValueError: TensorBoard is asked for and not installed.
+    tensorboard: needs that package.
     """
 
     def __init__(self, folder: Path | None, kept: int = 0, tensorboard: bool = False) -> None:
@@ -31,12 +30,8 @@ class Journal:
         self._file.truncate(kept)
         self._file.seek(kept)
         if tensorboard:
-            try:
-                from torch.utils.tensorboard.writer import SummaryWriter
-            except ImportError as error:
-                raise ValueError(
-                    "tensorboard is not installed: pip install 'letter-fast[tensorboard]'"
-                ) from error
+            from torch.utils.tensorboard.writer import SummaryWriter
+
             self._events = SummaryWriter(str(folder / "tensorboard"))
 
     def write(self, record: Mapping[str, Any]) -> None:

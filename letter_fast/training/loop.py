@@ -13,6 +13,7 @@ import torch
 
 from letter_fast.atomic import make_folder
 from letter_fast.catalog import Embeddings
+from letter_fast.extras import require
 from letter_fast.model import Letter
 from letter_fast.paths import local_path
 from letter_fast.quantizer import ResidualQuantizer
@@ -71,6 +72,8 @@ def train(
     settings = settings or TrainSettings()
     if out is not None:
         out = local_path(out)
+    if settings.tensorboard:
+        require("tensorboard", "a log for TensorBoard")
     catalog = Embeddings.open(embeddings)
     targets = matching_targets(model, catalog, cf)
     ranks = join(torch.device(device or model.quantizer.codebooks.device))
