@@ -1,11 +1,13 @@
-"""Paths of this machine, told apart from addresses that nothing here serves."""
+"""Paths of this machine, told apart from addresses that nothing here serves; names beside names."""
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 from pathlib import Path
 
+_NAME_BYTES = 255
 # A scheme has two letters at least: one is a drive. Path("s3://b/x") is s3:/b/x, Path("s3://") s3:.
 _ADDRESS = re.compile(r"(?P<scheme>(?:\w+::)*[a-z][a-z0-9+.-]+):(?:/+(?P<rest>.*)|$)", re.I | re.S)
 
@@ -37,3 +39,17 @@ def local_path(path: str | os.PathLike[str]) -> Path:
         f"{scheme}://{rest} is not on this machine, and nothing here reads or writes {scheme}://: "
         "give a local path, and copy the file from or to there"
     )
+
+
+def beside(path: Path, suffix: str, prefix: str = "") -> Path:
+    """`path` with something added to its name, which is cut where it would become too long.
+
+    So every legal name (255 bytes at most) has the files that belong to it.
+    """
+    name = os.fsencode(path.name)
+    room = _NAME_BYTES - len(prefix) - len(suffix)
+    if len(name) <= room:
+        return path.with_name(f"{prefix}{path.name}{suffix}")
+    digest = hashlib.sha256(name).hexdigest()[:16]
+    cut = name[: room - len(digest) - 1].decode(errors="ignore")
+    return path.with_name(f"{prefix}{cut}~{digest}{suffix}")

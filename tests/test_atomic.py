@@ -23,10 +23,10 @@ def test_failure_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
 
 
 def test_what_a_killed_writer_left_is_removed(tmp_path: Path) -> None:
-    (tmp_path / ".file.abc.part").write_bytes(b"half")
-    (tmp_path / ".other.abc.part").write_bytes(b"half")
+    (tmp_path / ".file.0123abcd.part").write_bytes(b"half")
+    (tmp_path / ".other.0123abcd.part").write_bytes(b"half")
     write_bytes(tmp_path / "file", b"new")
-    assert {path.name for path in tmp_path.iterdir()} == {"file", ".other.abc.part"}
+    assert {path.name for path in tmp_path.iterdir()} == {"file", ".other.0123abcd.part"}
 
 
 def test_targets_are_refused_before_the_work(tmp_path: Path) -> None:

@@ -41,6 +41,7 @@ def evaluate(
 
     from rich.console import Console
 
+    from letter_fast.atomic import check_folder
     from letter_fast.catalog import Embeddings
     from letter_fast.evaluation import comparison_table
     from letter_fast.evaluation import evaluate as measure
@@ -53,7 +54,8 @@ def evaluate(
     if ids is not None and len(models) > 1:
         raise ValueError("--ids belongs to one model; evaluate the models one by one")
     if plots is not None:
-        local_path(plots)
+        check_folder(plots, inputs=(embeddings,))
+        _check_names(models)
     catalog = Embeddings.open(embeddings, vectors=vectors)
     targets = Embeddings.open(cf) if cf is not None else None
     table = SemanticIds.load(ids) if ids is not None else None
@@ -76,3 +78,14 @@ def evaluate(
     Console().print(comparison_table(runs))
     for path in written:
         print(path)
+
+
+def _check_names(models: list[str]) -> None:
+    """Refuses models whose plots would have the same names."""
+    names = [Path(model).name for model in models]
+    for place, name in enumerate(names):
+        if name in names[:place]:
+            raise ValueError(
+                f"{models[names.index(name)]} and {models[place]} are both called {name}, as their "
+                "folders of plots would be: evaluate them one by one, each with its own --plots"
+            )

@@ -49,7 +49,7 @@ def export(
     from letter_fast.tokenization import SemanticIds, export_ids
     from letter_fast.tokenization.formats import sidecar_path
 
-    check_target(out)
+    check_target(out, inputs=(ids,))
     table = SemanticIds.load(ids)
     facts = export_ids(
         table, out, format, base=base, layout=layout, level_offset=level_offset, radix=radix

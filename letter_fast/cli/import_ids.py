@@ -52,7 +52,7 @@ def import_ids(
 
     if out.suffix != ".parquet":
         raise ValueError(f"--out must end in .parquet, got {out}")
-    check_target(out)
+    check_target(out, inputs=(file, item_ids))
     table = run(
         file,
         format,

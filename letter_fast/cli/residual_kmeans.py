@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .interrupts import resumable
 from .terminal import print_json, progress
 
 if TYPE_CHECKING:
@@ -38,7 +39,8 @@ def fit(
             note = f"level {done + 1}" if done < levels else ""
             bar.update(task, completed=done, note=note)
 
-        fit_residual_kmeans(model, catalog, out, settings, resume=not fresh, on_level=show)
+        with resumable("the same command goes on from the last finished level"):
+            fit_residual_kmeans(model, catalog, out, settings, resume=not fresh, on_level=show)
     result = evaluate(model, catalog)
     if json:
         print_json({"model": str(out), "levels": levels, **result.to_dict()})

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
+import sys
+import threading
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Annotated, Any
@@ -31,8 +35,8 @@ def print_json(value: Mapping[str, Any]) -> None:
 def progress(unit: str, shown: bool = True) -> Iterator[Any]:
     """A rich progress bar with rate and time left, on stderr; tasks may carry a `note`.
 
-    For people only: nothing is drawn into a file. It vanishes if the work fails, so that what is
-    left on stderr is the one line that says why.
+    It vanishes if the work fails, so that what is left on stderr is the one line that says why.
+    Where there is no terminal, there is a line a minute instead.
     """
     from rich.console import Console
     from rich.progress import (
@@ -52,6 +56,10 @@ def progress(unit: str, shown: bool = True) -> Iterator[Any]:
             return Text(f"{speed:,.1f} {unit}/s" if speed else "", style="cyan")
 
     console = Console(stderr=True)
+    if not (shown and console.is_terminal):
+        with Lines(unit, shown) as lines:
+            yield lines
+        return
     with Progress(
         TextColumn("{task.description}"),
         BarColumn(bar_width=12),
@@ -60,10 +68,64 @@ def progress(unit: str, shown: bool = True) -> Iterator[Any]:
         TimeRemainingColumn(compact=True, elapsed_when_finished=True),
         TextColumn("{task.fields[note]}"),
         console=console,
-        disable=not (shown and console.is_terminal),
     ) as bar:
         try:
             yield bar
         except BaseException:
             bar.live.transient = True
             raise
+
+
+class Lines:
+    """Progress for a log: training: 12 of 200 epochs, 3.1 epochs/s, 2 min left, loss 0.0731
+
+    every: seconds between lines; the first comes after as many.
+    """
+
+    def __init__(self, unit: str, shown: bool = True, every: float = 60.0) -> None:
+        self._unit, self._shown, self._every = unit, shown, every
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._facts: dict[str, Any] = {}
+        # When the work began, and how much of it an earlier run had done by then.
+        self._began, self._found = time.monotonic(), 0
+
+    def __enter__(self) -> Lines:
+        if self._shown:
+            self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        if self._shown:
+            self._thread.join()
+
+    def add_task(self, description: str, **facts: Any) -> None:
+        """Begins the next piece of work, which is the one that lines are about."""
+        self._began = time.monotonic()
+        self._facts = {"description": description, "completed": 0, **facts}
+
+    def update(self, _: None, **facts: Any) -> None:
+        """What has changed: completed, total, note, description."""
+        if self._facts["completed"] == 0 and facts.get("completed", 0) > 1:
+            self._began, self._found = time.monotonic(), facts["completed"]
+        self._facts |= facts
+
+    def line(self) -> str:
+        """The line as of now."""
+        facts, unit = self._facts, self._unit
+        seconds = time.monotonic() - self._began
+        rate = (facts["completed"] - self._found) / max(seconds, 1e-9)
+        total = facts.get("total") or 0
+        parts = [f"{facts['description']}: {facts['completed']:,} of {total:,} {unit}"]
+        if rate and facts["completed"] < total:
+            left = math.ceil((total - facts["completed"]) / rate / 60)
+            parts += [f"{rate:,.3g} {unit}/s", f"{left:,} min left"]
+        else:
+            parts.append(f"{seconds / 60:,.0f} min so far")
+        return ", ".join([*parts, *filter(None, [facts.get("note")])])
+
+    def _run(self) -> None:
+        while not self._over.wait(self._every):
+            if self._facts:
+                print(self.line(), file=sys.stderr, flush=True)

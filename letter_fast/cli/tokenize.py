@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from .interrupts import resumable
 from .terminal import Json, print_json, progress
 
 
@@ -56,10 +57,11 @@ def tokenize(
 
     Example: letter-fast tokenize run text.npy --out ids.parquet
     """
-    from letter_fast.atomic import check_target
+    from letter_fast.atomic import check_target, make_folder
     from letter_fast.catalog import Embeddings
+    from letter_fast.locks import only_writer
     from letter_fast.model import load
-    from letter_fast.paths import local_path
+    from letter_fast.paths import beside, local_path
     from letter_fast.tokenization import SemanticIds
     from letter_fast.tokenization import tokenize as run
     from letter_fast.tokenization.finished import drop
@@ -68,41 +70,43 @@ def tokenize(
         raise ValueError(f"--out must end in .parquet, got {out}")
     if batch_size < 1:
         raise ValueError(f"--batch-size must be at least 1, got {batch_size}")
-    for target in (out, index_json):
-        if target is not None:
-            check_target(target)
+    target = check_target(out, inputs=(embeddings,))
+    if index_json is not None and check_target(index_json, inputs=(embeddings,)) == target:
+        raise ValueError(f"--out and --index-json are both {out}")
     if not local_path(model).is_dir():
         raise ValueError(f"{model} is not a folder; give the folder that train wrote")
     catalog = Embeddings.open(embeddings, vectors=vectors, ids=ids)
     tokenizer = load(model)
     earlier = SemanticIds.load(existing) if existing is not None else None
-    unfinished = out.with_name(out.name + ".unfinished")
+    unfinished = beside(out, ".unfinished")
     encoding = Stopwatch()
-    with progress("items") as bar:
-        task = bar.add_task("encoding", total=None, note="")
+    make_folder(target.parent)
+    with only_writer(target), resumable("the same command goes on from the finished codes"):
+        with progress("items") as bar:
+            task = bar.add_task("encoding", total=None, note="")
 
-        def show(done: int, rows: int) -> None:
-            encoding.lap(done)
-            bar.update(task, completed=done, total=rows)
-            if done == rows:
-                bar.update(task, description="resolving")
+            def show(done: int, rows: int) -> None:
+                encoding.lap(done)
+                bar.update(task, completed=done, total=rows)
+                if done == rows:
+                    bar.update(task, description="resolving")
 
-        table = run(
-            tokenizer,
-            catalog,
-            unique,
-            earlier,
-            removed=removed,
-            margins=margins,
-            batch_size=batch_size,
-            unfinished=unfinished,
-            fresh=fresh,
-            on_batch=show,
-        )
-    table.save(out)
-    if index_json is not None:
-        table.to_letter_json(index_json)
-    drop(unfinished)
+            table = run(
+                tokenizer,
+                catalog,
+                unique,
+                earlier,
+                removed=removed,
+                margins=margins,
+                batch_size=batch_size,
+                unfinished=unfinished,
+                fresh=fresh,
+                on_batch=show,
+            )
+        table.save(out)
+        if index_json is not None:
+            table.to_letter_json(index_json)
+        drop(unfinished)
     if earlier is not None and table.metadata == earlier.metadata:
         facts: dict[str, Any] = {"new": False}
     else:

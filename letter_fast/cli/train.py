@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from .interrupts import resumable
 from .terminal import Json, numbers, print_json, progress
 
 if TYPE_CHECKING:
@@ -135,9 +136,10 @@ def train(
     """
     import torch
 
+    from letter_fast.atomic import check_folder
     from letter_fast.catalog import Embeddings
     from letter_fast.model import Letter, LetterConfig, ResidualKMeansConfig
-    from letter_fast.paths import local_path
+    from letter_fast.torchrun import refuse_processes
     from letter_fast.training import FitSettings, TrainSettings
     from letter_fast.training import train as run
     from letter_fast.training.ranks import is_first_process
@@ -172,11 +174,12 @@ def train(
         "iterations": iterations,
         "restarts": restarts,
     }
-    local_path(out)
+    check_folder(out, inputs=(embeddings, cf))
     catalog = Embeddings.open(embeddings, vectors=vectors, ids=ids)
     targets = Embeddings.open(cf) if cf is not None else None
     shapes: dict[str, Any] = {"input_dim": catalog.width}
     if chosen_model(config, model) == ResidualKMeansConfig.model_type:
+        refuse_processes("residual k-means")
         if targets is not None:
             raise ValueError("residual k-means uses no collaborative embeddings: leave out --cf")
         chosen = build(config, flags, ResidualKMeansConfig, FitSettings, shapes)
@@ -197,9 +200,17 @@ def train(
             note += f", collisions {rate:.1%}" if rate is not None else ""
             bar.update(task, completed=record["epoch"], note=note)
 
-        result = run(
-            letter, catalog, targets, out, settings, device=place, resume=not fresh, on_epoch=show
-        )
+        with resumable("the same command goes on from the last finished epoch"):
+            result = run(
+                letter,
+                catalog,
+                targets,
+                out,
+                settings,
+                device=place,
+                resume=not fresh,
+                on_epoch=show,
+            )
     if not talks:
         return
     summary = {"model": str(out), "epochs": result.epochs, "stopped_early": result.stopped_early}

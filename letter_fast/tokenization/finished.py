@@ -13,8 +13,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,7 +22,8 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
-from letter_fast.atomic import write_bytes
+from letter_fast.atomic import make_folder, write_bytes
+from letter_fast.locks import only_writer
 from letter_fast.paths import local_path
 
 _MANIFEST = "manifest.json"
@@ -102,6 +103,8 @@ class FinishedShards:
             raise ValueError(
                 f"{manifest} can't be read: start anew (--fresh, fresh=True)"
             ) from error
+        if not isinstance(there, dict):
+            raise ValueError(f"{manifest} can't be read: start anew (--fresh, fresh=True)")
         other = [name for name, value in self._facts.items() if there.get(name) != value]
         if other:
             raise ValueError(
@@ -114,6 +117,25 @@ class FinishedShards:
         text = json.dumps(self._facts, indent=2) + "\n"
         write_bytes(self._folder / _MANIFEST, text.encode())
         self._declared = True
+
+
+@contextmanager
+def kept_to_one_run(folder: str | os.PathLike[str] | None) -> Iterator[None]:
+    """Keeps other runs out of the folder meanwhile, and does not leave it behind empty.
+
+    Raises:
+        ValueError: another run has it.
+    """
+    if folder is None:
+        yield
+        return
+    root = make_folder(folder)
+    try:
+        with only_writer(root):
+            yield
+    finally:
+        with suppress(OSError):
+            root.rmdir()
 
 
 def drop(folder: str | os.PathLike[str]) -> None:

@@ -19,7 +19,7 @@ from letter_fast.model import Tokenizer
 
 from .encode import LatentsOnDemand, encode_rows
 from .existing import Kept, keep
-from .finished import FinishedShards
+from .finished import FinishedShards, kept_to_one_run
 from .policies import POLICIES, Resolution, resolve
 from .semantic_ids import SemanticIds
 
@@ -70,24 +70,25 @@ def tokenize(
     new = np.flatnonzero(~kept.known)
     margins = margins or kept.margins is not None
 
-    finished = None
-    if unfinished is not None:
-        facts = {
-            "model": model.fingerprint(),
-            "input": catalog.version(),
-            "rows": hashlib.sha256(kept.known.tobytes()).hexdigest(),
-            "margins": margins,
-        }
-        finished = FinishedShards(unfinished, facts, fresh)
-    codes, found_margins = encode_rows(
-        model,
-        catalog,
-        new,
-        margins=margins,
-        batch_size=batch_size,
-        finished=finished,
-        on_batch=(lambda done: on_batch(done, len(new))) if on_batch else None,
-    )
+    with kept_to_one_run(unfinished):
+        finished = None
+        if unfinished is not None:
+            facts = {
+                "model": model.fingerprint(),
+                "input": catalog.version(),
+                "rows": hashlib.sha256(kept.known.tobytes()).hexdigest(),
+                "margins": margins,
+            }
+            finished = FinishedShards(unfinished, facts, fresh)
+        codes, found_margins = encode_rows(
+            model,
+            catalog,
+            new,
+            margins=margins,
+            batch_size=batch_size,
+            finished=finished,
+            on_batch=(lambda done: on_batch(done, len(new))) if on_batch else None,
+        )
     resolution = resolve(
         codes,
         LatentsOnDemand(model, catalog, new, batch_size),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -71,6 +72,9 @@ class Batches:
 
     The order is a function of seed and epoch, given the catalog's shape and the batch size: the
     same for every file format, device and number of processes.
+
+    least: rows of the smallest batch; what would be a smaller one, at an epoch's end, joins the
+        batch before it.
     """
 
     def __init__(
@@ -80,10 +84,11 @@ class Batches:
         size: int,
         seed: int,
         ranks: Ranks,
+        least: int = 1,
     ) -> None:
         self._catalog, self._targets = catalog, targets
-        self._size, self._seed, self._ranks = size, seed, ranks
-        self.steps = math.ceil(catalog.rows / size)
+        self._size, self._seed, self._ranks, self._least = size, seed, ranks, least
+        self.steps = len(_starts(catalog.rows, size, least))
         self._whole: tuple[Tensor, Tensor | None] | None = None
         if catalog.rows * catalog.width * 4 <= _WHOLE_BYTES:
             h = None if targets is None else _read_all(targets).to(ranks.device)
@@ -92,7 +97,9 @@ class Batches:
     def epoch(self, epoch: int) -> Iterator[Batch]:
         """The batches of one epoch."""
         catalog = self._catalog
-        orders = epoch_order(catalog.rows, catalog.width, self._size, self._seed, epoch)
+        orders = epoch_order(
+            catalog.rows, catalog.width, self._size, self._seed, epoch, self._least
+        )
         with ThreadPoolExecutor(1) as reader:
             ahead = reader.submit(self._read, next(orders))
             for order in orders:
@@ -106,7 +113,7 @@ class Batches:
         ranks, size = self._ranks, self._size
         own = order
         if ranks.size > 1:
-            batches = np.split(order, range(size, len(order), size))
+            batches = np.split(order, _starts(len(order), size, self._least)[1:])
             own = np.concatenate([rows[ranks.own(len(rows))] for rows in batches])
         if self._whole is not None:
             s, h = self._whole
@@ -123,8 +130,9 @@ class Batches:
         device = self._ranks.device
         s, h = window.s.to(device), window.h and window.h.to(device)
         done = 0
-        for begin in range(0, window.rows, self._size):
-            rows = min(self._size, window.rows - begin)
+        starts = _starts(window.rows, self._size, self._least)
+        for begin, end in pairwise([*starts, window.rows]):
+            rows = end - begin
             own = self._ranks.own(rows)
             stop = done + own.stop - own.start
             yield Batch(
@@ -135,8 +143,14 @@ class Batches:
             done = stop
 
 
+def _starts(rows: int, size: int, least: int) -> list[int]:
+    """Where batches (or windows) of `size` begin; the last has `least` rows or more, or all."""
+    starts = list(range(0, rows, size))
+    return starts[:-1] if len(starts) > 1 and rows - starts[-1] < least else starts
+
+
 def epoch_order(
-    rows: int, width: int, batch_size: int, seed: int, epoch: int
+    rows: int, width: int, batch_size: int, seed: int, epoch: int, least: int = 1
 ) -> Iterator[NDArray[np.int64]]:
     """The rows of an epoch, a window at a time; all but the last hold a whole number of batches."""
     if rows * width * 4 <= _WHOLE_BYTES:
@@ -146,8 +160,8 @@ def epoch_order(
     blocks = permutation(math.ceil(rows / length), seed, "blocks", epoch)
     ends = np.minimum(length, rows - blocks * length).cumsum()  # the file's last block is shorter
     window = max(1, _WINDOW_BYTES // (width * 4 * batch_size)) * batch_size
-    for number, start in enumerate(range(0, rows, window)):
-        stop = min(start + window, rows)
+    starts = _starts(rows, window, least)
+    for number, (start, stop) in enumerate(pairwise([*starts, rows])):
         first, last = np.searchsorted(ends, [start, stop - 1], side="right")
         found = (blocks[first : last + 1, None] * length + np.arange(length)).reshape(-1)
         found = found[found < rows]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from io import FileIO
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +22,16 @@ class Journal:
     """
 
     def __init__(self, folder: Path | None, kept: int = 0, tensorboard: bool = False) -> None:
-        self._file = None
+        self._file: FileIO | None = None
         self._events = None
+        self._size = 0
         if folder is None:
             return
         path = folder / LOG_FILE
-        self._file = path.open("r+b" if path.exists() else "w+b")
-        self._file.truncate(kept)
-        self._file.seek(kept)
+        # Unbuffered: what a full disk refuses is not to be tried again when the file is closed.
+        self._file = path.open("r+b" if path.exists() else "w+b", buffering=0)
+        self._size = min(kept, path.stat().st_size)
+        self._cut()
         if tensorboard:
             from torch.utils.tensorboard.writer import SummaryWriter
 
@@ -37,8 +40,7 @@ class Journal:
     def write(self, record: Mapping[str, Any]) -> None:
         """One epoch's record; lists are per level."""
         if self._file is not None:
-            self._file.write(json.dumps(record).encode() + b"\n")
-            self._file.flush()
+            self._append(json.dumps(record).encode() + b"\n")
         if self._events is not None:
             for name, value in record.items():
                 values = value if isinstance(value, list) else [value]
@@ -48,7 +50,25 @@ class Journal:
 
     def size(self) -> int:
         """Bytes written so far; a checkpoint remembers it."""
-        return self._file.tell() if self._file is not None else 0
+        return self._size
+
+    def _append(self, line: bytes) -> None:
+        assert self._file is not None
+        try:
+            rest = memoryview(line)
+            while rest:
+                rest = rest[self._file.write(rest) :]
+        except OSError as error:
+            self._cut()
+            error.filename = self._file.name
+            raise
+        self._size += len(line)
+
+    def _cut(self) -> None:
+        """Leaves whole lines only."""
+        assert self._file is not None
+        self._file.truncate(self._size)
+        self._file.seek(self._size)
 
     def __enter__(self) -> Journal:
         return self
@@ -64,7 +84,7 @@ def read_log(folder: Path) -> list[dict[str, Any]]:
     """The records of a run; a last line cut short by a crash is left out.
 
     Raises:
-        ValueError: there is no log, or a line is not JSON.
+        ValueError: there is no log, or a line is no record.
     """
     path = local_path(folder) / LOG_FILE
     if not path.is_file():
@@ -73,7 +93,10 @@ def read_log(folder: Path) -> list[dict[str, Any]]:
     lines = path.read_bytes().split(b"\n")
     for number, line in enumerate(lines[:-1], start=1):
         try:
-            records.append(json.loads(line))
-        except json.JSONDecodeError as error:
+            record = json.loads(line)
+        except ValueError as error:  # bytes that are no text, too
             raise ValueError(f"{path} line {number} is not JSON: {error}") from error
+        if not isinstance(record, dict) or not isinstance(record.get("epoch"), int):
+            raise ValueError(f"{path} line {number} is no record of an epoch")
+        records.append(record)
     return records

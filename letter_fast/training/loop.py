@@ -5,21 +5,21 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
-from letter_fast.atomic import make_folder
+from letter_fast.atomic import check_folder, make_folder
 from letter_fast.catalog import Embeddings
 from letter_fast.extras import require
+from letter_fast.locks import only_writer
 from letter_fast.model import Letter
-from letter_fast.paths import local_path
 from letter_fast.quantizer import ResidualQuantizer
 
 from .batches import Batches
-from .checkpoint import load_checkpoint, save_checkpoint
+from .checkpoint import Checkpoints, load_checkpoint
 from .inputs import matching_targets
 from .journal import Journal
 from .metrics import EpochMeans, evaluate_catalog
@@ -62,65 +62,76 @@ def train(
 
     embeddings: what `Embeddings.open` takes: a file, an array, a tensor; [N, S].
     cf: collaborative embeddings [N, H] likewise, matched by item id or by row; needed if α > 0.
-    resume: go on from the checkpoint in `out`; on one device the result has the same bits as an
-        unbroken run's.
+    resume: go on from the checkpoint in `out`, which an interrupted run leaves of its last epoch;
+        on one device the result has the same bits as an unbroken run's.
     on_epoch: called with each epoch's record, in the first process.
     Raises:
-        ValueError: inputs and model don't fit, the checkpoint is another run's, or a loss is NaN.
+        ValueError: inputs and model don't fit, the checkpoint is another run's, another run writes
+            into `out` just now, or a loss is NaN.
         ConnectionError: another process of the run has ended.
     """
     settings = settings or TrainSettings()
     if out is not None:
-        out = local_path(out)
+        check_folder(out)
     if settings.tensorboard:
         require("tensorboard", "a log for TensorBoard")
     catalog = Embeddings.open(embeddings)
     targets = matching_targets(model, catalog, cf)
     ranks = join(torch.device(device or model.quantizer.codebooks.device))
-    if ranks.size > 1 and model.config.batch_norm:
-        raise ValueError("batch_norm looks at whole batches: train with one process")
+    _check_batch_norm(model, catalog.rows, settings, ranks)
     model.to(ranks.device).train()
     run = Run(model, settings)
 
-    folder, state, identity = None, None, {}
-    if out is not None:
-        identity = ranks.ask_first(lambda: _identity(run, catalog, targets))
-        folder = ranks.ask_first(lambda: make_folder(out))
-    if folder and resume:
-        state = ranks.ask_first(lambda: load_checkpoint(folder, identity))
-    if state is None:
-        ranks.ask_first(lambda: start_codebooks(model, catalog, settings))
-    else:
-        run.load(state)
-    ranks.spread(model.state_dict().values())
+    with ExitStack() as held:
+        folder, state, checkpoints = None, None, None
+        if out is not None:
+            identity = ranks.ask_first(lambda: _identity(run, catalog, targets))
+            folder = ranks.ask_first(lambda: make_folder(out))
+            ranks.ask_first(lambda: held.enter_context(only_writer(folder)))
+            checkpoints = Checkpoints(folder, identity)
+            if resume:
+                state = ranks.ask_first(lambda: load_checkpoint(folder, identity, run.fits))
+        if state is None:
+            ranks.ask_first(lambda: start_codebooks(model, catalog, settings))
+        else:
+            run.load(state)
+        ranks.spread(model.state_dict().values())
 
-    batches = Batches(catalog, targets, settings.batch_size, settings.seed, ranks)
-    kept = state["journal"] if state else 0
-    with Journal(folder if ranks.first else None, kept, settings.tensorboard) as journal:
-        while not run.over:
-            began = time.perf_counter()
-            means = train_epoch(run, batches, ranks)
-            run.epoch += 1
-            record = {"epoch": run.epoch, **means.record(ranks)}
-            run.count_use(means.counts, catalog)
-            last = run.epoch == settings.epochs
-            if last or run.epoch % settings.evaluate_every == 0:
-                record |= evaluate_catalog(model, catalog, settings.batch_size, ranks)
-                run.judge(record)
-            run.record = record
-            if not ranks.first:
-                continue
-            journal.write({**record, "seconds": round(time.perf_counter() - began, 4)})
-            if folder and (run.over or run.epoch % settings.checkpoint_every == 0):
-                save_checkpoint(folder, {**run.state(), "journal": journal.size()}, identity)
-            if on_epoch:
-                on_epoch(record)
+        batches = Batches(
+            catalog, targets, settings.batch_size, settings.seed, ranks, least=_least(model)
+        )
+        if not ranks.first:
+            checkpoints = None
+        kept = state["journal"] if state else 0
+        journal = Journal(folder if ranks.first else None, kept, settings.tensorboard)
+        with journal, checkpoints.saved_on_interrupt() if checkpoints else nullcontext():
+            while not run.over:
+                began = time.perf_counter()
+                means = train_epoch(run, batches, ranks)
+                run.epoch += 1
+                record = {"epoch": run.epoch, **means.record(ranks)}
+                run.check_weights()
+                run.count_use(means.counts, catalog)
+                last = run.epoch == settings.epochs
+                if last or run.epoch % settings.evaluate_every == 0:
+                    record |= evaluate_catalog(model, catalog, settings.batch_size, ranks)
+                    run.judge(record)
+                run.record = record
+                if not ranks.first:
+                    continue
+                journal.write({**record, "seconds": round(time.perf_counter() - began, 4)})
+                if checkpoints:
+                    due = run.over or run.epoch % settings.checkpoint_every == 0
+                    keep = checkpoints.save if due else checkpoints.keep
+                    keep({**run.state(), "journal": journal.size()})
+                if on_epoch:
+                    on_epoch(record)
 
-    if run.best_weights is not None:
-        model.load_state_dict(run.best_weights)
-    model.eval()
-    if folder and ranks.first:
-        model.save_pretrained(folder)
+        if run.best_weights is not None:
+            model.load_state_dict(run.best_weights)
+        model.eval()
+        if folder and ranks.first:
+            model.save_pretrained(folder)
     return TrainResult(model, run.epoch, run.record, run.stopped)
 
 
@@ -161,6 +172,23 @@ def _identity(run: Run, catalog: Embeddings, targets: Embeddings | None) -> dict
         "embeddings": catalog.fingerprint(),
         "cf": targets.fingerprint() if targets is not None else "",
     }
+
+
+def _least(model: Letter) -> int:
+    """Rows of the smallest batch that the model can learn from."""
+    return 2 if model.config.batch_norm else 1
+
+
+def _check_batch_norm(model: Letter, rows: int, settings: TrainSettings, ranks: Ranks) -> None:
+    if not model.config.batch_norm:
+        return
+    if ranks.size > 1:
+        raise ValueError("batch_norm looks at whole batches: train with one process")
+    if min(rows, settings.batch_size) < 2:
+        raise ValueError(
+            f"batch_norm needs batches of 2 rows at least: the catalog has {rows} and batch_size "
+            f"is {settings.batch_size}"
+        )
 
 
 @contextmanager

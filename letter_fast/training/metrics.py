@@ -13,6 +13,11 @@ from letter_fast.model import Letter, LetterLosses
 from .ranks import Ranks
 
 
+def diverged(epoch: int) -> ValueError:
+    """What to raise where numbers are none any more."""
+    return ValueError(f"training diverged in epoch {epoch}: lower learning_rate, or set clip_norm")
+
+
 class EpochMeans:
     """Row-weighted means of the loss terms and the use of each codeword over one epoch."""
 
@@ -53,9 +58,7 @@ class EpochMeans:
     def check(self) -> None:
         """Waits for the device; ValueError if a loss or a latent has become NaN or Inf."""
         if not bool(self._sums.isfinite().all() & (self._counts[-1] == 0)):
-            raise ValueError(
-                f"training diverged in epoch {self._epoch}: lower learning_rate, or set clip_norm"
-            )
+            raise diverged(self._epoch)
 
     def record(self, ranks: Ranks) -> dict[str, Any]:
         """The means; lists are per level."""

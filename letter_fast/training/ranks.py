@@ -9,7 +9,6 @@ result is one process's, but for rounding.
 from __future__ import annotations
 
 import atexit
-import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar, cast
@@ -19,6 +18,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from letter_fast.model import Share
+from letter_fast.torchrun import place
 
 T = TypeVar("T")
 
@@ -108,13 +108,15 @@ class Ranks:
 
 def is_first_process() -> bool:
     """Whether this process is alone, or the one of several under torchrun that talks."""
-    return not _under_torchrun() or os.environ["RANK"] == "0"
+    here = place()
+    return here is None or here.rank == 0
 
 
 def own_device(device: torch.device) -> torch.device:
     """`device`, but for "cuda" under torchrun: there each process of a machine has its own."""
-    if device == torch.device("cuda") and _under_torchrun():
-        return torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+    here = place()
+    if device == torch.device("cuda") and here is not None:
+        return torch.device("cuda", here.local_rank)
     return device
 
 
@@ -124,7 +126,7 @@ def join(device: torch.device) -> Ranks:
     device: the model's, see `own_device`. A group that torchrun's processes form here is kept to
     their end: later runs are its as well.
     """
-    if not _under_torchrun() and not (dist.is_available() and dist.is_initialized()):
+    if not dist.is_available() or (place() is None and not dist.is_initialized()):
         return Ranks(0, 1, device)
     device = own_device(device)
     if device.type == "cuda":
@@ -133,10 +135,6 @@ def join(device: torch.device) -> Ranks:
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
         atexit.register(dist.destroy_process_group)
     return Ranks(dist.get_rank(), dist.get_world_size(), device)
-
-
-def _under_torchrun() -> bool:
-    return dist.is_available() and dist.is_torchelastic_launched()
 
 
 @contextmanager

@@ -5,17 +5,19 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
+from functools import partial
 from typing import Any
 
 import torch
 
 from letter_fast.atomic import make_folder
 from letter_fast.catalog import Embeddings
+from letter_fast.locks import only_writer
 from letter_fast.model import ResidualKMeans
 from letter_fast.options import check_keys, check_types
 from letter_fast.paths import local_path
 
-from .checkpoint import load_checkpoint, save_checkpoint
+from .checkpoint import alike, load_checkpoint, save_checkpoint
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,8 @@ def fit_residual_kmeans(
     resume: go on after the last level of the checkpoint in `out`; the result is an unbroken run's.
     on_level: called with the number of levels done.
     Raises:
-        ValueError: as `ResidualKMeans.fit`, or the checkpoint is another run's.
+        ValueError: as `ResidualKMeans.fit`, or the checkpoint is another run's, or another run
+            writes into `out` just now.
     """
     out = local_path(out)
     catalog = Embeddings.open(embeddings)
@@ -77,17 +80,28 @@ def fit_residual_kmeans(
         "embeddings": catalog.fingerprint(),
     }
     folder = make_folder(out)
-    state = load_checkpoint(folder, identity) if resume else None
-    codebooks = state["codebooks"] if state else []
-    with torch.no_grad():
-        for level, codebook in enumerate(codebooks):
-            model.quantizer.codebook(level).copy_(codebook)
+    with only_writer(folder):
+        state = load_checkpoint(folder, identity, partial(_fits, model)) if resume else None
+        codebooks = state["codebooks"] if state else []
+        with torch.no_grad():
+            for level, codebook in enumerate(codebooks):
+                model.quantizer.codebook(level).copy_(codebook)
 
-    def save(levels: int) -> None:
-        codebooks.append(model.quantizer.codebook(levels - 1).detach().cpu().clone())
-        save_checkpoint(folder, {"codebooks": codebooks}, identity)
-        if on_level:
-            on_level(levels)
+        def save(levels: int) -> None:
+            codebooks.append(model.quantizer.codebook(levels - 1).detach().cpu().clone())
+            save_checkpoint(folder, {"codebooks": codebooks}, identity)
+            if on_level:
+                on_level(levels)
 
-    model.fit(catalog, **settings.to_dict(), first_level=len(codebooks), on_level=save)
-    model.save_pretrained(folder)
+        model.fit(catalog, **settings.to_dict(), first_level=len(codebooks), on_level=save)
+        model.save_pretrained(folder)
+
+
+def _fits(model: ResidualKMeans, state: dict[str, Any]) -> bool:
+    """Whether `state` holds the first codebooks of such a model."""
+    found, quantizer = state.get("codebooks"), model.quantizer
+    return (
+        isinstance(found, list)
+        and len(found) <= quantizer.levels
+        and all(alike(one, quantizer.codebook(level)) for level, one in enumerate(found))
+    )

@@ -11,6 +11,8 @@ from torch import Tensor
 from letter_fast.catalog import Embeddings
 from letter_fast.model import Letter
 
+from .checkpoint import alike
+from .metrics import diverged
 from .settings import TrainSettings
 from .start import revive, sample_latents
 
@@ -41,6 +43,16 @@ class Run:
         for group in self.optimizer.param_groups:
             group["lr"] = self.settings.learning_rate_at(step, steps)
         self.optimizer.step()
+
+    def check_weights(self) -> None:
+        """ValueError if an epoch's last step, which no loss has seen, left NaN or Inf.
+
+        Waits for the device.
+        """
+        values = self.model.state_dict().values()
+        good = [value.isfinite().all() for value in values if value.is_floating_point()]
+        if not bool(torch.stack(good).all()):
+            raise diverged(self.epoch)
 
     @property
     def over(self) -> bool:
@@ -88,9 +100,40 @@ class Run:
             "waited": self.waited,
         }
 
+    def fits(self, state: dict[str, Any]) -> bool:
+        """Whether `load` can take it: a state of such a run at the end of an epoch."""
+        mine = self.state()
+        wanted = {**mine, "best_weights": None, "optimizer": None, "journal": 0}
+        given = {**state, "best_weights": None, "optimizer": None}
+        best, record = state.get("best_weights"), state.get("record")
+        return (
+            alike(given, {**wanted, "record": record})
+            and (best is None or alike(best, mine["model"]))
+            and isinstance(record, dict)
+            and all(isinstance(record.get(name), float) for name in ("loss", "recon"))
+            and record.get("epoch") == state["epoch"]
+            and state["epoch"] >= 1
+            and min(state["waited"], state["journal"]) >= 0
+            and self._fits_optimizer(state.get("optimizer"))
+        )
+
+    def _fits_optimizer(self, state: Any) -> bool:
+        moments = state.get("state") if isinstance(state, dict) else None
+        parameters = self.optimizer.param_groups[0]["params"]
+        return (
+            isinstance(moments, dict)
+            and moments.keys() <= {*range(len(parameters))}
+            and all(
+                alike(one, dict(step=torch.zeros(()), exp_avg=own, exp_avg_sq=own))
+                for one, own in ((moments[place], parameters[place].data) for place in moments)
+            )
+        )
+
     def load(self, state: dict[str, Any]) -> None:
         """The inverse of `state`."""
         self.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        # What is no moment of the gradients follows from the settings.
+        groups = self.optimizer.state_dict()["param_groups"]
+        self.optimizer.load_state_dict({**state["optimizer"], "param_groups": groups})
         for name in ("epoch", "record", "unused", "best", "best_weights", "waited"):
             setattr(self, name, state[name])

@@ -14,7 +14,8 @@ from typer.models import ArgumentInfo
 import letter_fast as lf
 from letter_fast.atomic import check_target, make_folder, write_bytes
 from letter_fast.catalog import Embeddings
-from letter_fast.cli.app import app, run
+from letter_fast.cli.app import run
+from letter_fast.cli.commands import app
 from letter_fast.compat.checkpoints import load_checkpoint
 from letter_fast.demo.showcase import run_showcase
 from letter_fast.model import ResidualKMeans, ResidualKMeansConfig, load

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from letter_fast.atomic import replacing
-from letter_fast.paths import local_path
+from letter_fast.paths import beside, local_path
 
 from .facts import IN_ITEMS_FILE, Facts
 
@@ -108,12 +108,12 @@ def read_items(path: str | os.PathLike[str]) -> pa.Array:
 
 def sidecar_path(path: str | os.PathLike[str]) -> Path:
     """Where the facts about a file stand."""
-    return Path(f"{os.fspath(path)}.facts.json")
+    return beside(Path(path), ".facts.json")
 
 
 def items_path(path: str | os.PathLike[str]) -> Path:
     """Where the item ids of its rows stand, if neither in it nor row numbers."""
-    return Path(f"{os.fspath(path)}.items.parquet")
+    return beside(Path(path), ".items.parquet")
 
 
 def _digest(path: Path) -> str:
