@@ -72,7 +72,10 @@ def decoding(table: SemanticIds) -> None:
     start_id = 32_100
     scores = torch.randn(beams, start_id + sum(SIZES))
     sequences = torch.from_numpy(table.token_ids(start_id)[:beams, :3].copy())
-    constraint = IdConstraint(trie, start_id, prompt_length=0)
+    constraint = IdConstraint(trie, start_id)
+    constraint(sequences[:, :0], scores)  # where prompts end
+    constraint(sequences[:, :1], scores)
+    constraint(sequences[:, :2], scores)
     step(f"IdConstraint, {beams:,} beams", lambda: constraint(sequences, scores), repeat=20)
     step("  of it: one copy of the scores", scores.clone, repeat=20)
 

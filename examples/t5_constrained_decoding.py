@@ -8,7 +8,6 @@ token for each code of each level. With a tokenizer: `ids.vocabulary().add_to(to
 
 import argparse
 
-import numpy as np
 import torch
 from transformers import T5Config, T5ForConditionalGeneration
 
@@ -54,8 +53,7 @@ for step in range(chosen.steps):
     if step % max(chosen.steps // 4, 1) == 0:
         print(f"step {step:4d}  loss {loss.item():.3f}")
 
-# prompt_length is 1: the decoder begins with one token of its own.
-constraint = IdConstraint(ids.trie(), FIRST, prompt_length=1, eos_token_id=END)
+constraint = IdConstraint(ids.trie(), FIRST, eos_token_id=END)
 model.eval()
 seen = torch.tensor([[10, 11], [57, 58]])
 written = model.generate(
@@ -65,8 +63,8 @@ written = model.generate(
     max_new_tokens=len(ids.sizes) + 1,
     logits_processor=[constraint],
 )
-codes = ids.vocabulary().codes(written[:, 1 : 1 + len(ids.sizes)].numpy(), FIRST)
-rows = ids.rows_of_codes(codes)
-assert (rows >= 0).all(), "a beam wrote an ID that no item has"
-for pair, items in zip(seen.tolist(), np.split(rows, len(seen)), strict=True):
-    print(f"after items {pair}: {items.tolist()}")
+# prompt_length is 1: the decoder begins with one token of its own.
+found = ids.decode(written, FIRST, prompt_length=1, beams=chosen.beams)
+for pair, items in zip(seen.tolist(), found, strict=True):
+    assert len(items) == chosen.beams, "a beam wrote an ID that no item has"
+    print(f"after items {pair}: {items}")

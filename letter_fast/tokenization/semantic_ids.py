@@ -151,6 +151,36 @@ class SemanticIds:
         """The prefix tree of all IDs, for constrained decoding."""
         return self._code_index.trie
 
+    def decode(
+        self, sequences: Any, start: int, prompt_length: int, beams: int = 1
+    ) -> list[list[str | int]]:
+        """The items that a model generated for each prompt, best first, each once.
+
+        Beam search fills up with IDs that it has already where there are fewer than beams. What
+        follows a prompt and is no ID of this table names no item; a shared ID names several.
+
+        sequences: [B · beams, S] token ids as `generate` returns them, with
+            `num_return_sequences=beams`.
+        start: token id of the first code; prompt_length: `IdConstraint.prompt_length`.
+        Raises:
+            ValueError: the sequences are too short for an ID, or no multiple of `beams`.
+        """
+        written = np.asarray(sequences.cpu() if hasattr(sequences, "cpu") else sequences)
+        levels = len(self.sizes)
+        if written.ndim != 2 or written.shape[1] < prompt_length + levels:
+            raise ValueError(
+                f"sequences must be [B, S] with S at least {prompt_length} + {levels} tokens, got "
+                f"{list(written.shape)}: max_new_tokens must be {levels} or more"
+            )
+        if beams < 1 or len(written) % beams:
+            raise ValueError(f"{len(written)} sequences are no multiple of {beams} beams")
+        generated = written[:, prompt_length : prompt_length + levels].astype(np.int64)
+        codes = generated - (self.vocabulary().offsets + start)
+        groups = [
+            dict.fromkeys(map(tuple, group.tolist())) for group in codes.reshape(-1, beams, levels)
+        ]
+        return [[item for one in group for item in self.items_of(one)] for group in groups]
+
     def packed(self) -> Codes:
         """Each ID as one int64, see `packing`; ValueError if they outnumber it. [N]"""
         return pack(self.codes, self.sizes)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import string
 from collections.abc import Iterable, Sequence
 from functools import cached_property
+from itertools import zip_longest
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -41,7 +42,8 @@ class Vocabulary:
         template: a token, of {code} and {letter} (a, b, …) or {level} (0, 1, …).
 
     Raises:
-        ValueError: the template doesn't give every code of every level a token of its own.
+        ValueError: the template doesn't give every code of every level a token of its own, or one
+            token and the next may be read as another.
     """
 
     def __init__(self, sizes: Sequence[int], template: str = LETTER_TOKEN) -> None:
@@ -52,13 +54,21 @@ class Vocabulary:
                 "use {level} in the template"
             )
         try:
-            probe = {self._token(level, code) for level in (0, 1) for code in (1, 11)}
+            two = [self._token(level, code) for level in (0, 1) for code in (0, 1)]
+            # All of a level may be many; tokens collide by their digits, and at the ends.
+            places = [
+                (level, code)
+                for level, size in enumerate(self.sizes)
+                for code in (*range(min(size, 112)), *range(max(112, size - 2), size))
+            ]
+            named = {place: self._token(*place) for place in places}
         except (KeyError, IndexError, ValueError, AttributeError):
-            probe = set()
-        if len(probe) < 4:
+            two = []
+        if len(set(two)) < 4:
             raise ValueError(
                 f"a token's template needs {{code}} and {{letter}} or {{level}}, got {template!r}"
             )
+        _refuse_collisions(named)
 
     def __len__(self) -> int:
         return sum(self.sizes)
@@ -126,11 +136,13 @@ class Vocabulary:
     def add_to(self, tokenizer: Any) -> AddedTokens:
         """Adds the tokens to a Hugging Face tokenizer; adding them again changes nothing.
 
+        They are found in text as they stand, before the tokenizer normalizes it.
         Raises:
-            ValueError: it knows some of them elsewhere, so that their ids are not consecutive.
+            ValueError: it knows some of them elsewhere, so that their ids are not consecutive, or
+                an ID's words, joined, don't come back as their ids. It has been changed then.
         """
         tokens = self.tokens()
-        added = tokenizer.add_tokens(tokens)
+        added = tokenizer.add_tokens(_as_they_stand(tokens))
         ids = tokenizer.convert_tokens_to_ids(tokens)
         start = ids[0]
         if ids != list(range(start, start + len(tokens))):
@@ -140,9 +152,66 @@ class Vocabulary:
                 f"{start + first}: it knew some of these tokens before; start from one that "
                 "doesn't, or use another template"
             )
+        self._check_reading(tokenizer, tokens, start)
         return AddedTokens(start, added, len(tokenizer))
+
+    def _check_reading(self, tokenizer: Any, tokens: list[str], start: int) -> None:
+        """Whether the tokenizer finds every token, between others and in a text."""
+        rows = np.arange(max(self.sizes))[:, None] % np.array(self.sizes)
+        together = max(1, 256 // len(self.sizes))  # a text that every tokenizer takes
+        for first in range(0, len(rows), together):
+            places = self.token_ids(rows[first : first + together]).ravel().tolist()
+            text = "".join(tokens[place] for place in places)
+            for before in ("", "next: ", "x"):
+                read = tokenizer.encode(before + text, add_special_tokens=False)
+                found = [id_ - start for id_ in read if start <= id_ < start + len(tokens)]
+                if found != places:
+                    wrong = next(
+                        (place for place, id_ in zip_longest(places, found) if place != id_), None
+                    )
+                    raise ValueError(
+                        f"the tokenizer doesn't find {tokens[wrong or 0]} in "
+                        f"{before + text[:40]!r}…: it knew this token before and normalizes it, or "
+                        "splits it; start from one that doesn't know it, or use another template"
+                    )
 
     def _token(self, level: int, code: int) -> str:
         # Past the 26th level the constructor allows only templates without {letter}.
         letter = string.ascii_lowercase[level % 26]
         return self.template.format(letter=letter, level=level, code=code)
+
+
+def _refuse_collisions(named: dict[tuple[int, int], str]) -> None:
+    """named: (level, code) -> token.
+
+    Tokens are read from the left, the longest first. One that begins another is read as that where
+    what follows it goes on so.
+    """
+    begun: list[tuple[int, int]] = []
+    firsts = {token[:1] for token in named.values()}
+    for place in sorted(named, key=named.__getitem__):
+        token = named[place]
+        while begun and not token.startswith(named[begun[-1]]):
+            begun.pop()
+        for earlier in begun:
+            rest = token.removeprefix(named[earlier])
+            if rest[:1] in firsts or not rest:
+                (level, code), (other_level, other_code) = earlier, place
+                raise ValueError(
+                    f"code {code} of level {level + 1} would be {named[earlier]!r}, code "
+                    f"{other_code} of level {other_level + 1} {token!r}, which a reader can't tell "
+                    "apart: use another template"
+                )
+        begun.append(place)
+
+
+def _as_they_stand(tokens: list[str]) -> Sequence[Any]:
+    """For a tokenizer: tokens that are not normalized, as one that prepends "▁" would break them.
+
+    transformers brings the package `tokenizers`.
+    """
+    try:
+        from tokenizers import AddedToken
+    except ImportError:
+        return tokens
+    return [AddedToken(token, normalized=False) for token in tokens]

@@ -47,8 +47,11 @@ def test_allowed_scores_are_untouched_and_the_list_says_the_same() -> None:
 
 
 def test_after_the_id_nothing_is_imposed_without_an_end() -> None:
-    constraint = IdConstraint(IDS.trie(), START, 1)
-    whole = torch.zeros(1, 4, dtype=torch.int64)
+    constraint = IdConstraint(IDS.trie(), START, 0)
+    whole = torch.from_numpy(IDS.token_ids(START)[:1])
+    for length in range(3):
+        constraint(whole[:, :length], torch.randn(1, VOCABULARY))
+        constraint.allowed(0, whole[0, :length])
     scores = torch.randn(1, VOCABULARY)
     assert constraint(whole, scores) is scores
     with pytest.raises(ValueError, match="needs eos_token_id"):
@@ -56,12 +59,18 @@ def test_after_the_id_nothing_is_imposed_without_an_end() -> None:
 
 
 def test_a_beam_outside_stays_outside() -> None:
-    masked = IdConstraint(IDS.trie(), START, 0)(torch.tensor([[2]]), torch.randn(1, VOCABULARY))
-    assert bool(masked.isneginf().all())
+    constraint = IdConstraint(IDS.trie(), START)
+    prompts = torch.zeros(2, 1, dtype=torch.int64)
+    constraint(prompts, torch.randn(2, VOCABULARY))
+    beams = torch.tensor([[0, 2], [0, int(IDS.token_ids(START)[0, 0])]])
+    inside = ~constraint(beams, torch.randn(2, VOCABULARY)).isneginf().all(dim=1)
+    assert inside.tolist() == [False, True]
 
 
 def test_too_few_scores_name_the_remedy() -> None:
-    with pytest.raises(ValueError, match="level 1 has token ids 10 to 13, the scores 12 columns"):
+    with pytest.raises(
+        ValueError, match="level 1 has token ids 10 to 13, the scores have 12 columns"
+    ):
         IdConstraint(IDS.trie(), START, 0)(torch.zeros(1, 0), torch.randn(1, 12))
 
 
@@ -108,7 +117,7 @@ def test_real_beam_search_writes_ids(tokenizer, kind: str, way: str) -> None:  #
         model = transformers.T5ForConditionalGeneration(config).eval()
     prompts = torch.full((2, 5), 3)
     length = 5 if kind == "decoder" else 1
-    constraint = IdConstraint(IDS.trie(), added.start, length, EOS)
+    constraint = IdConstraint(IDS.trie(), added.start, None, EOS)
     how = (
         {"logits_processor": transformers.LogitsProcessorList([constraint])}
         if way == "processor"
@@ -126,3 +135,5 @@ def test_real_beam_search_writes_ids(tokenizer, kind: str, way: str) -> None:  #
     codes = IDS.vocabulary().codes(written[:, length : length + 3].numpy(), added.start)
     assert bool((IDS.rows_of_codes(codes) >= 0).all())
     assert len(np.unique(codes[:6], axis=0)) == 6
+    found = IDS.decode(written, added.start, length, beams=6)
+    assert found == [IDS.rows_of_codes(codes)[at : at + 6].tolist() for at in (0, 6)]

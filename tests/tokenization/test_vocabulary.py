@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -20,11 +23,14 @@ class Tokenizer:
     def __len__(self) -> int:
         return len(self.ids)
 
-    def add_tokens(self, tokens: list[str]) -> int:
+    def add_tokens(self, tokens: list[Any]) -> int:
         before = len(self)
         for token in tokens:
-            self.ids.setdefault(token, len(self.ids))
+            self.ids.setdefault(str(token), len(self.ids))
         return len(self) - before
+
+    def encode(self, text: str, add_special_tokens: bool) -> list[int]:
+        return [self.ids[word] for word in re.findall("<.*?>", text)]
 
     def convert_tokens_to_ids(self, tokens: list[str]) -> list[int]:
         return [self.ids[token] for token in tokens]
