@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from letter_fast.compat.vector_quantize_pytorch import ResidualVQ
+from letter_fast.compat.vector_quantize_pytorch import GroupedResidualVQ, ResidualVQ
 
 theirs = pytest.importorskip(
     "vector_quantize_pytorch", reason="vector-quantize-pytorch is not installed"
@@ -52,6 +52,67 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "beam, cosine": dict(beam_size=3, use_cosine_sim=True),
     "beam, dropout": dict(beam_size=3, quantize_dropout=True),
     "beam, learned": dict(beam_size=3, learnable_codebook=True, ema_update=False),
+    "orthogonal": dict(orthogonal_reg_weight=0.5),
+    "orthogonal, cosine, dead": dict(
+        orthogonal_reg_weight=1.0, use_cosine_sim=True, threshold_ema_dead_code=3
+    ),
+    "orthogonal, active": dict(
+        orthogonal_reg_weight=0.5,
+        orthogonal_reg_active_codes_only=True,
+        orthogonal_reg_max_codes=5,
+        threshold_ema_dead_code=3,
+    ),
+    "orthogonal, learned, shared": dict(
+        orthogonal_reg_weight=0.5, learnable_codebook=True, ema_update=False, shared_codebook=True
+    ),
+    "drawn": dict(stochastic_sample_codes=True, sample_codebook_temp=0.1),
+    "drawn, cosine": dict(
+        stochastic_sample_codes=True, sample_codebook_temp=0.3, use_cosine_sim=True
+    ),
+    "drawn, shared": dict(stochastic_sample_codes=True, shared_codebook=True),
+    "drawn, dead, orthogonal": dict(
+        stochastic_sample_codes=True,
+        threshold_ema_dead_code=3,
+        orthogonal_reg_weight=0.5,
+        orthogonal_reg_max_codes=5,
+    ),
+    "drawn at temperature 0": dict(stochastic_sample_codes=True, sample_codebook_temp=0.0),
+    "neural": dict(implicit_neural_codebook=True),
+    "neural, shared, drawn": dict(
+        implicit_neural_codebook=True,
+        shared_codebook=True,
+        stochastic_sample_codes=True,
+        mlp_kwargs=dict(dim_hidden=5, depth=2),
+    ),
+    "neural, per-level sizes": dict(
+        implicit_neural_codebook=True, codebook_size=(12, 7, 9), num_quantizers=None
+    ),
+    "part of the gradient": dict(quant_grad_frac=0.3),
+    "part of the gradient, straight-through": dict(quant_grad_frac=0.3, rotation_trick=False),
+    "part of the gradient, cosine, shared": dict(
+        quant_grad_frac=0.3, use_cosine_sim=True, shared_codebook=True
+    ),
+    "part of the gradient, learned": dict(
+        quant_grad_frac=0.3, learnable_codebook=True, ema_update=False
+    ),
+    "diveq": dict(diveq=True),
+    "diveq, projected, dropout": dict(diveq=True, codebook_dim=4, quantize_dropout=True),
+    "directional": dict(directional_reparam=True, threshold_ema_dead_code=3),
+    "directional, orthogonal": dict(
+        directional_reparam=True,
+        directional_reparam_variance=0.1,
+        threshold_ema_dead_code=3,
+        orthogonal_reg_weight=0.5,
+        orthogonal_reg_max_codes=5,
+    ),
+    "directional, drawn, shared": dict(
+        directional_reparam=True,
+        threshold_ema_dead_code=1e-6,
+        stochastic_sample_codes=True,
+        shared_codebook=True,
+    ),
+    "not routed": dict(route_gradients_to_input=False),
+    "padding as it is": dict(return_zeros_for_masked_padding=False),
 }
 
 
@@ -94,7 +155,7 @@ def twins(**options: Any) -> tuple[ResidualVQ, nn.Module]:
 def clear_rows(count: int, ours: ResidualVQ) -> Tensor:
     """Rows that are not near a tie at any level. [count, WIDTH]"""
     x = oracle.clustered(2 * count, WIDTH, 9, seed=7)
-    if ours.use_cosine_sim:
+    if ours.levels[0].use_cosine_sim or ours.implicit_neural_codebook:
         return x[:count]
     with torch.no_grad():
         margin = ours.to_quantizer().encode(ours.project_in(x), return_margin=True).margin
@@ -138,14 +199,45 @@ def test_a_step_of_training(name: str) -> None:
             torch.testing.assert_close(state[key], value, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("name", [name for name in OPTIONS if "active" not in name])
+@pytest.mark.parametrize("mode", [True, False], ids=["training", "evaluation"])
+def test_padding(name: str, mode: bool) -> None:
+    """Outputs, losses, gradients and averages with a mask, whose rows may hold anything."""
+    ours, peer = twins(**OPTIONS[name])
+    x = clear_rows(120, ours).view(2, 60, WIDTH)
+    mask = torch.arange(60) < torch.tensor([[41], [17]])
+    pull = torch.randn(x.shape)
+    results = []
+    for module in (ours, peer):
+        leaf = x.clone().requires_grad_()
+        found = call(module.train(mode), leaf, seed=11, mask=mask)
+        loss = (found[0] * pull).sum() + (found[2] * torch.tensor([1.0, 2.0, 3.0])).sum()
+        leaves = [leaf, *module.parameters()]
+        grads = (
+            [] if not loss.requires_grad else torch.autograd.grad(loss, leaves, allow_unused=True)
+        )
+        results.append((*found, *grads))
+    for a, b in zip(*results, strict=True):
+        if a is not None and b is not None:
+            torch.testing.assert_close(
+                a, b, rtol=1e-5, atol=2e-6 * max(1.0, float(b.detach().abs().max()))
+            )
+        else:
+            assert not any(grad is not None and grad.any() for grad in (a, b))
+    state = ours.state_dict()
+    for key, value in peer.state_dict().items():
+        if ours.beam_size in (None, 1):
+            torch.testing.assert_close(state[key], value, rtol=1e-5, atol=5e-6)
+
+
 @pytest.mark.parametrize("name", OPTIONS)
 @pytest.mark.parametrize("shape", [(100, WIDTH), (2, 50, WIDTH)])
 def test_evaluation(name: str, shape: tuple[int, ...]) -> None:
     ours, peer = twins(**OPTIONS[name])
     x = clear_rows(100, ours).view(shape)
     with torch.no_grad():
-        mine = ours.eval()(x, return_all_codes=True)
-        other = peer.eval()(x, return_all_codes=True)
+        mine = call(ours.eval(), x, seed=1, return_all_codes=True)  # diveq draws even here
+        other = call(peer.eval(), x, seed=1, return_all_codes=True)
     assert mine[1].dtype == torch.int64
     assert torch.equal(mine[1], other[1])
     for a, b in zip(mine, other, strict=True):
@@ -159,7 +251,8 @@ def test_evaluation(name: str, shape: tuple[int, ...]) -> None:
 
 @pytest.mark.parametrize(
     "name", ["default", "straight-through", "learned", "dead codewords", "dropout", "projected",
-             "shared", "cosine", "beam, learned"],
+             "shared", "cosine", "beam, learned", "orthogonal, cosine, dead", "drawn",
+     "part of the gradient", "diveq", "neural"],
 )  # fmt: skip
 def test_fifty_steps_of_training(name: str) -> None:
     """An autoencoder around either, from one seed: the losses of every step."""
@@ -271,7 +364,7 @@ def test_kmeans_start_is_no_worse(cosine: bool, shared: bool) -> None:
         errors.append(float((x - quantized[0]).square().mean()))
     own = float((x - ours(x)[0]).square().mean())
     assert own < 1.05 * max(errors)
-    assert all(bool(book.initted) for book in ours._books)
+    assert all(bool(level._codebook.initted) for level in ours.levels)
     before = ours.codebooks
     ours(x + 1)
     assert torch.equal(before, ours.codebooks)
@@ -301,7 +394,8 @@ def test_freezing() -> None:
     for frozen in (ResidualVQ(dim=WIDTH, num_quantizers=2, codebook_size=8, freeze_codebook=True),
                    ResidualVQ(dim=WIDTH, num_quantizers=2, codebook_size=8)):  # fmt: skip
         before = copy.deepcopy(frozen.state_dict())
-        frozen.train()(x, **({} if frozen.freeze_codebook else {"freeze_codebook": True}))
+        held = frozen.levels[0].freeze_codebook
+        frozen.train()(x, **({} if held else {"freeze_codebook": True}))
         for key, value in frozen.state_dict().items():
             assert torch.equal(before[key], value)
         frozen(x, freeze_codebook=False)
@@ -321,33 +415,35 @@ def test_half_precision_and_empty_input() -> None:
     assert bool(ours.codebooks.isfinite().all())
 
 
-@pytest.mark.parametrize(
-    ("options", "name"),
-    [
-        (dict(implicit_neural_codebook=True), "implicit_neural_codebook"),
-        (dict(stochastic_sample_codes=True), "stochastic_sample_codes"),
-        (dict(orthogonal_reg_weight=1.0), "orthogonal_reg_weight"),
-        (dict(codebook_diversity_loss_weight=0.1), "codebook_diversity_loss_weight"),
-        (dict(affine_param=True), "affine_param"),
-        (dict(heads=2), "heads"),
-        (dict(diveq=True), "diveq"),
-        (dict(quant_grad_frac=0.5), "quant_grad_frac"),
-        (dict(in_place_codebook_optimizer=torch.optim.SGD), "in_place_codebook_optimizer"),
-        (dict(sync_codebook=True), "sync_codebook"),
-    ],
+REFUSED: dict[str, Any] = dict(
+    heads=2,
+    codebook_diversity_loss_weight=0.1,
+    affine_param=True,
+    accept_image_fmap=True,
+    vq_bridge=nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2)),
+    in_place_codebook_optimizer=torch.optim.SGD,
+    sync_codebook=True,
 )
-def test_what_is_not_here_says_so(options: dict[str, Any], name: str) -> None:
-    with pytest.raises(NotImplementedError, match=f"{name}="):
-        ResidualVQ(dim=WIDTH, num_quantizers=2, codebook_size=8, **options)
+
+
+@pytest.mark.parametrize("name", REFUSED)
+@pytest.mark.parametrize("kind", [ResidualVQ, GroupedResidualVQ])
+def test_what_is_not_here_says_so_in_one_line(name: str, kind: Any) -> None:
+    with pytest.raises(NotImplementedError, match=f"^{name}=.* is not supported here$") as caught:
+        kind(dim=WIDTH, num_quantizers=2, codebook_size=8, **{name: REFUSED[name]})
+    assert "\n" not in str(caught.value)
 
 
 def test_every_option_of_the_package_is_known() -> None:
     """Each is an argument, or refused by name; none is "unknown"."""
     import inspect
 
-    from letter_fast.compat.vector_quantize_pytorch import _UNSUPPORTED
+    from letter_fast.compat.vector_quantize_pytorch.options import UNSUPPORTED
+    from letter_fast.compat.vector_quantize_pytorch.vector_quantize import VectorQuantize
 
-    known = set(inspect.signature(ResidualVQ).parameters) | set(_UNSUPPORTED)
+    known = set(UNSUPPORTED)
+    for mine in (ResidualVQ, VectorQuantize):
+        known |= set(inspect.signature(mine).parameters)
     for source in (theirs.ResidualVQ, theirs.VectorQuantize):
         named = {
             name
@@ -355,7 +451,7 @@ def test_every_option_of_the_package_is_known() -> None:
             if parameter.kind != parameter.VAR_KEYWORD
         }
         assert not named - known
-    for name, default in _UNSUPPORTED.items():
+    for name, default in UNSUPPORTED.items():
         for source in (theirs.ResidualVQ, theirs.VectorQuantize):
             parameter = inspect.signature(source).parameters.get(name)
             assert parameter is None or parameter.default == default, name
@@ -376,13 +472,195 @@ def test_clear_errors() -> None:
         with pytest.raises(ValueError, match=message):
             ResidualVQ(**{**basic, **options})
     ours = ResidualVQ(**basic)
-    with pytest.raises(NotImplementedError, match="mask="):
-        ours(torch.zeros(2, 3, WIDTH), mask=torch.ones(2, 3, dtype=torch.bool))
+    for mask in (torch.ones(2, dtype=torch.bool), torch.ones(2, 3)):
+        with pytest.raises(ValueError, match=r"mask must be bool \[2, 3\]"):
+            ours(torch.zeros(2, 3, WIDTH), mask=mask)
+    with pytest.raises(NotImplementedError, match=r"^indices=<Tensor> of ResidualVQ"):
+        ours(torch.zeros(2, WIDTH), indices=torch.zeros(2, 2, dtype=torch.int64))
+    with pytest.raises(NotImplementedError, match="beam_size above 1 goes with none"):
+        ResidualVQ(**basic, beam_size=2, implicit_neural_codebook=True)(torch.zeros(2, WIDTH))
     with pytest.raises(ValueError, match=f"last dimension of {WIDTH}"):
         ours(torch.zeros(2, 3))
     with pytest.raises(ValueError, match="1 of 2 rows"):
         ours(torch.tensor([[0.0] * WIDTH, [torch.inf] * WIDTH]))
     with pytest.raises(NotImplementedError, match="no use_cosine_sim"):
         ResidualVQ(**basic, use_cosine_sim=True).to_quantizer()
-    with pytest.raises(ValueError, match="k must lie between 1 and the number of rows"):
-        ResidualVQ(**basic, kmeans_init=True)(torch.randn(5, WIDTH))
+
+
+@pytest.mark.parametrize("options", [{}, dict(use_cosine_sim=True), dict(shared_codebook=True)])
+@pytest.mark.parametrize("mode", [True, False], ids=["training", "evaluation"])
+@pytest.mark.parametrize("masked", [True, False])
+def test_kmeans_start_on_fewer_rows_than_codewords(
+    options: dict[str, Any], mode: bool, masked: bool
+) -> None:
+    options = dict(dim=WIDTH, num_quantizers=3, codebook_size=16, kmeans_init=True, **options)
+    x = oracle.clustered(12, WIDTH, 9, seed=3)[None]
+    mask = (torch.arange(12) < 7)[None] if masked else None
+    ours, peer = ResidualVQ(**options), theirs.ResidualVQ(**options)
+    with pytest.warns(UserWarning, match="for 16 codewords; rows are drawn more than once"):
+        mine = call(ours.train(mode), x, seed=4, mask=mask)
+    other = call(peer.train(mode), x, seed=4, mask=mask)
+    for a, b in zip(mine, other, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-6)
+    state = ours.state_dict()
+    for key, value in peer.state_dict().items():
+        torch.testing.assert_close(state[key], value, rtol=1e-5, atol=1e-6)
+
+
+def test_kmeans_start_waits_for_rows() -> None:
+    ours = ResidualVQ(dim=WIDTH, num_quantizers=2, codebook_size=8, kmeans_init=True)
+    assert ours(torch.zeros(0, WIDTH))[1].shape == (0, 2)
+    assert not any(bool(level._codebook.initted) for level in ours.levels)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["default", "cosine", "shared", "learned", "projected", "dead codewords", "orthogonal",
+     "drawn", "part of the gradient", "neural", "diveq", "dropout", "beam"],
+)  # fmt: skip
+@pytest.mark.parametrize("mode", [True, False], ids=["training", "evaluation"])
+def test_double(name: str, mode: bool) -> None:
+    ours, peer = twins(**OPTIONS[name])
+    x = clear_rows(100, ours).double()[None]
+    results = []
+    for module in (ours.double(), peer.double()):
+        leaf = x.clone().requires_grad_()
+        found = call(module.train(mode), leaf, seed=11)
+        loss = found[0].square().sum() + found[2].sum()
+        grads = torch.autograd.grad(loss, leaf, allow_unused=True) if loss.requires_grad else [None]
+        results.append((*found, *grads))
+    for a, b in zip(*results, strict=True):
+        if a is not None or b is not None:
+            torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
+    assert results[0][0].dtype == torch.float64
+
+
+@pytest.mark.parametrize("options", [{}, dict(kmeans_init=True), dict(shared_codebook=True)])
+def test_double_as_the_default(options: dict[str, Any]) -> None:
+    torch.set_default_dtype(torch.float64)
+    try:
+        ours = ResidualVQ(dim=WIDTH, num_quantizers=2, codebook_size=8, **options)
+        peer = theirs.ResidualVQ(dim=WIDTH, num_quantizers=2, codebook_size=8, **options)
+        peer.load_state_dict(ours.state_dict())
+        x = torch.randn(1, 40, WIDTH)
+        mine = ours.train()(x)
+        assert mine[0].dtype == torch.float64
+        peer.load_state_dict(ours.state_dict())
+        mine, other = ours.eval()(x), peer.eval()(x)
+        assert torch.equal(mine[1], other[1])
+        torch.testing.assert_close(mine[0], other[0])
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+@pytest.mark.parametrize("name", ["default", "cosine", "learned", "drawn", "neural", "orthogonal"])
+def test_bfloat16(name: str) -> None:
+    ours, _ = twins(**OPTIONS[name])
+    ours.bfloat16().train()
+    x = oracle.clustered(50, WIDTH, 9, seed=7).bfloat16().requires_grad_()
+    quantized, indices, losses = call(ours, x, seed=2)
+    (quantized.square().sum() + losses.sum()).backward()
+    assert quantized.dtype == torch.bfloat16
+    assert x.grad is not None
+    assert bool(x.grad.isfinite().all())
+    assert bool((indices >= 0).all())
+
+
+def test_rows_of_zeros_choose_the_first_direction() -> None:
+    ours, peer = twins(use_cosine_sim=True)
+    x = torch.zeros(1, 5, WIDTH)
+    mine, other = ours.eval()(x), peer.eval()(x)
+    assert torch.equal(mine[1], other[1])
+    assert not mine[1][..., 0].any()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        dict(shared_codebook=True),
+        dict(quantize_dropout=True),
+        dict(use_cosine_sim=True, threshold_ema_dead_code=3),
+        dict(stochastic_sample_codes=True, sample_codebook_temp=0.2),
+        dict(implicit_neural_codebook=True),
+        dict(diveq=True),
+    ],
+)
+@pytest.mark.parametrize("masked", [True, False])
+def test_groups(options: dict[str, Any], masked: bool) -> None:
+    options = dict(dim=8, groups=2, num_quantizers=LEVELS, codebook_size=16, **options)
+    torch.manual_seed(3)
+    peer = theirs.GroupedResidualVQ(**copy.deepcopy(options))
+    torch.manual_seed(3)
+    ours = GroupedResidualVQ(**options)
+    state = peer.state_dict()
+    assert list(ours.state_dict()) == list(state)
+    for key, value in ours.state_dict().items():
+        assert torch.equal(value, state[key]), key
+    x = oracle.clustered(100, 8, 20, seed=1).view(2, 50, 8)
+    mask = torch.arange(50) < torch.tensor([[41], [17]]) if masked else None
+    for mode in (True, False):
+        mine, other = (
+            call(module.train(mode), x, seed=9, mask=mask, return_all_codes=True)
+            for module in (ours, peer)
+        )
+        for a, b in zip(mine, other, strict=True):
+            for one, its_twin in zip(a, b, strict=True):
+                torch.testing.assert_close(one, its_twin, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(
+        ours.get_output_from_indices(mine[1]), peer.get_output_from_indices(other[1])
+    )
+    torch.testing.assert_close(
+        ours.get_codes_from_indices(mine[1]), peer.get_codes_from_indices(other[1])
+    )
+    torch.testing.assert_close(ours.codebooks, peer.codebooks)
+
+
+def test_groups_refuse_in_one_line() -> None:
+    with pytest.raises(ValueError, match="a multiple of groups, got 7 and 2"):
+        GroupedResidualVQ(dim=7, groups=2, num_quantizers=2, codebook_size=4)
+    ours = GroupedResidualVQ(dim=8, groups=2, num_quantizers=2, codebook_size=4)
+    with pytest.raises(ValueError, match="last dimension of 8"):
+        ours(torch.zeros(3, 4))
+    with pytest.raises(NotImplementedError, match=r"^indices=<Tensor>"):
+        ours(torch.zeros(3, 8), indices=torch.zeros(2, 3, 2))
+
+
+@pytest.mark.parametrize("name", ["default", "cosine", "learned", "orthogonal", "drawn"])
+def test_layers_are_what_people_reach_for(name: str) -> None:
+    ours, peer = twins(**OPTIONS[name])
+    x = clear_rows(60, ours)[None]
+    for mine, other in zip(ours.layers, peer.layers, strict=True):
+        for attribute in ("codebook_size", "commitment_weight", "use_cosine_sim", "ema_update",
+                          "learnable_codebook", "rotation_trick", "dim"):  # fmt: skip
+            assert getattr(mine, attribute) == getattr(other, attribute), attribute
+        for attribute in ("codebook_size", "threshold_ema_dead_code", "decay", "eps",
+                          "kmeans_iters", "ema_update"):  # fmt: skip
+            a, b = (getattr(layer._codebook, attribute) for layer in (mine, other))
+            assert a == b, attribute
+        assert torch.equal(mine.codebook, other.codebook)
+        for mode in (False, True):
+            for a, b in zip(call(mine.train(mode), x, seed=3), call(other.train(mode), x, seed=3),
+                            strict=True):  # fmt: skip
+                torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-6)
+        indices = torch.tensor([[0, 3, 15]])
+        for method in ("get_codes_from_indices", "get_output_from_indices"):
+            a, b = (getattr(layer, method)(indices) for layer in (mine, other))
+            torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-6)
+        words = torch.randn(16, WIDTH)
+        mine.codebook = words
+        assert torch.equal(mine._codebook.embed[0], words)
+        mine._codebook.embed.data.copy_(-words[None])
+        assert torch.equal(mine.codebook, -words)
+
+
+def test_settings_change_during_training() -> None:
+    ours, peer = twins()
+    x = clear_rows(60, ours)[None]
+    for module in (ours, peer):
+        module.layers[1].commitment_weight = 0.25
+        module.layers[0]._codebook.decay = 0.5
+        module.layers[2]._codebook.threshold_ema_dead_code = 0.9
+    mine, other = (call(module.train(), x, seed=1) for module in (ours, peer))
+    torch.testing.assert_close(mine[2], other[2])
+    torch.testing.assert_close(ours.codebooks[0], peer.codebooks[0])

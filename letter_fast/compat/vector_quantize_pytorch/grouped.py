@@ -1,0 +1,80 @@
+"""Columns in equal parts, each with a ResidualVQ of its own (HiFi-Codec, arXiv 2305.02765)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .options import refuse
+from .residual_vq import ResidualVQ
+
+
+class GroupedResidualVQ(nn.Module):
+    """A ResidualVQ for each part of the columns.
+
+    options: of each ResidualVQ, whose dim is dim / groups.
+    """
+
+    def __init__(self, *, dim: int, groups: int = 1, **options: Any) -> None:
+        super().__init__()
+        if groups < 1 or dim % groups:
+            raise ValueError(f"dim must be a multiple of groups, got {dim} and {groups}")
+        self.dim, self.groups = dim, groups
+        self.rvqs = nn.ModuleList(ResidualVQ(dim=dim // groups, **options) for _ in range(groups))
+
+    @property
+    def parts(self) -> list[ResidualVQ]:
+        """`rvqs`, as what they are."""
+        return [part for part in self.rvqs if isinstance(part, ResidualVQ)]
+
+    @property
+    def codebooks(self) -> Tensor:
+        """[groups, L, K, D / groups]; all sizes must be equal."""
+        return torch.stack([torch.stack(list(part.codebooks)) for part in self.parts])
+
+    def forward(
+        self,
+        x: Tensor,
+        indices: Tensor | None = None,
+        return_all_codes: bool = False,
+        sample_codebook_temp: float | None = None,
+        freeze_codebook: bool | None = None,
+        mask: Tensor | None = None,
+    ) -> tuple[Any, ...]:
+        """x [..., dim] -> quantized [..., dim]; indices [groups, ..., L]; losses [groups, L]; with
+        return_all_codes also a tuple of groups × [L, ..., D / groups].
+
+        Raises:
+            NotImplementedError, ValueError: as `ResidualVQ`.
+        """
+        refuse({"indices": indices})
+        if x.shape[-1:] != (self.dim,):
+            raise ValueError(f"x must have a last dimension of {self.dim}, got {list(x.shape)}")
+        # One seed for all parts, which the package draws with and without dropout.
+        device = x.device
+        seed = int(torch.randint(0, 10_000, (), device=device)) if self.training else None
+        found = [
+            part(
+                rows,
+                mask=mask,
+                return_all_codes=return_all_codes,
+                sample_codebook_temp=sample_codebook_temp,
+                freeze_codebook=freeze_codebook,
+                rand_quantize_dropout_fixed_seed=seed,
+            )
+            for part, rows in zip(self.parts, x.chunk(self.groups, dim=-1))
+        ]
+        quantized, codes, losses, *words = zip(*found)
+        return (torch.cat(quantized, dim=-1), torch.stack(codes), torch.stack(losses), *words)
+
+    def get_codes_from_indices(self, indices: Tensor) -> Tensor:
+        """[groups, ..., l] -> [groups, L, ..., D / groups]"""
+        return torch.stack([p.get_codes_from_indices(i) for p, i in zip(self.parts, indices)])
+
+    def get_output_from_indices(self, indices: Tensor) -> Tensor:
+        """What indices stand for. [groups, ..., l] -> [..., dim]"""
+        return torch.cat(
+            [p.get_output_from_indices(i) for p, i in zip(self.parts, indices)], dim=-1
+        )
