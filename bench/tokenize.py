@@ -165,7 +165,7 @@ def _alone(model: Letter, catalog: Embeddings) -> None:
     latents = [latents_of(model, batch) for batch in few]
     between = Clock.now()
     for z in latents:
-        codes_of(model, z)
+        codes_of(model, z, np.zeros(len(z), dtype=np.uint64))
     show("encoder alone", began, between, count)
     show("search alone", between, Clock.now(), count)
 

@@ -13,7 +13,9 @@ Embeddings and latents stay on the workers. The driver holds ids and codes, some
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from math import prod
 from typing import Any
 
@@ -25,21 +27,24 @@ from numpy.typing import NDArray
 
 from letter_fast import validation
 from letter_fast.catalog import CatalogError
-from letter_fast.catalog.embeddings import checked_ids
+from letter_fast.catalog.embeddings import Floats, checked_ids
 from letter_fast.catalog.parquet import as_matrix, id_column, vector_column
 from letter_fast.extras import missing
-from letter_fast.model import Tokenizer
+from letter_fast.model import Tokenizer, check_trained
 from letter_fast.tokenization import POLICIES, Resolution, SemanticIds, resolve
+from letter_fast.tokenization.digests import Digests, row_digests
 from letter_fast.tokenization.encode import codes_of, latents_of
-from letter_fast.tokenization.existing import keep
+from letter_fast.tokenization.existing import Changes, Keeping, keep
 from letter_fast.tokenization.groups import Codes
 from letter_fast.tokenization.policies import summarize
-from letter_fast.tokenization.table_file import list_column, matrix
-from letter_fast.tokenization.tokenizing import id_table
+from letter_fast.tokenization.provenance import check_model
+from letter_fast.tokenization.table_file import first_line, list_column, matrix
+from letter_fast.tokenization.tokenizing import id_table, warn_of_equal
 
 try:
     import ray
     from ray.data import Dataset, read_parquet
+    from ray.exceptions import RayTaskError
 except ImportError as error:
     raise missing("ray", "letter_fast.ray", error) from error
 
@@ -54,46 +59,70 @@ def tokenize(
     existing: SemanticIds | None = None,
     *,
     removed: str = "reserve",
+    max_removed: float | None = None,
+    refresh: str = "none",
+    other_model: bool = False,
     margins: bool = False,
     vectors: str | None = None,
     ids: str | None = None,
     batch_size: int = 4096,
+    on_existing: Callable[[Changes], None] | None = None,
 ) -> SemanticIds:
     """The ID table of parquet shards, computed on the cluster that `ray.init` has joined.
 
     paths: files or folders, as `ray.data.read_parquet` takes them, with a column of item ids.
-    unique, existing, removed, margins, batch_size: as `letter_fast.tokenize`.
+    unique, existing, removed, max_removed, refresh, other_model, margins, batch_size, on_existing:
+        as `letter_fast.tokenize`.
     vectors, ids: the columns, where the files don't make them plain.
     Raises:
-        ValueError: as `letter_fast.tokenize`.
+        ValueError: as `letter_fast.tokenize`, or a shard can't be read.
     """
     validation.choice(unique, POLICIES, "unique")
+    keeping = Keeping(removed, max_removed, refresh)
+    keeping.check()
+    check_trained(model)
+    fingerprint = model.fingerprint()
+    if existing is not None:
+        check_model(existing, fingerprint, other_model)
     paths = [paths] if isinstance(paths, str) else list(paths)
-    shards = [pyarrow.dataset.dataset(path, format="parquet") for path in paths]
-    schema = shards[0].schema
-    vectors, id_name = vector_column(paths[0], schema, vectors), id_column(paths[0], schema, ids)
-    if id_name is None:
-        raise CatalogError(f"{paths[0]} has no column of item ids, or several; name it")
-    columns = pa.concat_tables([shard.to_table([id_name]) for shard in shards])
-    names = checked_ids(columns[id_name].combine_chunks(), f"column {id_name!r}")
-    kept = keep(names, existing, model.quantizer.codebook_sizes, unique, removed)
+    if not paths:
+        raise CatalogError("paths is empty: give files or folders of parquet shards")
+    names, columns = _names(paths, vectors, ids)
+
+    def digests_of(rows: NDArray[np.int64]) -> Digests:
+        if len(rows) == 0:
+            return np.zeros(0, dtype=np.uint64)
+        chosen = names.take(pa.array(rows))
+        reader = _Reader(model, *columns, chosen)
+        read = read_parquet(paths).select_columns(list(columns))
+        batches = read.map_batches(reader.digest, batch_size=batch_size, batch_format="pyarrow")
+        return _in_order_of(chosen, batches)[0]
+
+    kept = keep(names, existing, model.quantizer.codebook_sizes, unique, keeping, digests_of)
+    if on_existing and existing is not None:
+        on_existing(kept.changes)
     new = names.filter(pa.array(~kept.known))
     margins = margins or kept.margins is not None
 
     if len(new) == 0:
         resolution = _Resolver(model, unique, kept.held).nothing()
         margin = np.zeros((0, len(model.quantizer.codebook_sizes)), dtype=np.float32)
-        return id_table(model, names, kept, existing, resolution, margin if margins else None)
+        nothing = np.zeros(0, dtype=np.uint64)
+        return id_table(
+            fingerprint, names, kept, existing, resolution, nothing, margin if margins else None
+        )
 
-    encoder = _Encoder(model, id_name, vectors, new, margins)
+    encoder = _Encoder(model, *columns, new, margins)
     encoded = (
         read_parquet(paths)
-        .select_columns([id_name, vectors])
+        .select_columns(list(columns))
         .map_batches(encoder.encode, batch_size=batch_size, batch_format="pyarrow")
-        .materialize()
     )
-    codes, margin = _in_order_of(new, encoded.select_columns(["item_id", "codes", "margin"]))
-    _refuse_marked(codes, new)
+    with _workers():
+        encoded = encoded.materialize()
+    told = encoded.select_columns(["item_id", "problem", "codes", "margin", "digest"])
+    codes, margin, digests = _in_order_of(new, told)
+    warn_of_equal(digests)
     resolver = _Resolver(model, unique, kept.held, codes)
     resources = ray.cluster_resources()  # type: ignore[no-untyped-call]
     resolved = (
@@ -103,45 +132,109 @@ def tokenize(
     )
     result, growth, rounds = _in_order_of(new, resolved)
     resolution = resolver.merged(codes, result, float(growth.sum()), int(rounds.max()))
-    return id_table(model, names, kept, existing, resolution, margin if margins else None)
+    return id_table(
+        fingerprint, names, kept, existing, resolution, digests, margin if margins else None
+    )
 
 
-class _Encoder:
-    """A batch of shards → item_id, codes, margin, latent of the items that are wanted.
+def _names(
+    paths: list[str], vectors: str | None, ids: str | None
+) -> tuple[pa.Array, tuple[str, str]]:
+    """The ids of all items, and the columns of ids and vectors, which all shards must have."""
+    tables = []
+    for path in paths:
+        try:
+            shard = pyarrow.dataset.dataset(path, format="parquet")
+        except (OSError, pa.ArrowException) as error:
+            raise CatalogError(f"{path} can't be read as parquet: {first_line(error)}") from error
+        vectors, found = (
+            vector_column(path, shard.schema, vectors),
+            id_column(path, shard.schema, ids),
+        )
+        if found is None:
+            raise CatalogError(f"{path} has no column of item ids, or several; name it")
+        ids = found
+        try:
+            tables.append(shard.to_table([ids]))
+        except (OSError, pa.ArrowException) as error:
+            raise CatalogError(f"{path} can't be read as parquet: {first_line(error)}") from error
+    assert ids is not None
+    assert vectors is not None
+    columns = [checked_ids(table[ids].combine_chunks(), f"column {ids!r}") for table in tables]
+    if len({column.type for column in columns}) > 1:
+        raise CatalogError(f"column {ids!r} holds strings in some of the files, numbers in others")
+    return checked_ids(pa.concat_arrays(columns), f"column {ids!r}"), (ids, vectors)
 
-    Items with NaN or Inf get codes −1: an error here would reach the driver without its text.
+
+class _Reader:
+    """A batch of shards → item_id, problem, digest of the items that are wanted.
+
+    problem: what is wrong with an item's vector, or null. An error that is raised here would reach
+    the driver without its text.
     """
+
+    def __init__(self, model: Tokenizer, ids: str, vectors: str, wanted: pa.Array) -> None:
+        self._model, self._ids, self._vectors, self._wanted = model, ids, vectors, wanted
+
+    def digest(self, batch: pa.Table) -> pa.Table:
+        """Of one batch."""
+        ids, rows, problems = self.read(batch)
+        return pa.table({"item_id": ids, "problem": problems, "digest": row_digests(rows)})
+
+    def read(self, batch: pa.Table) -> tuple[pa.Array, Floats, pa.Array]:
+        """Ids [n], vectors [n, S] (0 where there is a problem), problems [n]."""
+        ids = batch[self._ids].combine_chunks().cast(self._wanted.type)
+        wanted = pc.is_in(ids, value_set=self._wanted)
+        ids, vectors = ids.filter(wanted), batch[self._vectors].combine_chunks().filter(wanted)
+        rows = np.zeros((len(ids), self._model.config.input_dim), dtype=np.float32)
+        if len(ids) == 0:
+            return ids, rows, pa.nulls(0, pa.string())
+        where = f"the batch from item {ids[0].as_py()!r} on"
+        try:
+            with np.errstate(over="ignore"):
+                rows = as_matrix(vectors, np.arange(len(ids)), where, rows.shape[1]).astype(
+                    np.float32
+                )
+        except ValueError as error:
+            return ids, rows, pa.array([str(error)] * len(ids))
+        finite = np.asarray(np.isfinite(rows).all(axis=1))
+        if finite.all():
+            return ids, rows, pa.nulls(len(ids), pa.string())
+        rows[~finite] = 0.0
+        names = ids.cast(pa.string())
+        problem = "holds NaN or Inf, or leaves the range of float32; repair or drop it"
+        told = pc.binary_join_element_wise("item", names, problem, " ")
+        return ids, rows, pc.if_else(pa.array(finite), None, told)
+
+
+class _Encoder(_Reader):
+    """A batch of shards → item_id, problem, codes, margin, digest, latent of those items."""
 
     def __init__(
         self, model: Tokenizer, ids: str, vectors: str, wanted: pa.Array, margins: bool
     ) -> None:
-        self._model, self._ids, self._vectors = model, ids, vectors
-        self._wanted, self._margins = wanted, margins
+        super().__init__(model, ids, vectors, wanted)
+        self._margins = margins
 
     def encode(self, batch: pa.Table) -> pa.Table:
         """Of one batch."""
-        ids = batch[self._ids].combine_chunks().cast(self._wanted.type)
-        wanted = pc.is_in(ids, value_set=self._wanted)
-        ids, vectors = ids.filter(wanted), batch[self._vectors].combine_chunks().filter(wanted)
-        quantizer, width = self._model.quantizer, self._model.config.input_dim
-        codes = np.full((len(ids), quantizer.levels), -1, dtype=np.int32)
+        ids, rows, problems = self.read(batch)
+        quantizer = self._model.quantizer
+        codes = np.zeros((len(ids), quantizer.levels), dtype=np.int32)
         margins = np.zeros(codes.shape, dtype=np.float32)
         latents = np.zeros((len(ids), quantizer.dim), dtype=np.float32)
         if len(ids):
-            where = f"the batch from item {ids[0].as_py()!r} on"
-            with np.errstate(over="ignore"):
-                rows = as_matrix(vectors, np.arange(len(ids)), where, width).astype(np.float32)
-            finite = np.isfinite(rows).all(axis=1)
-            z = latents_of(self._model, rows[finite])
-            found = codes_of(self._model, z, self._margins)
-            codes[finite], latents[finite] = found.codes, z.cpu().numpy()
-            if found.margins is not None:
-                margins[finite] = found.margins
+            z = latents_of(self._model, rows)
+            found = codes_of(self._model, z, row_digests(rows), self._margins)
+            codes, latents = found.codes, z.cpu().numpy()
+            margins = margins if found.margins is None else found.margins
         return pa.table(
             {
                 "item_id": ids,
+                "problem": problems,
                 "codes": list_column(codes),
                 "margin": list_column(margins),
+                "digest": row_digests(rows),
                 "latent": list_column(latents),
             }
         )
@@ -204,21 +297,35 @@ class _Resolver:
         return resolve(codes, self._books[0][:0], self._books, self._unique, held=self._held)
 
 
-def _refuse_marked(codes: Codes, ids: pa.Array) -> None:
-    marked = codes[:, 0] < 0
-    if marked.any():
-        raise CatalogError(
-            f"{marked.sum()} items hold NaN or Inf, or leave the range of float32, the first is "
-            f"{ids[int(marked.argmax())].as_py()!r}; repair or drop them"
-        )
+@contextmanager
+def _workers() -> Iterator[None]:
+    """Turns what a worker raised into one line."""
+    try:
+        yield
+    except RayTaskError as error:
+        lines = [line.strip() for line in str(error).splitlines()]
+        said = [line for line in lines if re.match(r"[\w.]*(Error|Exception|Invalid)\w*: ", line)]
+        raise CatalogError(f"a worker failed: {(said or lines or ['?'])[-1]}") from error
 
 
 def _in_order_of(ids: pa.Array, dataset: Dataset) -> list[NDArray[Any]]:
-    """All columns but the first, item_id, on the driver and in the order of `ids`."""
-    table = pa.concat_tables(part for part in ray.get(dataset.to_arrow_refs()) if len(part))
+    """All columns but item_id, on the driver and in the order of `ids`.
+
+    Raises:
+        CatalogError: a worker failed, or an item has a `problem`.
+    """
+    with _workers():
+        parts = ray.get(dataset.to_arrow_refs())
+    table = pa.concat_tables(part for part in parts if len(part))
+    if "problem" in table.column_names:
+        problems = table["problem"].drop_null()
+        if len(problems):
+            others = f" ({len(problems):,} items in all)" if len(problems) > 1 else ""
+            raise CatalogError(f"{problems[0].as_py()}{others}")
+        table = table.drop_columns(["problem"])
     rows = pc.index_in(ids, value_set=table["item_id"])
     columns = [column.combine_chunks().take(rows) for column in table.columns[1:]]
     return [
-        matrix(column) if pa.types.is_nested(column.type) else column.to_numpy()
+        matrix(column) if pa.types.is_nested(column.type) else column.to_numpy(zero_copy_only=False)
         for column in columns
     ]

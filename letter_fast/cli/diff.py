@@ -7,12 +7,13 @@ from typing import Annotated
 
 import typer
 
-from .terminal import Json, print_json
+from .terminal import Json, WithRemoved, print_json
 
 
 def diff(
     old: Annotated[Path, typer.Argument(help="ID table, .parquet.")],
     new: Annotated[Path, typer.Argument(help="A later one, of about the same items.")],
+    with_removed: WithRemoved = False,
     json: Json = False,
 ) -> None:
     """Compare two ID tables: what moved, at which level, and what was only numbered anew.
@@ -28,15 +29,17 @@ def diff(
     from letter_fast.tokenization import SemanticIds
     from letter_fast.tokenization import diff as compare
 
-    result = compare(SemanticIds.load(old), SemanticIds.load(new))
+    result = compare(SemanticIds.load(old), SemanticIds.load(new), with_removed)
     if json:
         print_json(result.to_dict())
         return
     print(f"{result.old_items:,} items in {old}, {result.new_items:,} in {new}")
     print(
         f"{result.kept:,} kept their ID, {result.moved:,} moved, {result.added:,} were added, "
-        f"{result.removed:,} removed"
+        f"{result.returned:,} came back, {result.removed:,} were removed"
     )
+    if result.same_model is False:
+        print("another model made them")
     table = Table(title=f"Of the {result.kept + result.moved:,} items in both")
     for heading in ("level", "code changed", "matched", "same prefix so far", "matched"):
         table.add_column(heading, justify="right")

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from .terminal import Json, print_json
+from .terminal import Json, OtherModel, WithRemoved, print_json
 
 
 def evaluate(
@@ -20,8 +20,13 @@ def evaluate(
     ] = None,
     ids: Annotated[
         Path | None,
-        typer.Option(help="ID table to judge instead of the model's own codes (one model only)."),
+        typer.Option(
+            help="ID table to judge instead of the model's own codes (one model only); its items "
+            "are found by their ids."
+        ),
     ] = None,
+    with_removed: WithRemoved = False,
+    other_model: OtherModel = False,
     plots: Annotated[
         Path | None, typer.Option(help="Folder for PNGs: code usage, losses, perplexity.")
     ] = None,
@@ -65,17 +70,27 @@ def evaluate(
         if not local_path(name).is_dir():
             raise ValueError(f"{name} is not a folder; give the folder that train wrote")
         model = load(name)
-        runs[name] = measure(model, catalog, targets, table)
+        result = measure(
+            model, catalog, targets, table, with_removed=with_removed, other_model=other_model
+        )
+        runs[name] = result
         if plots is not None:
             folder = plots if len(models) == 1 else plots / Path(name).name
-            shown = table or tokenize(model, catalog, "none")
+            shown = tokenize(model, catalog, "none") if table is None else table
+            shown = shown if with_removed else shown.live()
             written.append(plot_usage(folder, shown.codes, shown.sizes))
             if (Path(name) / LOG_FILE).is_file():
                 written += plot_run(folder, read_log(Path(name)))
     if json:
         print_json({name: run.to_dict() for name, run in runs.items()})
         return
-    Console().print(comparison_table(runs))
+    headings = {name if ids is None else f"{ids} of {name}": run for name, run in runs.items()}
+    Console().print(comparison_table(headings))
+    if result.beyond:
+        print(
+            f"not measured: {result.beyond:,} live items of {ids} that {embeddings} lacks, the "
+            f"first is {result.first_beyond!r}"
+        )
     for path in written:
         print(path)
 

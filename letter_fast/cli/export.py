@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from .terminal import Json, print_json
+from .terminal import Json, WithRemoved, print_json
 
 # For both ways: files of a format differ in these only.
 Base = Annotated[
@@ -37,6 +37,7 @@ def export(
     layout: Layout = None,
     level_offset: LevelOffset = None,
     radix: Radix = None,
+    with_removed: WithRemoved = False,
     json: Json = False,
 ) -> None:
     """Write an ID table as another project reads it, and beside it what the file can't say.
@@ -51,13 +52,20 @@ def export(
 
     check_target(out, inputs=(ids,))
     table = SemanticIds.load(ids)
+    removed = len(table) - len(table.live())
+    table = table if with_removed else table.live()
     facts = export_ids(
-        table, out, format, base=base, layout=layout, level_offset=level_offset, radix=radix
-    )
+        table, out, format, with_removed=with_removed, base=base, layout=layout,
+        level_offset=level_offset, radix=radix,
+    )  # fmt: skip
     if json:
-        print_json({"out": str(out), "format": format, "items": len(table), **asdict(facts)})
+        counts = {"items": len(table), "removed": removed}
+        print_json({"out": str(out), "format": format, **counts, **asdict(facts)})
         return
     print(f"{len(table):,} items written to {out} as {format}")
+    if removed:
+        fate = "among them are" if with_removed else "left out:"
+        print(f"{fate} {removed:,} items that are marked as removed")
     if facts.duplicates:
         print(f"{facts.duplicates:,} of them share their ID with an earlier one")
     print(f"what a reader must know besides: {sidecar_path(out)}")

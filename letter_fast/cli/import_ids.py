@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from .export import Base, Layout, LevelOffset, Radix
-from .terminal import Json, numbers, print_json
+from .terminal import Json, OtherModel, numbers, print_json
 
 
 def import_ids(
@@ -17,10 +17,17 @@ def import_ids(
     format: Annotated[
         str | None,
         typer.Option(
-            help="letter, minionerec, grid, recsys, openonerec or faiss, see export; what "
-            "letter-fast exported is known."
+            help="letter, minionerec, grid, recsys, openonerec or faiss, see export; table, an ID "
+            "table whose metadata another tool dropped; what letter-fast exported is known."
         ),
     ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            help="Folder of the model that made the IDs: it is written down, and gives the sizes."
+        ),
+    ] = None,
+    other_model: OtherModel = False,
     sizes: Annotated[
         str | None,
         typer.Option(
@@ -46,30 +53,48 @@ def import_ids(
     --out ids.parquet
     """
     from letter_fast.atomic import check_target
-    from letter_fast.tokenization import collision_statistics
+    from letter_fast.model import load
+    from letter_fast.tokenization import SemanticIds, collision_statistics
     from letter_fast.tokenization import import_ids as run
-    from letter_fast.tokenization.formats import read_items
+    from letter_fast.tokenization.formats import read_items, sidecar_path
+    from letter_fast.tokenization.provenance import note_model
 
     if out.suffix != ".parquet":
         raise ValueError(f"--out must end in .parquet, got {out}")
     check_target(out, inputs=(file, item_ids))
-    table = run(
-        file,
-        format,
-        sizes=numbers(sizes),
-        item_ids=read_items(item_ids) if item_ids is not None else None,
-        base=base,
-        layout=layout,
-        level_offset=level_offset,
-        radix=radix,
-    )
+    maker = load(model) if model is not None else None
+    known_sizes = numbers(sizes)
+    if known_sizes is None and maker is not None and not sidecar_path(file).exists():
+        known_sizes = tuple(maker.quantizer.codebook_sizes)
+    if format == "table":
+        given = {"item-ids": item_ids, "base": base, "layout": layout, "radix": radix}
+        for name, value in {**given, "level-offset": level_offset}.items():
+            if value is not None:
+                raise ValueError(f"an ID table says all but its --sizes itself: leave out --{name}")
+        table = SemanticIds.load(file, known_sizes)
+    else:
+        table = run(
+            file,
+            format,
+            sizes=known_sizes,
+            item_ids=read_items(item_ids) if item_ids is not None else None,
+            base=base,
+            layout=layout,
+            level_offset=level_offset,
+            radix=radix,
+        )
+    if maker is not None:
+        note_model(table, maker.fingerprint(), maker.quantizer.codebook_sizes, other_model)
     table.save(out)
     statistics = collision_statistics(table.codes)
     if json:
-        print_json({"ids": str(out), "sizes": table.sizes, **vars(statistics)})
+        facts = {"ids": str(out), "sizes": table.sizes, "model": table.metadata.get("model")}
+        print_json({**facts, **vars(statistics)})
         return
     print(f"{len(table):,} items in {out}, codebooks {table.sizes}")
     print(
         f"{statistics.distinct:,} distinct IDs, collisions {statistics.collision_rate:.2%}, "
         f"largest group {statistics.largest_group}"
     )
+    if "model" not in table.metadata:
+        print("which model made them is not known; --model RUN writes it down")

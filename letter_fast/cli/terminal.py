@@ -15,6 +15,13 @@ import typer
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON, for machines.")]
 
+OtherModel = Annotated[
+    bool, typer.Option("--other-model", help="The ID table is another model's, and that is meant.")
+]
+WithRemoved = Annotated[
+    bool, typer.Option("--with-removed", help="Also items that the table marks as removed.")
+]
+
 
 def numbers(text: str | None) -> tuple[int, ...] | None:
     """ "256,256,64" as integers; ValueError otherwise."""

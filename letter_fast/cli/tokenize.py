@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from .interrupts import resumable
-from .terminal import Json, print_json, progress
+from .terminal import Json, OtherModel, print_json, progress
+
+if TYPE_CHECKING:
+    from letter_fast.tokenization.existing import Changes
 
 
 def tokenize(
@@ -30,9 +33,23 @@ def tokenize(
     removed: Annotated[
         str,
         typer.Option(
-            help="What becomes of the IDs in --existing whose items are gone: reserve or free."
+            help="What becomes of items of --existing that are not here: reserve marks them as "
+            "removed and gives their IDs to nobody else; keep leaves them live, for a file of new "
+            "items only; free gives their IDs away."
         ),
     ] = "reserve",
+    max_removed: Annotated[
+        float | None,
+        typer.Option(help="Largest share of --existing's live items that may be gone, as 0.05."),
+    ] = None,
+    refresh: Annotated[
+        str,
+        typer.Option(
+            help="changed: items whose embedding has changed since --existing are encoded anew; "
+            "none: they keep their IDs."
+        ),
+    ] = "none",
+    other_model: OtherModel = False,
     margins: Annotated[
         bool,
         typer.Option("--margins", help="Also write how far the runner-up was at each level."),
@@ -80,6 +97,7 @@ def tokenize(
     earlier = SemanticIds.load(existing) if existing is not None else None
     unfinished = beside(out, ".unfinished")
     encoding = Stopwatch()
+    found: list[Changes] = []
     make_folder(target.parent)
     with only_writer(target), resumable("the same command goes on from the finished codes"):
         with progress("items") as bar:
@@ -97,11 +115,15 @@ def tokenize(
                 unique,
                 earlier,
                 removed=removed,
+                max_removed=max_removed,
+                refresh=refresh,
+                other_model=other_model,
                 margins=margins,
                 batch_size=batch_size,
                 unfinished=unfinished,
                 fresh=fresh,
                 on_batch=show,
+                on_existing=found.append,
             )
         table.save(out)
         if index_json is not None:
@@ -112,11 +134,15 @@ def tokenize(
     else:
         facts = table.metadata["resolution"]
     times = encoding.summary()
+    live = int(table.is_live.sum())
     if json:
-        summary = {"ids": str(out), "items": len(table), "sizes": table.sizes}
-        print_json({**summary, **facts, **times})
+        summary = {"ids": str(out), "items": live, "removed": len(table) - live}
+        changes = found[0]._asdict() if found else None
+        print_json({**summary, "sizes": table.sizes, "existing": changes, **facts, **times})
         return
-    print(f"{len(table):,} items named in {out}, codebooks {table.sizes}")
+    print(f"{live:,} items named in {out}, codebooks {table.sizes}")
+    if found:
+        print(_changes(found[0], removed, refresh))
     print(_summary(facts) if "before" in facts else "nothing new: every item had its ID")
     print(_pace(times))
 
@@ -140,6 +166,21 @@ class Stopwatch:
             "encode_seconds": round(ended - began, 3),
             "resolve_seconds": round(time.perf_counter() - ended, 3),
         }
+
+
+def _changes(changes: Changes, removed: str, refresh: str) -> str:
+    """What became of the items of an earlier table, in a line or two."""
+    gone = {"reserve": "were marked as removed", "keep": "are not here", "free": "lost their IDs"}
+    line = (
+        f"{changes.kept:,} items kept their IDs, {changes.returned:,} came back to theirs, "
+        f"{changes.new:,} are new, {changes.absent:,} {gone[removed]}"
+    )
+    both = changes.kept + changes.returned
+    if changes.unknown == both:
+        return f"{line}\nwhich embeddings have changed is not known: the table didn't record them"
+    anew = " and were encoded anew" if refresh == "changed" else ""
+    unknown = f"; of {changes.unknown:,} that is not known" if changes.unknown else ""
+    return f"{line}\n{changes.changed:,} of them have another embedding now{anew}{unknown}"
 
 
 def _pace(times: dict[str, Any]) -> str:

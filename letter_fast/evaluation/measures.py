@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -11,19 +11,27 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from letter_fast.catalog import Embeddings, align_cf
-from letter_fast.model import Letter, Tokenizer
+from letter_fast.model import Letter, Tokenizer, check_trained
 from letter_fast.tokenization import SemanticIds, collision_statistics
+from letter_fast.tokenization.digests import row_digests
+from letter_fast.tokenization.provenance import check_model
+
+from .joined import joined
 
 # Items whose neighbours are looked for, at most; a seeded sample of larger catalogs.
 _QUERIES = 10_000
 _NEIGHBOURS = 10
+OF_TABLES = "of ID tables only"
 # Scores held at once: 64 MiB of them.
 _SCORES = 1 << 24
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """One tokenizer on one catalog; lists are per level."""
+    """One tokenizer, or one ID table of it, on one catalog; lists are per level.
+
+    What is None, `missing` says why.
+    """
 
     items: int
     reconstruction: float
@@ -49,6 +57,14 @@ class Evaluation:
     """Mean share of equal codes between an item and its 10 nearest by CF cosine."""
     random_overlap: float | None
     """The same between random pairs."""
+    changed: int | None = None
+    """Of a table: items with another embedding than the one their ID was made from."""
+    beyond: int = 0
+    """Of a table: its live items that the catalog lacks, and that were not measured."""
+    first_beyond: str | int | None = None
+    """One of them."""
+    missing: dict[str, str] = field(default_factory=dict)
+    """Why a measure is None, by name."""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values."""
@@ -62,44 +78,64 @@ def evaluate(
     cf: Any = None,
     ids: SemanticIds | None = None,
     *,
+    with_removed: bool = False,
+    other_model: bool = False,
     batch_size: int = 4096,
     seed: int = 0,
 ) -> Evaluation:
-    """Measures `model`, and the codes of `ids` (default: the model's own, collisions unresolved).
+    """Measures the codes that `model` gives (collisions unresolved), or those of its table `ids`.
+
+    Every measure is of the same codes. A table is joined by item id.
 
     embeddings, cf: what `Embeddings.open` takes.
+    with_removed: items that the table marks as removed are measured too.
+    other_model: the table is another model's, and that is meant.
     Raises:
-        ValueError: inputs, model and IDs don't fit each other.
+        ValueError: inputs, model and IDs don't fit each other, or the model was never trained.
     """
+    check_trained(model)
     catalog = Embeddings.open(embeddings)
     catalog.check_width(model.config.input_dim)
-    if ids is not None and len(ids) != catalog.rows:
-        raise ValueError(f"the ID table has {len(ids)} items, the catalog {catalog.rows}")
     quantizer = model.quantizer
+    table = None
+    if ids is not None:
+        check_model(ids, model.fingerprint(), other_model)
+        table = joined(ids, catalog, quantizer, with_removed)
     device = quantizer.codebooks.device
     levels = quantizer.levels
-    encoded, quantized = [], []
+    encoded, quantized, digests = [], [], []
     norm, error, recon = 0.0, np.zeros(levels), 0.0
+    done = 0
     for batch in catalog.batches(batch_size):
         s = torch.from_numpy(batch).to(device)
         z = model.encode_latents(s)
-        codes = quantizer.encode(z)
-        assert isinstance(codes, Tensor)
+        if table is None:
+            found = quantizer.encode(z)
+            assert isinstance(found, Tensor)
+            codes = found
+            encoded.append(codes.cpu())
+        else:
+            own = table.codes[done : done + len(batch), :levels]
+            codes = torch.from_numpy(own).to(device)
+            digests.append(row_digests(batch))
+        done += len(batch)
         norm += float(z.double().square().sum())
         for level in range(levels):
             q = quantizer.decode(codes[:, : level + 1])
             error[level] += float((z - q).double().square().sum())
         recon += float((model.reconstruct(codes) - s).double().square().sum())
-        encoded.append(codes.cpu())
         if cf is not None and isinstance(model, Letter):
             quantized.append(quantizer.decode(codes).cpu())
 
-    table = torch.cat(encoded).numpy() if ids is None else ids.codes
+    whole = torch.cat(encoded).numpy() if table is None else table.codes
     sizes = quantizer.codebook_sizes if ids is None else ids.sizes
-    spread = [level_spread(table[:, level], size) for level, size in enumerate(sizes)]
-    collisions = collision_statistics(table)
+    spread = [level_spread(whole[:, level], size) for level, size in enumerate(sizes)]
+    collisions = collision_statistics(whole)
+    missing = {}
     recall = neighbours = strangers = None
-    if cf is not None:
+    if cf is None:
+        missing = dict.fromkeys(("cf_recall", "neighbour_overlap", "random_overlap"), "needs CF")
+    else:
         targets = align_cf(catalog, Embeddings.open(cf))
         h = torch.from_numpy(np.concatenate(list(targets.batches())))
         if isinstance(model, Letter):
@@ -110,7 +146,12 @@ def evaluate(
                     f"{model.config.cf_dim or quantizer.dim}"
                 )
             recall = cf_recall(torch.cat(quantized), projected, seed)
-        neighbours, strangers = code_overlap(table, h, seed)
+        else:
+            missing["cf_recall"] = "its latents have no CF"
+        neighbours, strangers = code_overlap(whole, h, seed)
+    changed = None if table is None else table.changed(np.concatenate(digests))
+    if changed is None:
+        missing["changed"] = OF_TABLES if table is None else "not recorded"
     return Evaluation(
         items=catalog.rows,
         reconstruction=recon / (catalog.rows * catalog.width),
@@ -124,6 +165,10 @@ def evaluate(
         cf_recall=recall,
         neighbour_overlap=neighbours,
         random_overlap=strangers,
+        changed=changed,
+        beyond=0 if table is None else table.beyond,
+        first_beyond=None if table is None else table.first_beyond,
+        missing=missing,
     )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from rich.table import Table
 
-from .measures import Evaluation
+from .measures import OF_TABLES, Evaluation
 
 
 def comparison_table(runs: Mapping[str, Evaluation]) -> Table:
@@ -44,9 +44,14 @@ def comparison_table(runs: Mapping[str, Evaluation]) -> Table:
     add("collisions, 1 − unique/N ↓", [f"{run.collision_rate:.2%}" for run in every])
     add("items in a collision ↓", [f"{run.colliding:.2%}" for run in every])
     add("largest group ↓", [str(run.largest_group) for run in every])
-    add("CF recall@10 ↑", [_optional(run.cf_recall) for run in every])
-    add("shared with CF neighbours ↑", [_optional(run.neighbour_overlap) for run in every])
-    add("shared by chance", [_optional(run.random_overlap) for run in every])
+    add("CF recall@10 ↑", [_optional(run, "cf_recall", "{:.1%}") for run in every])
+    add(
+        "shared with CF neighbours ↑",
+        [_optional(run, "neighbour_overlap", "{:.1%}") for run in every],
+    )
+    add("shared by chance", [_optional(run, "random_overlap", "{:.1%}") for run in every])
+    if any(run.missing.get("changed") != OF_TABLES for run in every):
+        add("embeddings changed since", [_optional(run, "changed", "{:,}") for run in every])
     return table
 
 
@@ -54,5 +59,6 @@ def _at(values: list[float], level: int, form: str) -> str:
     return form.format(values[level]) if level < len(values) else "–"
 
 
-def _optional(value: float | None) -> str:
-    return "–" if value is None else f"{value:.1%}"
+def _optional(run: Evaluation, measure: str, form: str) -> str:
+    value = getattr(run, measure)
+    return f"– ({run.missing[measure]})" if value is None else form.format(value)

@@ -3,7 +3,7 @@
 from .config import LetterConfig, ResidualKMeansConfig
 from .letter import Letter, LetterLosses, Share
 from .residual_kmeans import ResidualKMeans
-from .tokenizer import MODELS, Tokenizer, load
+from .tokenizer import MODELS, Tokenizer, check_trained, load
 
 __all__ = [
     "MODELS",
@@ -14,5 +14,6 @@ __all__ = [
     "ResidualKMeansConfig",
     "Share",
     "Tokenizer",
+    "check_trained",
     "load",
 ]

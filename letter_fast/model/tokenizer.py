@@ -56,6 +56,16 @@ class Tokenizer(Protocol):
         """Which model made an ID."""
 
 
+def check_trained(model: Tokenizer) -> None:
+    """Refuses a model that was neither trained nor fitted: ValueError."""
+    if not bool(model.quantizer.initialized):
+        raise ValueError(
+            "the model was never trained or fitted, so its codes mean nothing: train or fit it, or "
+            "load one that was (one that your own loop has trained: "
+            "model.quantizer.initialized.fill_(True))"
+        )
+
+
 def load(folder: str | os.PathLike[str], map_location: str = "cpu") -> Tokenizer:
     """The model of a folder, of whichever class its config.json names.
 

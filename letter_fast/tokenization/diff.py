@@ -18,6 +18,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
+from .lookup import ItemIndex
+from .provenance import same_model
 from .semantic_ids import SemanticIds
 
 # Codes in use that a level is matched by: the table of co-occurrences takes 2 GiB there.
@@ -26,7 +28,10 @@ _MOST_CODES = 16_384
 
 @dataclass(frozen=True)
 class TableDiff:
-    """Items of two tables, old and new; shares are of the items both have (0 if there are none)."""
+    """Items of two tables, old and new; shares are of the items both have (0 if there are none).
+
+    Items are the live ones, unless removed ones were asked for as well.
+    """
 
     old_items: int
     new_items: int
@@ -35,7 +40,13 @@ class TableDiff:
     moved: int
     """Items in both, with another ID."""
     added: int
+    """Items of the new table that the old one doesn't know."""
+    returned: int
+    """Items of the new table that are marked as removed in the old one."""
     removed: int
+    """Items of the old table that the new one doesn't have, or marks as removed."""
+    same_model: bool | None
+    """Whether one model made both; None if a table doesn't say which."""
     churn: list[float]
     """Per level: share of items whose code changed."""
     churn_matched: list[float]
@@ -50,20 +61,23 @@ class TableDiff:
         return asdict(self)
 
 
-def diff(old: SemanticIds, new: SemanticIds) -> TableDiff:
+def diff(old: SemanticIds, new: SemanticIds, with_removed: bool = False) -> TableDiff:
     """Compares two tables item by item; of tables with different T, the levels both have.
 
+    with_removed: items that are marked as removed count like others.
     Raises:
         ValueError: a level uses too many codes to be matched.
     """
-    named = new.item_ids
-    if named.type != old.item_ids.type:  # 17 and "17" name one item
-        named = named.cast(pa.string())
-        if pa.types.is_integer(old.item_ids.type):
-            old = SemanticIds(old.codes, old.sizes, old.item_ids.cast(pa.string()))
-    place = old.rows_of_items(named)
-    common = place >= 0
-    before, after = old.codes[place[common]], new.codes[common]
+    there, here = (
+        np.ones(len(table), dtype=bool) if with_removed else table.is_live for table in (old, new)
+    )
+    named, names = new.item_ids.filter(pa.array(here)), old.item_ids
+    if named.type != names.type:  # 17 and "17" name one item
+        named, names = named.cast(pa.string()), names.cast(pa.string())
+    place = ItemIndex(names).rows(named)
+    known = place >= 0
+    common = known & np.append(there, False)[place]
+    before, after = old.codes[place[common]], new.codes[here][common]
     levels = min(len(old.sizes), len(new.sizes))
     raw = before[:, :levels] == after[:, :levels]
     matched = np.column_stack(
@@ -72,12 +86,14 @@ def diff(old: SemanticIds, new: SemanticIds) -> TableDiff:
     whole = raw.all(axis=1) & (len(old.sizes) == len(new.sizes))
     kept = int(whole.sum())
     return TableDiff(
-        old_items=len(old),
-        new_items=len(new),
+        old_items=int(there.sum()),
+        new_items=len(named),
         kept=kept,
         moved=len(raw) - kept,
-        added=len(new) - len(raw),
-        removed=len(old) - len(raw),
+        added=int((~known).sum()),
+        returned=int((known & ~common).sum()),
+        removed=int(there.sum()) - len(raw),
+        same_model=same_model(old.metadata, new.metadata),
         churn=_shares(~raw),
         churn_matched=_shares(~matched),
         same_prefix=_shares(np.logical_and.accumulate(raw, axis=1)),

@@ -18,6 +18,7 @@ from letter_fast.catalog.batching import ahead, in_threads
 from letter_fast.catalog.embeddings import Floats
 from letter_fast.model import Tokenizer
 
+from .digests import Digests, row_digests
 from .finished import Encoded, FinishedShards
 
 Result = TypeVar("Result")
@@ -45,22 +46,22 @@ def encode_rows(
     levels = model.quantizer.levels
     encoded = Encoded(
         np.empty((len(rows), levels), dtype=np.int32),
+        np.empty(len(rows), dtype=np.uint64),
         np.empty((len(rows), levels), dtype=np.float32) if margins else None,
     )
     missing = np.arange(len(rows)) if finished is None else finished.load(encoded)
     tell = on_batch or (lambda _: None)
     tell(len(rows) - len(missing))
     batches = ahead(catalog.batches_of(rows[missing], batch_size))
-    coded = _each(model, lambda batch: codes_of(model, latents_of(model, batch), margins), batches)
+    coded = _each(model, lambda batch: encode_batch(model, batch, margins), batches)
     done = 0
     # A disk takes its time to say that a shard is safe; encoding goes on meanwhile.
     with closing(coded), ThreadPoolExecutor(1, "letter-fast-writer") as writer:
         saving: deque[Future[None]] = deque()
         for part in coded:
             places = missing[done : done + len(part.codes)]
-            encoded.codes[places] = part.codes
-            if encoded.margins is not None:
-                encoded.margins[places] = part.margins
+            for array, some in zip(encoded.arrays().values(), part.arrays().values(), strict=True):
+                array[places] = some
             done += len(places)
             if finished is not None:
                 upcoming = int(missing[done]) if done < len(missing) else len(rows)
@@ -78,12 +79,17 @@ def latents_of(model: Tokenizer, batch: Floats) -> Tensor:
     return model.encode_latents(torch.from_numpy(batch).to(model.quantizer.codebooks.device))
 
 
-def codes_of(model: Tokenizer, z: Tensor, margins: bool = False) -> Encoded:
+def encode_batch(model: Tokenizer, batch: Floats, margins: bool = False) -> Encoded:
+    """batch [B, S]"""
+    return codes_of(model, latents_of(model, batch), row_digests(batch), margins)
+
+
+def codes_of(model: Tokenizer, z: Tensor, digests: Digests, margins: bool = False) -> Encoded:
     """The codes of latents [B, D], on the CPU."""
     found = model.quantizer.encode(z, return_margin=margins)
     if isinstance(found, Tensor):
-        return Encoded(found.int().cpu().numpy(), None)
-    return Encoded(found.codes.int().cpu().numpy(), found.margin.cpu().numpy())
+        return Encoded(found.int().cpu().numpy(), digests, None)
+    return Encoded(found.codes.int().cpu().numpy(), digests, found.margin.cpu().numpy())
 
 
 class LatentsOnDemand:

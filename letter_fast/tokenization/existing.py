@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -11,10 +13,29 @@ from numpy.typing import NDArray
 
 from letter_fast import validation
 
+from .digests import UNKNOWN, Digests
 from .groups import Codes, joined
 from .semantic_ids import SemanticIds
 
-REMOVED = ("reserve", "free")
+REMOVED = ("reserve", "keep", "free")
+REFRESH = ("none", "changed")
+
+
+class Changes(NamedTuple):
+    """What became of an earlier table's items, and how many there are besides."""
+
+    kept: int
+    """Live items that are in the catalog."""
+    returned: int
+    """Items that were marked as removed and are in the catalog again, with the IDs they had."""
+    new: int
+    """Items that have no ID yet."""
+    absent: int
+    """Live items that the catalog lacks."""
+    changed: int
+    """Of the kept and returned ones, those with another embedding than at first."""
+    unknown: int
+    """Of the same, those of which nobody knows: the table had no digest of their embeddings."""
 
 
 class Kept(NamedTuple):
@@ -24,14 +45,21 @@ class Kept(NamedTuple):
     """[N] items that have an ID."""
     codes: Codes
     """[known, T] their IDs, in order."""
+    digests: Digests
+    """[known] of their embeddings when they got their IDs; where that is unknown, of today's."""
     absent_ids: pa.Array
-    """[A] items the catalog lacks and whose IDs stay reserved."""
+    """[A] items the catalog lacks and that stay in the table."""
     absent_codes: Codes
     """[A, T] their IDs."""
+    absent_digests: Digests
+    """[A]"""
+    absent_live: NDArray[np.bool_]
+    """[A] those of them that are not removed."""
     margins: NDArray[np.float32] | None
     """[known, L], if the table has margins of L levels."""
     absent_margins: NDArray[np.float32] | None
     """[A, L], likewise."""
+    changes: Changes
 
     @property
     def held(self) -> Codes:
@@ -39,24 +67,99 @@ class Kept(NamedTuple):
         return joined(self.codes, self.absent_codes)
 
 
+class Keeping(NamedTuple):
+    """How an earlier table is kept.
+
+    removed: what becomes of items that the catalog lacks. "reserve" marks them as removed, and
+        nobody gets their IDs, but they themselves when they come back; "keep" leaves them live, for
+        a catalog that holds only what is new; "free" drops them and gives their IDs away.
+    max_removed: largest share of live items that may be lacking; None sets no limit.
+    refresh: "changed" encodes items anew that have another embedding than at first; their old IDs
+        become free. "none" lets every item keep its ID.
+    """
+
+    removed: str = "reserve"
+    max_removed: float | None = None
+    refresh: str = "none"
+
+    def check(self) -> None:
+        """ValueError if a choice is none."""
+        validation.choice(self.removed, REMOVED, "removed")
+        validation.choice(self.refresh, REFRESH, "refresh")
+        if self.max_removed is not None and not 0 <= self.max_removed <= 1:
+            raise ValueError(f"max_removed must be a share from 0 to 1, got {self.max_removed}")
+
+
 def keep(
     ids: pa.Array,
     existing: SemanticIds | None,
     sizes: list[int],
     policy: str,
-    removed: str = "reserve",
+    keeping: Keeping,
+    digests_of: Callable[[NDArray[np.int64]], Digests],
 ) -> Kept:
     """Looks the items `ids` [N] up in an earlier table, which may be none.
 
-    sizes: the model's codebooks; removed: what becomes of the IDs of items that `ids` lacks.
+    sizes: the model's codebooks; digests_of: of the embeddings of chosen items, ascending.
     Raises:
-        ValueError: the table has other codebooks, or names items by another type.
+        ValueError: the table has other codebooks, or names items by another type, or more of its
+            items are lacking than may be.
     """
-    validation.choice(removed, REMOVED, "removed")
     tokens = len(sizes) + (policy == "suffix")
     if existing is None:
-        nobody = np.zeros((0, tokens), dtype=np.int64)
-        return Kept(np.zeros(len(ids), dtype=bool), nobody, ids[:0], nobody, None, None)
+        nobody, no_digests = np.zeros((0, tokens), dtype=np.int64), np.zeros(0, dtype=np.uint64)
+        unknown = np.zeros(len(ids), dtype=bool)
+        changes = Changes(0, 0, len(ids), 0, 0, 0)
+        return Kept(
+            unknown, nobody, no_digests, ids[:0], nobody, no_digests, unknown[:0], None, None,
+            changes,
+        )  # fmt: skip
+    _check_fits(ids, existing, sizes, policy)
+    row = pc.index_in(ids, value_set=existing.item_ids)
+    known = row.is_valid().to_numpy(zero_copy_only=False)
+    places = row.drop_null().to_numpy().astype(np.int64)
+    absent = np.ones(len(existing), dtype=bool)
+    absent[places] = False
+
+    present = digests_of(np.flatnonzero(known))
+    recorded = np.zeros(len(existing), np.uint64) if existing.digests is None else existing.digests
+    before = recorded[places]
+    changed = (before != UNKNOWN) & (before != present)
+    live = int(existing.is_live[places].sum())
+    changes = Changes(
+        kept=live,
+        returned=len(places) - live,
+        new=len(ids) - len(places),
+        absent=int((absent & existing.is_live).sum()),
+        changed=int(changed.sum()),
+        unknown=int((before == UNKNOWN).sum()),
+    )
+    _check_changes(changes, existing, absent & existing.is_live, keeping)
+    if keeping.refresh == "changed":
+        known[np.flatnonzero(known)[changed]] = False
+        places, before, present = places[~changed], before[~changed], present[~changed]
+    if keeping.removed == "free":
+        absent[:] = False
+    margins = existing.margins
+    if margins is not None and margins.shape[1] != len(sizes):
+        margins = None
+    absent_live = existing.is_live[absent]
+    return Kept(
+        known,
+        existing.codes[places],
+        np.where(before == UNKNOWN, present, before),
+        existing.item_ids.filter(pa.array(absent)),
+        existing.codes[absent],
+        recorded[absent],
+        absent_live if keeping.removed == "keep" else np.zeros_like(absent_live),
+        None if margins is None else margins[places],
+        None if margins is None else margins[absent],
+        changes,
+    )
+
+
+def _check_fits(ids: pa.Array, existing: SemanticIds, sizes: list[int], policy: str) -> None:
+    tokens = len(sizes) + (policy == "suffix")
     if len(existing.sizes) != tokens or existing.sizes[: len(sizes)] != sizes:
         wanted = f"{sizes} and a suffix" if policy == "suffix" else str(sizes)
         raise ValueError(
@@ -67,21 +170,36 @@ def keep(
         raise ValueError(
             f"the existing IDs are of items named by {existing.item_ids.type}, these by {ids.type}"
         )
-    row = pc.index_in(ids, value_set=existing.item_ids)
-    known = row.is_valid().to_numpy(zero_copy_only=False)
-    places = row.drop_null().to_numpy().astype(np.int64)
-    absent = np.ones(len(existing), dtype=bool)
-    absent[places] = False
-    if removed == "free":
-        absent[:] = False
-    margins = existing.margins
-    if margins is not None and margins.shape[1] != len(sizes):
-        margins = None
-    return Kept(
-        known,
-        existing.codes[places],
-        existing.item_ids.filter(pa.array(absent)),
-        existing.codes[absent],
-        None if margins is None else margins[places],
-        None if margins is None else margins[absent],
-    )
+
+
+def _check_changes(
+    changes: Changes, existing: SemanticIds, lacking: NDArray[np.bool_], keeping: Keeping
+) -> None:
+    """Refuses or warns where the catalog hardly is that of the table. lacking [M]: its rows"""
+    both, live = changes.kept + changes.returned, int(existing.is_live.sum())
+    if keeping.removed != "keep" and changes.absent:
+        first = existing.item_ids[int(lacking.argmax())].as_py()
+        lacks = (
+            f"the catalog lacks {changes.absent:,} of {live:,} live items of {existing.name}, the "
+            f"first is {first!r}"
+        )
+        if keeping.max_removed is not None and changes.absent > keeping.max_removed * live:
+            raise ValueError(
+                f"{lacks}: more than --max-removed (max_removed) {keeping.max_removed:g} allows; "
+                'if it holds only new items, --removed keep (removed="keep") leaves the others '
+                "live"
+            )
+        if 2 * changes.absent > live:
+            fate = "lose their IDs" if keeping.removed == "free" else "are marked as removed"
+            warnings.warn(
+                f"{lacks}; that is more than half, and they {fate}. If it holds only new items, "
+                '--removed keep (removed="keep") leaves the others live',
+                stacklevel=4,
+            )
+    if 2 * changes.changed > both:
+        warnings.warn(
+            f"{changes.changed:,} of {both:,} items that have an ID have another embedding than "
+            f"when {existing.name} was made, more than half: are these the same items, embedded "
+            "in the same way?",
+            stacklevel=4,
+        )

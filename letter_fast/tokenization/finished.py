@@ -1,9 +1,9 @@
 """Codes that are finished, on disk, so that a killed run goes on where it was.
 
 manifest.json                        what they are codes of: model, input, rows, options
-codes-<shard>-<SHA-256>.safetensors  `codes` [n, L] int32 and perhaps `margins` [n, L] float32 of
-                                     65,536 rows; the name holds the checksum of the bytes, so that
-                                     one rename publishes both
+codes-<shard>-<SHA-256>.safetensors  `codes` [n, L] int32, `digests` [n] uint64 and perhaps
+                                     `margins` [n, L] float32 of 65,536 rows; the name holds the
+                                     checksum of the bytes, so that one rename publishes both
 
 How collisions are resolved is not among the options: it takes all codes, and comes after them.
 """
@@ -26,15 +26,22 @@ from letter_fast.atomic import make_folder, write_bytes
 from letter_fast.locks import only_writer
 from letter_fast.paths import local_path
 
+from .digests import Digests
+
 _MANIFEST = "manifest.json"
 _ROWS = 1 << 16
 
 
 class Encoded(NamedTuple):
-    """codes [R, L] int32; margins [R, L] float32, if asked for."""
+    """codes [R, L] int32; digests [R] of the embeddings; margins [R, L] float32, if asked for."""
 
     codes: NDArray[np.int32]
+    digests: Digests
     margins: NDArray[np.float32] | None
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """Those there are, by name."""
+        return {name: array for name, array in self._asdict().items() if array is not None}
 
 
 class FinishedShards:
@@ -52,7 +59,7 @@ class FinishedShards:
         self._folder = local_path(folder)
         if fresh:
             drop(folder)
-        self._facts = {"format": 1, "shard_rows": _ROWS, **facts}
+        self._facts = {"format": 2, "shard_rows": _ROWS, **facts}
         self._declared = any(self._folder.glob("codes-*.safetensors"))
         if self._declared:
             self._compare()
@@ -63,9 +70,8 @@ class FinishedShards:
         for shard, rows in enumerate(_shards(len(encoded.codes))):
             found = self._read(shard)
             if found is not None and _fits(found, encoded, rows):
-                encoded.codes[rows] = found["codes"]
-                if encoded.margins is not None:
-                    encoded.margins[rows] = found["margins"]
+                for name, array in encoded.arrays().items():
+                    array[rows] = found[name]
             else:
                 missing.append(np.arange(rows.start, rows.stop))
         return np.concatenate([np.zeros(0, dtype=np.int64), *missing])
@@ -78,10 +84,7 @@ class FinishedShards:
             if upcoming // _ROWS == shard and upcoming < len(encoded.codes):
                 return
             rows = slice(shard * _ROWS, (shard + 1) * _ROWS)
-            arrays: dict[str, NDArray[Any]] = {"codes": encoded.codes[rows]}
-            if encoded.margins is not None:
-                arrays["margins"] = encoded.margins[rows]
-            content = save(arrays)
+            content = save({name: array[rows] for name, array in encoded.arrays().items()})
             name = f"codes-{shard:06}-{hashlib.sha256(content).hexdigest()}.safetensors"
             write_bytes(self._folder / name, content)
 
@@ -99,7 +102,9 @@ class FinishedShards:
         manifest = self._folder / _MANIFEST
         try:
             there = json.loads(manifest.read_bytes())
-        except (OSError, ValueError) as error:
+            if not isinstance(there, dict):
+                raise ValueError("no JSON object")
+        except (OSError, ValueError, RecursionError) as error:
             raise ValueError(
                 f"{manifest} can't be read: start anew (--fresh, fresh=True)"
             ) from error
@@ -154,6 +159,9 @@ def _shards(rows: int) -> list[slice]:
 
 
 def _fits(found: Mapping[str, NDArray[Any]], encoded: Encoded, rows: slice) -> bool:
-    shape = (rows.stop - rows.start, encoded.codes.shape[1])
-    names = ["codes"] if encoded.margins is None else ["codes", "margins"]
-    return all(name in found and found[name].shape == shape for name in names)
+    return all(
+        name in found
+        and found[name].dtype == array.dtype
+        and found[name].shape == array[rows].shape
+        for name, array in encoded.arrays().items()
+    )

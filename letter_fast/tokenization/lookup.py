@@ -16,9 +16,39 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from .table_file import first_line
 from .trie import PrefixTrie, lexicographic_order
 
 Rows = NDArray[np.int64]
+
+
+def ids_of_type(wanted: Any, type_: pa.DataType) -> pa.Array:
+    """Item ids as a table with ids of `type_` has them: 17 and "17" name one item. wanted [B]
+
+    Raises:
+        ValueError: one can't be such an id: a fraction, or "017" where ids are numbers.
+    """
+    try:
+        given = wanted if isinstance(wanted, pa.Array | pa.ChunkedArray) else pa.array(wanted)
+        if isinstance(given, pa.ChunkedArray):
+            given = given.combine_chunks()
+        if pa.types.is_dictionary(given.type):
+            given = given.dictionary_decode()
+        text = any(kind(given.type) for kind in _TEXTS)
+        if not (text or pa.types.is_integer(given.type) or len(given) == given.null_count):
+            raise TypeError(f"got {given.type}")
+        ids = given.cast(type_)
+        if text and pa.types.is_integer(type_):
+            same = pc.equal(ids.cast(given.type), given).fill_null(True)
+            if not pc.all(same).as_py():
+                first = given[same.index(False).as_py()].as_py()
+                raise TypeError(f"{first!r} is no number as they are written")
+    except (pa.ArrowException, TypeError, OverflowError) as error:
+        raise ValueError(f"item ids are {type_}: {first_line(error)}") from error
+    return ids
+
+
+_TEXTS = (pa.types.is_string, pa.types.is_large_string)
 
 
 class ItemIndex:
@@ -70,10 +100,19 @@ class ItemIndex:
 
 
 class CodeIndex:
-    """Codes → rows, one or (with collisions) several. codes [N, T] within `sizes` [T]"""
+    """Codes → rows, one or (with collisions) several, of which preferred ones come first.
 
-    def __init__(self, codes: NDArray[Any], sizes: Sequence[int]) -> None:
-        order = lexicographic_order(codes, sizes)
+    codes [N, T] within `sizes` [T]; preferred [N]
+    """
+
+    def __init__(
+        self, codes: NDArray[Any], sizes: Sequence[int], preferred: NDArray[np.bool_]
+    ) -> None:
+        if preferred.all():
+            order = lexicographic_order(codes, sizes)
+        else:
+            first = np.argsort(~preferred, kind="stable")
+            order = first[lexicographic_order(codes[first], sizes)]
         self.trie = PrefixTrie(codes, sizes, order)
         # Where in `order` the rows of each distinct ID begin; without collisions, at its rank.
         self._begins: NDArray[Any] | None = None
@@ -116,7 +155,7 @@ class CodeIndex:
         begin, end = (
             (rank, rank + 1) if self._begins is None else self._begins[rank : rank + 2].tolist()
         )
-        return self._order[begin:end].astype(np.int64)
+        return np.sort(self._order[begin:end]).astype(np.int64)
 
 
 def _compact(rows: NDArray[Any]) -> NDArray[Any]:

@@ -90,7 +90,7 @@ def resolve(
     held [M, L], or [M, L + 1] for "suffix": IDs of other items, not to be given again.
     Raises:
         ValueError: codes outside their codebooks, arguments that don't fit each other, more items
-            than IDs, held IDs that collide ("optimal"), or latents with NaN or Inf.
+            than IDs, held IDs that collide ("optimal"), or codebooks or latents with NaN or Inf.
     """
     began = time.perf_counter()
     validation.choice(policy, POLICIES, "unique")
@@ -162,6 +162,13 @@ def _checked(
     sizes = [len(table) for table in tables]
     if not sizes or len({table.shape[1] for table in tables}) > 1:
         raise ValueError("codebooks must be at least one, all of one width")
+    for level, table in enumerate(tables, start=1):
+        broken = ~table.isfinite().all(dim=1)
+        if broken.any():
+            raise ValueError(
+                f"codebook {level} holds NaN or Inf in {int(broken.sum())} codewords, the first is "
+                f"{int(broken.int().argmax())}: the model is damaged or its training diverged"
+            )
     if tuple(latents.shape) != (len(codes), tables[0].shape[1]):
         raise ValueError(
             f"latents must be [{len(codes)}, {tables[0].shape[1]}] for {len(codes)} rows of codes "
@@ -173,8 +180,8 @@ def _checked(
         raise ValueError(
             f"held IDs must have {tokens} tokens for unique={policy!r}, got {list(held.shape)}"
         )
-    for name, table in (("codes", codes), ("held IDs", held[:, : len(sizes)])):
-        _check_codes(name, table, sizes)
+    for name, given in (("codes", codes), ("held IDs", held[:, : len(sizes)])):
+        _check_codes(name, given, sizes)
     rank = np.arange(len(codes)) if order is None else np.asarray(order, dtype=np.int64)
     if rank.shape != (len(codes),):
         raise ValueError(f"order must have a rank for each of {len(codes)} rows, got {rank.shape}")

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from letter_fast.catalog.embeddings import checked_ids
 
-from .lookup import CodeIndex, ItemIndex, Rows
+from .digests import Digests
+from .lookup import CodeIndex, ItemIndex, Rows, ids_of_type
 from .packing import pack, pack_bits
 from .table_file import RESERVED, TableParts, first_line, read_table, write_table
 from .trie import PrefixTrie
@@ -33,6 +34,12 @@ class SemanticIds:
         item_ids: [N] unique strings or integers; None takes row numbers.
         metadata: anything JSON holds, stored with the table (policy, model fingerprint, …).
         margins: [N, L ≤ T], how much farther the runner-up was at each level; None if unknown.
+        is_live: [N] bool, false of items that are removed: their IDs stay theirs, so that nobody
+            else gets them, but nobody recommends them. None: all are live.
+        digests: [N] uint64 of the embeddings, see `digests`; 0, or None, if unknown.
+
+    Length, codes and lookups are of all rows; `trie`, exports, `evaluate` and `diff` are of live
+    items, unless asked otherwise. `name` is what messages call the table.
 
     Raises:
         ValueError: shapes don't fit, or a code is outside its codebook.
@@ -45,7 +52,11 @@ class SemanticIds:
         item_ids: Any = None,
         metadata: Mapping[str, Any] | None = None,
         margins: NDArray[Any] | None = None,
+        *,
+        is_live: NDArray[np.bool_] | None = None,
+        digests: Digests | None = None,
     ) -> None:
+        self.name = "the ID table"
         codes = np.ascontiguousarray(codes)
         if codes.ndim != 2 or not np.issubdtype(codes.dtype, np.integer):
             raise ValueError(f"codes must be integers [N, T], got {codes.dtype} {codes.shape}")
@@ -77,18 +88,42 @@ class SemanticIds:
                 f"margins must be [{len(codes)}, L] with L at most {len(sizes)}, got "
                 f"{list(self.margins.shape)}"
             )
+        self.is_live = _column(is_live, len(codes), np.bool_, "is_live", instead=True)
+        known = None if digests is None or not np.any(digests) else digests
+        self.digests: Digests | None = (
+            None if known is None else _column(known, len(codes), np.uint64, "digests")
+        )
 
     def __len__(self) -> int:
         return len(self.codes)
 
     def __repr__(self) -> str:
-        return f"SemanticIds({len(self)} items, sizes={self.sizes})"
+        removed = len(self) - int(self.is_live.sum())
+        marked = f"{removed} of them removed, " if removed else ""
+        return f"SemanticIds({len(self)} items, {marked}sizes={self.sizes})"
+
+    def live(self) -> SemanticIds:
+        """The table of live items only; itself if there are no others."""
+        if self.is_live.all():
+            return self
+        return self._part(self.is_live)
+
+    def _part(self, chosen: NDArray[np.bool_]) -> SemanticIds:
+        """Chosen rows, which need no check anew."""
+        part = object.__new__(SemanticIds)
+        part.name, part.sizes, part.metadata = self.name, self.sizes, self.metadata
+        part.codes, part.is_live = self.codes[chosen], self.is_live[chosen]
+        part.item_ids = self.item_ids.filter(pa.array(chosen))
+        part.margins = None if self.margins is None else self.margins[chosen]
+        part.digests = None if self.digests is None else self.digests[chosen]
+        return part
 
     # Lookups
 
     def codes_of(self, item_id: str | int) -> tuple[int, ...]:
         """The ID of an item; KeyError if it has none."""
-        named = isinstance(item_id, str) == pa.types.is_string(self.item_ids.type)
+        kind = str if pa.types.is_string(self.item_ids.type) else int | np.integer
+        named = isinstance(item_id, kind) and not isinstance(item_id, bool)
         row = self._item_index.row(item_id) if named else -1
         if row < 0:
             raise KeyError(item_id)
@@ -102,16 +137,16 @@ class SemanticIds:
         """The row of each item, −1 of an unknown one: `ids.codes[rows]`. item_ids [B] -> [B]
 
         Raises:
-            ValueError: what is asked for can't be such an id (17 and "17" name one item).
+            ValueError: what is asked for can't be such an id (17 and "17" name one item, "017" does
+                not).
         """
-        try:
-            wanted = pa.array(item_ids).cast(self.item_ids.type)
-        except (pa.ArrowException, TypeError, OverflowError) as error:
-            raise ValueError(f"item ids are {self.item_ids.type}: {first_line(error)}") from error
-        return self._item_index.rows(wanted)
+        return self._item_index.rows(ids_of_type(item_ids, self.item_ids.type))
 
     def rows_of_codes(self, codes: NDArray[Any]) -> Rows:
-        """The row each ID names (with collisions the first), −1 where none. codes [B, T] -> [B]"""
+        """The row each ID names, −1 where none; with collisions the first, live ones before others.
+
+        codes [B, T] -> [B]
+        """
         return self._code_index.rows(codes)
 
     def duplicates(self) -> dict[tuple[int, ...], list[str | int]]:
@@ -131,7 +166,11 @@ class SemanticIds:
 
     @cached_property
     def _code_index(self) -> CodeIndex:
-        return CodeIndex(self.codes, self.sizes)
+        return CodeIndex(self.codes, self.sizes, self.is_live)
+
+    @cached_property
+    def _live_trie(self) -> PrefixTrie:
+        return PrefixTrie(self.codes[self.is_live], self.sizes)
 
     # For a recommender
 
@@ -147,9 +186,10 @@ class SemanticIds:
         """Every token there can be, in an order independent of those in use."""
         return Vocabulary(self.sizes, template)
 
-    def trie(self) -> PrefixTrie:
-        """The prefix tree of all IDs, for constrained decoding."""
-        return self._code_index.trie
+    def trie(self, with_removed: bool = False) -> PrefixTrie:
+        """The prefix tree of the IDs of live items, for constrained decoding; or of all IDs."""
+        everyone = with_removed or bool(self.is_live.all())
+        return self._code_index.trie if everyone else self._live_trie
 
     def decode(
         self, sequences: Any, start: int, prompt_length: int, beams: int = 1
@@ -194,21 +234,31 @@ class SemanticIds:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes the parquet table that `table_file` describes."""
         write_table(
-            path, TableParts(self.codes, self.sizes, self.item_ids, self.margins, self.metadata)
-        )
+            path,
+            TableParts(
+                self.codes, self.sizes, self.item_ids, self.is_live, self.margins, self.digests,
+                self.metadata,
+            ),
+        )  # fmt: skip
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> SemanticIds:
+    def load(cls, path: str | os.PathLike[str], sizes: Sequence[int] | None = None) -> SemanticIds:
         """Reads what `save` wrote.
 
+        sizes: of the codebooks, for a table whose metadata are gone (pandas drops them).
         Raises:
             ValueError: the file is absent, broken, or not an ID table.
         """
-        parts = read_table(path)
+        parts = read_table(path, sizes)
         try:
-            return cls(parts.codes, parts.sizes, parts.item_ids, parts.metadata, parts.margins)
+            table = cls(
+                parts.codes, parts.sizes, parts.item_ids, parts.metadata, parts.margins,
+                is_live=parts.is_live, digests=parts.digests,
+            )  # fmt: skip
         except Exception as error:
             raise ValueError(f"{path} is a broken ID table: {first_line(error)}") from error
+        table.name = str(path)
+        return table
 
     def to_letter_json(self, path: str | os.PathLike[str]) -> None:
         """LETTER's index.json and its sidecar, see `formats`."""
@@ -229,3 +279,15 @@ class SemanticIds:
         from .formats import import_ids
 
         return import_ids(path, "letter", sizes=sizes)
+
+
+def _column(
+    values: NDArray[Any] | None, rows: int, dtype: type, name: str, instead: Any = None
+) -> NDArray[Any]:
+    """A value a row of one type; `instead` everywhere if there are none."""
+    column = np.full(rows, instead, dtype=dtype) if values is None else np.asarray(values)
+    if column.shape != (rows,) or column.dtype != dtype:
+        raise ValueError(
+            f"{name} must be {np.dtype(dtype)} [{rows}], got {column.dtype} {list(column.shape)}"
+        )
+    return column

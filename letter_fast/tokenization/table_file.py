@@ -1,18 +1,22 @@
 """The ID table's file: parquet, whose metadata say all that a reader must know.
 
-    item_id   string or int64          unique, no null
-    codes     fixed_size_list<int32>   T codes, zero-based, no level offset
-    margin    fixed_size_list<float>   optional: per level, how much farther the runner-up was
+    item_id            string or int64          unique, no null
+    codes              fixed_size_list<int32>   T codes, zero-based, no level offset
+    live               bool                     false: the item is removed, its ID reserved for it
+    margin             fixed_size_list<float>   optional: how far the runner-up was, level by level
+    embedding_digest   fixed_size_binary[8]     optional: see `digests`; null: not known
 
-Key `letter_fast` of the schema's metadata holds a JSON object: `format` (of this layout), `sizes`
-[T], `base` (0), `level_offset` (null), and what the table's maker added: `policy`, `model` (its
-fingerprint), `resolution` and more.
+Key `letter_fast` of the schema's metadata holds a JSON object: `format` (of this layout; in 1,
+which is read as well, there is no `live`, and every item is), `sizes` [T], `base` (0),
+`level_offset` (null), and what the table's maker added: `policy`, `model` (its fingerprint, see
+`provenance`), `resolution` and more.
 """
 
 from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,7 +27,9 @@ from numpy.typing import NDArray
 from letter_fast.atomic import replacing
 from letter_fast.paths import local_path
 
-_FORMAT = 1
+from .digests import BYTES, UNKNOWN, Digests
+
+_FORMAT = 2
 _KEY = b"letter_fast"
 _CONVENTION = {"base": 0, "level_offset": None}
 RESERVED = ("format", "sizes", *_CONVENTION)
@@ -31,12 +37,16 @@ _ROW_GROUP = 1 << 20
 
 
 class TableParts(NamedTuple):
-    """codes [N, T]; sizes [T]; item_ids [N]; margins [N, L] or None; the rest of the metadata."""
+    """codes [N, T]; sizes [T]; item_ids and is_live [N]; margins [N, L], digests [N] or None;
+    metadata: the rest of it.
+    """
 
     codes: NDArray[Any]
     sizes: list[int]
     item_ids: pa.Array
+    is_live: NDArray[np.bool_]
     margins: NDArray[np.float32] | None
+    digests: Digests | None
     metadata: dict[str, Any]
 
 
@@ -45,18 +55,22 @@ def write_table(path: str | os.PathLike[str], parts: TableParts) -> None:
     columns = {
         "item_id": parts.item_ids,
         "codes": list_column(parts.codes.astype(np.int32)),
+        "live": pa.array(parts.is_live),
     }
     if parts.margins is not None:
         columns["margin"] = list_column(parts.margins)
+    if parts.digests is not None:
+        columns["embedding_digest"] = _digest_column(parts.digests)
     facts = {"format": _FORMAT, "sizes": parts.sizes, **_CONVENTION, **parts.metadata}
     table = pa.table(columns).replace_schema_metadata({_KEY: json.dumps(facts).encode()})
     with replacing(path) as file:
         pq.write_table(table, file, row_group_size=_ROW_GROUP)
 
 
-def read_table(path: str | os.PathLike[str]) -> TableParts:
+def read_table(path: str | os.PathLike[str], sizes: Sequence[int] | None = None) -> TableParts:
     """Reads what `write_table` wrote.
 
+    sizes: of the codebooks, for a table whose metadata another tool has dropped.
     Raises:
         ValueError: the file is absent, broken, or not an ID table.
     """
@@ -67,27 +81,71 @@ def read_table(path: str | os.PathLike[str]) -> TableParts:
         facts = json.loads((table.schema.metadata or {}).get(_KEY, b"null"))
     except Exception as error:
         raise ValueError(f"{path} can't be read as an ID table: {first_line(error)}") from error
-    if not isinstance(facts, dict) or not {"item_id", "codes"} <= set(table.column_names):
-        raise ValueError(f"{path} is not an ID table of letter-fast")
-    if facts.pop("format", None) != _FORMAT:
-        raise ValueError(f"{path} was written by a newer letter-fast; update to read it")
+    columns = {
+        name: table.column(name).combine_chunks()
+        for name in ("item_id", "codes", "live", "margin", "embedding_digest")
+        if table.column_names.count(name) == 1
+    }
+    if not {"item_id", "codes"} <= set(columns):
+        raise ValueError(
+            f"{path} is not an ID table of letter-fast: it needs one column item_id and one codes, "
+            f"it has {', '.join(table.column_names)}"
+        )
+    facts = _known_facts(path, facts, sizes)
+    if facts.pop("format") == _FORMAT and "live" not in columns:
+        raise ValueError(
+            f"{path} has lost its column live, which says which items are removed: write it again "
+            "from its source"
+        )
+    try:
+        digests = columns.get("embedding_digest")
+        return TableParts(
+            matrix(columns["codes"]),
+            facts.pop("sizes"),
+            columns["item_id"],
+            _flags(columns["live"]) if "live" in columns else np.ones(len(table), dtype=bool),
+            matrix(columns["margin"]) if "margin" in columns else None,
+            None if digests is None else _digests(digests),
+            facts,
+        )
+    except Exception as error:
+        raise ValueError(f"{path} is a broken ID table: {first_line(error)}") from error
+
+
+def _known_facts(
+    path: str | os.PathLike[str], facts: Any, sizes: Sequence[int] | None
+) -> dict[str, Any]:
+    """The metadata without what every table has in common; `sizes` stands in for lost ones."""
+    if facts is None and sizes is None:
+        raise ValueError(
+            f"{path} has the columns of an ID table, but its metadata are gone (pandas, polars and "
+            "Spark drop them), and with them the sizes of the codebooks: letter-fast import "
+            "FILE --format table --sizes 256,256,256 --out OUT, or "
+            "SemanticIds.load(path, sizes=[256, 256, 256])"
+        )
+    if facts is None:
+        return {"format": None, "sizes": [int(size) for size in sizes or ()]}
+    if not isinstance(facts, dict):
+        raise ValueError(f"{path} is a broken ID table: its metadata are no JSON object")
+    found = facts.get("format")
+    if found not in range(1, _FORMAT + 1):
+        newer = isinstance(found, int) and found > _FORMAT
+        raise ValueError(
+            f"{path} was written by a newer letter-fast; update to read it"
+            if newer
+            else f"{path} is a broken ID table: its format is {str(found)[:40]}"
+        )
     for name, value in _CONVENTION.items():
         if facts.pop(name, value) != value:
             raise ValueError(
                 f"{path} has another {name} than {value}, which this version can't read"
             )
-    try:
-        return TableParts(
-            matrix(table.column("codes").combine_chunks()),
-            [int(size) for size in facts.pop("sizes")],
-            table.column("item_id").combine_chunks(),
-            matrix(table.column("margin").combine_chunks())
-            if "margin" in table.column_names
-            else None,
-            facts,
-        )
-    except Exception as error:
-        raise ValueError(f"{path} is a broken ID table: {first_line(error)}") from error
+    there = facts.get("sizes")
+    if not isinstance(there, list) or not all(type(size) is int for size in there):
+        raise ValueError(f"{path} is a broken ID table: its sizes are {str(there)[:40]}")
+    if sizes is not None and list(sizes) != there:
+        raise ValueError(f"{path} has codebooks of {there}, not of {list(sizes)}")
+    return facts
 
 
 def first_line(error: BaseException) -> str:
@@ -114,3 +172,27 @@ def matrix(column: pa.Array) -> NDArray[Any]:
         width = int(lengths[0])
     values: NDArray[Any] = column.flatten().to_numpy(zero_copy_only=False)
     return values.reshape(len(column), width)
+
+
+def _flags(column: pa.Array) -> NDArray[np.bool_]:
+    if not pa.types.is_boolean(column.type) or column.null_count:
+        raise ValueError(f"live must be true or false in every row, got {column.type}")
+    flags: NDArray[np.bool_] = column.to_numpy(zero_copy_only=False).astype(bool)
+    return flags
+
+
+def _digest_column(digests: Digests) -> pa.Array:
+    """As bytes: integers with nulls become floating point in the hands of other tools."""
+    known = pa.array(digests != UNKNOWN)
+    content = pa.py_buffer(np.ascontiguousarray(digests, dtype="<u8"))
+    validity = None if known.false_count == 0 else known.buffers()[1]
+    return pa.Array.from_buffers(pa.binary(BYTES), len(digests), [validity, content])
+
+
+def _digests(column: pa.Array) -> Digests:
+    column = column.cast(pa.binary(BYTES))
+    known = column.is_valid().to_numpy(zero_copy_only=False)
+    filled = column.fill_null(b"\0" * BYTES)
+    rows = slice(filled.offset, filled.offset + len(filled))
+    digests = np.frombuffer(filled.buffers()[1], dtype="<u8")[rows].astype(np.uint64)
+    return np.where(known, digests, UNKNOWN)

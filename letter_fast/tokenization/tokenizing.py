@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -15,12 +16,14 @@ from numpy.typing import NDArray
 from letter_fast import validation
 from letter_fast.catalog import Embeddings
 from letter_fast.catalog.embeddings import checked_ids
-from letter_fast.model import Tokenizer
+from letter_fast.model import Tokenizer, check_trained
 
+from .digests import OF_ZEROS, Digests, digests_of
 from .encode import LatentsOnDemand, encode_rows
-from .existing import Kept, keep
+from .existing import Changes, Keeping, Kept, keep
 from .finished import FinishedShards, kept_to_one_run
 from .policies import POLICIES, Resolution, resolve
+from .provenance import also_made_by, check_model
 from .semantic_ids import SemanticIds
 
 
@@ -31,21 +34,30 @@ def tokenize(
     existing: SemanticIds | None = None,
     *,
     removed: str = "reserve",
+    max_removed: float | None = None,
+    refresh: str = "none",
+    other_model: bool = False,
     margins: bool = False,
     item_ids: Any = None,
     batch_size: int = 4096,
     unfinished: str | os.PathLike[str] | None = None,
     fresh: bool = False,
     on_batch: Callable[[int, int], None] | None = None,
+    on_existing: Callable[[Changes], None] | None = None,
 ) -> SemanticIds:
     """The ID table of a catalog; codes are held whole, embeddings a few batches at a time.
 
-    embeddings: what `Embeddings.open` takes, [N, S]; with `existing`, the whole catalog or only
+    embeddings: what `Embeddings.open` takes, [N, S]: the whole catalog, or with removed="keep" only
         what is new.
     unique: how collisions are resolved, see `letter_fast.tokenization.policies`.
-    existing: an earlier table. Its items keep their IDs and are not encoded again.
-    removed: what becomes of its items that `embeddings` lacks: "reserve" keeps them in the table,
-        after the others, so that no later item gets their IDs; "free" drops them.
+    existing: an earlier table. Its items keep their IDs and are not encoded again; their embeddings
+        are read, to count those that changed.
+    removed: what becomes of its items that `embeddings` lacks: "reserve" leaves them in the table,
+        after the others and marked as removed, so that no later item gets their IDs, but they
+        themselves should they come back; "keep" leaves them there live; "free" drops them.
+    max_removed: largest share of its live items that may be lacking; None sets no limit.
+    refresh: "changed" encodes items anew that have another embedding than when they got their ID.
+    other_model: `existing` is another model's, and that is meant; the table then lists both.
     margins: also say how much farther the runner-up was at each level, when an item was encoded;
         NaN for items of an existing table without margins. A table that has them keeps them.
     item_ids: [N] ids, for sources that carry none.
@@ -54,11 +66,22 @@ def tokenize(
         one was, see `finished`. It stays; delete it when the table is saved.
     fresh: what `unfinished` holds is dropped.
     on_batch: called with (rows encoded, rows to encode), first with those that were finished.
+    on_existing: called once, before that, with what became of the items of `existing`.
+    Warns:
+        More than half of the live items are lacking, or of the kept ones have other embeddings, or
+        of the new ones share an embedding; `existing` doesn't say which model made it.
     Raises:
-        ValueError: inputs don't fit the model, more items than IDs, an existing table of other
-            codebooks, or unfinished codes of another run.
+        ValueError: the model was never trained, inputs don't fit it, more items than IDs, an
+            existing table of another model or other codebooks, more items lacking than may be, or
+            unfinished codes of another run.
     """
     validation.choice(unique, POLICIES, "unique")
+    keeping = Keeping(removed, max_removed, refresh)
+    keeping.check()
+    check_trained(model)
+    fingerprint = model.fingerprint()
+    if existing is not None:
+        check_model(existing, fingerprint, other_model)
     catalog = Embeddings.open(embeddings)
     catalog.check_width(model.config.input_dim)
     ids = catalog.item_ids if item_ids is None else checked_ids(item_ids, "item_ids")
@@ -66,7 +89,16 @@ def tokenize(
         ids = pa.array(np.arange(catalog.rows))
     if len(ids) != catalog.rows:
         raise ValueError(f"{len(ids)} item ids for {catalog.rows} rows of embeddings")
-    kept = keep(ids, existing, model.quantizer.codebook_sizes, unique, removed)
+    kept = keep(
+        ids,
+        existing,
+        model.quantizer.codebook_sizes,
+        unique,
+        keeping,
+        lambda rows: digests_of(catalog, rows, batch_size),
+    )
+    if on_existing and existing is not None:
+        on_existing(kept.changes)
     new = np.flatnonzero(~kept.known)
     margins = margins or kept.margins is not None
 
@@ -74,13 +106,13 @@ def tokenize(
         finished = None
         if unfinished is not None:
             facts = {
-                "model": model.fingerprint(),
+                "model": fingerprint,
                 "input": catalog.version(),
                 "rows": hashlib.sha256(kept.known.tobytes()).hexdigest(),
                 "margins": margins,
             }
             finished = FinishedShards(unfinished, facts, fresh)
-        codes, found_margins = encode_rows(
+        codes, digests, found_margins = encode_rows(
             model,
             catalog,
             new,
@@ -89,6 +121,7 @@ def tokenize(
             finished=finished,
             on_batch=(lambda done: on_batch(done, len(new))) if on_batch else None,
         )
+    warn_of_equal(digests)
     resolution = resolve(
         codes,
         LatentsOnDemand(model, catalog, new, batch_size),
@@ -98,32 +131,34 @@ def tokenize(
         held=kept.held,
     )
     del codes  # of a large catalog they are as large as the table
-    return id_table(model, ids, kept, existing, resolution, found_margins)
+    return id_table(fingerprint, ids, kept, existing, resolution, digests, found_margins)
 
 
 def id_table(
-    model: Tokenizer,
+    fingerprint: str,
     ids: pa.Array,
     kept: Kept,
     existing: SemanticIds | None,
     resolution: Resolution,
+    digests: Digests,
     margins: NDArray[np.float32] | None,
 ) -> SemanticIds:
-    """The table of the items `ids` [N], then of absent ones that are reserved.
+    """The table of the items `ids` [N], then of those of `existing` that are absent and stay.
 
-    kept: those of `existing`; resolution and margins [R, L]: those of new items, in order.
+    fingerprint: of the model; kept: of `existing`; resolution, digests [R] and margins [R, L]:
+        those of the new items, in order.
     """
     report = resolution.report
     sizes = resolution.sizes
-    metadata = {
-        "policy": report.policy,
-        "model": model.fingerprint(),
-        "resolution": report.to_dict(),
-    }
+    metadata = {"policy": report.policy, "model": fingerprint, "resolution": report.to_dict()}
     if existing is not None:
         # A vocabulary never shrinks, and without new items the table stays what it was.
         sizes = [max(pair) for pair in zip(sizes, existing.sizes, strict=True)]
-        metadata = metadata if len(resolution.codes) else existing.metadata
+        earlier = existing.metadata
+        if len(resolution.codes):
+            metadata = {**earlier, **metadata, **also_made_by(earlier, fingerprint)}
+        else:
+            metadata = earlier
     if margins is not None:
         margins = _in_table_order(kept, kept.margins, margins, kept.absent_margins)
     return SemanticIds(
@@ -132,6 +167,24 @@ def id_table(
         pa.concat_arrays([ids, kept.absent_ids]),
         metadata,
         margins,
+        is_live=np.concatenate([np.ones(len(ids), dtype=bool), kept.absent_live]),
+        digests=_in_table_order(kept, kept.digests, digests, kept.absent_digests),
+    )
+
+
+def warn_of_equal(digests: Digests) -> None:
+    """Warns where most items that were encoded have the embedding of another. digests [R]"""
+    distinct, rows = len(np.unique(digests)), len(digests)
+    if 2 * distinct >= rows:
+        return
+    zeros = int((digests == OF_ZEROS).sum())
+    what = f"all {rows:,} new items have the same embedding" if distinct == 1 else (
+        f"{rows:,} new items have only {distinct:,} different embeddings"
+    )  # fmt: skip
+    also = f" ({zeros:,} are all zeros)" if zeros else ""
+    warnings.warn(
+        f"{what}{also}: what IDs such items get is arbitrary; is this the right column?",
+        stacklevel=3,
     )
 
 
@@ -150,12 +203,12 @@ def _in_table_order(
 ) -> NDArray[Any]:
     """Rows of known and new items where they are in the catalog, then of absent ones; None is NaN.
 
-    known [known, T], new [R, T], absent [A, T] -> [N + A, T]
+    known [known, …], new [R, …], absent [A, …] -> [N + A, …]
     """
     rows = len(kept.known) + len(kept.absent_ids)
     if len(new) == rows:
         return new
-    table = np.full((rows, new.shape[1]), np.nan if known is None else 0, dtype=new.dtype)
+    table = np.full((rows, *new.shape[1:]), np.nan if known is None else 0, dtype=new.dtype)
     catalog = table[: len(kept.known)]
     catalog[~kept.known] = new
     if known is not None:

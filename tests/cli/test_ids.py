@@ -71,7 +71,7 @@ def test_diff_shows_what_was_only_numbered_anew(
     later.save(tmp_path / "later.parquet")
     assert run(["diff", str(table), str(tmp_path / "later.parquet")]) == 0
     out = capfd.readouterr().out
-    assert "0 kept their ID, 30 moved, 0 were added, 0 removed" in out
+    assert "0 kept their ID, 30 moved, 0 were added, 0 came back, 0 were removed" in out
     first = next(line for line in out.splitlines() if line.startswith("│     1 "))
     assert [cell.strip() for cell in first.split("│")[2:6]] == [
         "100.00%", "0.00%", "0.00%", "100.00%",

@@ -217,7 +217,7 @@ def test_tokenize_and_evaluate_take_it() -> None:
     assert result.collision_rate == 0.0
     assert result.cf_recall is None  # its latents are no CF vectors
     assert result.neighbour_overlap is not None
-    left = ROWS - kmeans.decode(kmeans.encode(ROWS))
+    left = ROWS - kmeans.decode(torch.from_numpy(ids.codes))
     assert result.reconstruction == pytest.approx(float(left.square().mean()), rel=1e-5)
     assert result.latent_error[-1] == pytest.approx(
         float(left.square().sum() / ROWS.square().sum()), rel=1e-5
@@ -234,7 +234,7 @@ BROKEN = torch.where(torch.arange(300)[:, None] == 41, torch.inf, ROWS)
         (lambda: model().fit(ROWS[:7]), "7 items, fewer than the 8 codewords of a level"),
         (lambda: model().fit(BROKEN), "row 41 holds NaN or Inf"),
         (lambda: model().encode(ROWS), "call fit first"),
-        (lambda: lf.tokenize(model(), ROWS), "call fit first"),
+        (lambda: lf.tokenize(model(), ROWS), "never trained or fitted"),
         (lambda: model().fit(ROWS).encode(ROWS[:, :4]), "last dimension of 10"),
         (lambda: model().fit(ROWS).encode(BROKEN), "row 41"),
         (lambda: model(normalize="unit").fit(ROWS).encode(BROKEN), "row 41"),

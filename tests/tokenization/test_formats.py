@@ -215,7 +215,8 @@ def test_the_seven_facts_stand_beside_the_file(tmp_path: Path) -> None:
     assert facts == {
         "letter_fast": 1, "format": "letter", "rows": 4, "sizes": [2, 3], "base": 0,
         "layout": "NT", "extra_token": "no row", "level_offset": None, "radix": None,
-        "item_ids": "items file", "duplicates": 0, "metadata": {"policy": "none", "model": "f00"},
+        "item_ids": "items file", "duplicates": 0, "removed": [],
+        "metadata": {"policy": "none", "model": "f00"},
     }  # fmt: skip
     assert pq.read_table(items_path(path)).column("item_id").to_pylist() == list("wxyz")
     export_ids(SemanticIds(CODES, [2, 3]), path, "letter")

@@ -125,11 +125,11 @@ def test_the_file_is_what_it_says(tmp_path: Path) -> None:
     path = tmp_path / "ids.parquet"
     SemanticIds(CODES, [2, 3], list("wxyz"), {"model": "f00"}, np.ones((4, 1))).save(path)
     schema = pq.read_schema(path)
-    assert [schema.field(place).name for place in range(3)] == ["item_id", "codes", "margin"]
+    assert schema.names == ["item_id", "codes", "live", "margin"]
     assert schema.field("codes").type == pa.list_(pa.int32(), 2)
     assert schema.field("margin").type == pa.list_(pa.float32(), 1)
     assert json.loads(schema.metadata[b"letter_fast"]) == {
-        "format": 1, "sizes": [2, 3], "base": 0, "level_offset": None, "model": "f00",
+        "format": 2, "sizes": [2, 3], "base": 0, "level_offset": None, "model": "f00",
     }  # fmt: skip
 
 
@@ -138,7 +138,8 @@ def test_a_file_that_other_tools_rewrote(tmp_path: Path) -> None:
     IDS.save(path)
     table = pq.read_table(path)
     lists = table.column("codes").cast(pa.list_(pa.int64()))
-    columns = {"item_id": table.column("item_id").cast(pa.large_string()), "codes": lists}
+    names = table.column("item_id").cast(pa.large_string())
+    columns = {"codes": lists, "live": table.column("live"), "item_id": names}
     pq.write_table(pa.table(columns).replace_schema_metadata(table.schema.metadata), path)
     np.testing.assert_array_equal(SemanticIds.load(path).codes, CODES)
 
@@ -188,7 +189,8 @@ def test_foreign_and_broken_files(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("codes", "facts", "message"),
     [
-        ([[0, 1]], {"format": 2, "sizes": [2, 2]}, "newer letter-fast"),
+        ([[0, 1]], {"format": 3, "sizes": [2, 2]}, "newer letter-fast"),
+        ([[0, 1]], {"format": 2, "sizes": [2, 2]}, "lost its column live"),
         ([[0, 1]], {"format": 1, "sizes": [2, 2], "base": 1}, "another base than 0"),
         ([[0, 1]], {"format": 1, "sizes": [2, 2], "level_offset": 0}, "another level_offset"),
         ([[0, 1]], {"format": 1}, "broken ID table"),

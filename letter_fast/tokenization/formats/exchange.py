@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from letter_fast import validation
 from letter_fast.atomic import replacing
@@ -32,16 +33,24 @@ FORMATS = {
 
 
 def export_ids(
-    table: SemanticIds, path: str | os.PathLike[str], format: str, **given: Any
+    table: SemanticIds,
+    path: str | os.PathLike[str],
+    format: str,
+    *,
+    with_removed: bool = False,
+    **given: Any,
 ) -> Facts:
     """Writes a table in another project's format, and the facts about it beside it.
 
+    with_removed: also the items that are marked as removed, which no reader can tell from others;
+        the sidecar says which rows they are.
     given: facts in which files of the format vary, see `FORMATS[format].varies`.
     Raises:
         ValueError: an unknown format, a fact it doesn't have, or IDs that it can't hold.
     """
     kind = FORMATS[validation.choice(format, FORMATS, "format")]
     path = local_path(path)
+    table = table if with_removed else table.live()
     numbered = kind.facts.item_ids == ROW_NUMBER
     facts = replace(
         kind.facts,
@@ -54,7 +63,7 @@ def export_ids(
     with replacing(path) as file:
         kind.write(table, facts, file)
     items = table.item_ids if facts.item_ids == IN_ITEMS_FILE else None
-    Sidecar(format, len(table), facts, table.metadata, items).write(path)
+    Sidecar(format, len(table), facts, table.metadata, items, _runs(~table.is_live)).write(path)
     return facts
 
 
@@ -108,6 +117,7 @@ def import_ids(
             facts.sizes or (contents.codes.max(axis=0) + 1).tolist(),
             _named(contents.item_ids, item_ids),
             metadata,
+            is_live=None if sidecar is None else ~_in_runs(sidecar.removed, len(contents.codes)),
         )
     except Exception as error:
         raise ValueError(f"{path} can't be read as {name}: {first_line(error)}") from error
@@ -121,6 +131,21 @@ def _named(found: Any, given: Any) -> Any:
     if given is None or found is None:
         return found if given is None else given
     return (given if isinstance(given, pa.Array) else pa.array(given)).take(found)
+
+
+def _runs(marked: NDArray[np.bool_]) -> list[list[int]]:
+    """Where marked rows begin and end, run by run."""
+    edges = np.flatnonzero(np.diff(marked.astype(np.int8), prepend=0, append=0))
+    runs: list[list[int]] = edges.reshape(-1, 2).tolist()
+    return runs
+
+
+def _in_runs(runs: list[list[int]], rows: int) -> NDArray[np.bool_]:
+    """The inverse."""
+    marked = np.zeros(rows, dtype=bool)
+    for begin, end in runs:
+        marked[begin:end] = True
+    return marked
 
 
 def _extra_token(table: SemanticIds, kind: Format) -> str:

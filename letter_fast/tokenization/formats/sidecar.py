@@ -27,13 +27,16 @@ _COLUMN = "item_id"
 
 @dataclass(frozen=True)
 class Sidecar:
-    """Facts of a file of `format` with `rows` items. item_ids: by row, if the file needs them."""
+    """Facts of a file of `format` with `rows` items. item_ids: by row, if the file needs them;
+    removed: runs of rows [begin, end) whose items are marked as removed.
+    """
 
     format: str
     rows: int
     facts: Facts
     metadata: dict[str, Any] = field(default_factory=dict)
     item_ids: pa.Array | None = None
+    removed: list[list[int]] = field(default_factory=list)
 
     def write(self, path: Path) -> None:
         """Beside the finished file `path`; facts last, as what makes the others count."""
@@ -48,6 +51,7 @@ class Sidecar:
             "format": self.format,
             "rows": self.rows,
             **asdict(self.facts),
+            "removed": self.removed,
             "metadata": self.metadata,
             "sha256": _digest(path),
             "items_sha256": _digest(items) if self.item_ids is not None else None,
@@ -75,6 +79,7 @@ class Sidecar:
             facts = Facts(**known)
             name, rows = str(content["format"]), int(content["rows"])
             metadata = dict(content["metadata"])
+            removed = [[int(begin), int(end)] for begin, end in content.get("removed", [])]
             digests = {path: content["sha256"]}
             if facts.item_ids == IN_ITEMS_FILE:
                 digests[items_path(path)] = content["items_sha256"]
@@ -89,7 +94,7 @@ class Sidecar:
                     "and say what it said"
                 )
         items = read_items(items_path(path)) if facts.item_ids == IN_ITEMS_FILE else None
-        return cls(name, rows, facts, metadata, items)
+        return cls(name, rows, facts, metadata, items, removed)
 
 
 def read_items(path: str | os.PathLike[str]) -> pa.Array:
