@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import mmap
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,8 @@ from numpy.typing import NDArray
 from safetensors import safe_open
 from torch import Tensor
 
-from .embeddings import CatalogError, Embeddings, check_shape, reading
+from .embeddings import BLOCK_ROWS, CatalogError, Embeddings, Floats, check_shape, reading
+from .stored import FileState, StoredMatrix
 
 # Of a larger mapped file only the last read stays mapped, so that the process does not grow by all
 # that it ever read; the pages stay in the system's cache.
@@ -21,17 +24,19 @@ _MAPPED_BYTES = 1 << 28
 
 
 class ArrayEmbeddings(Embeddings):
-    """A matrix in memory or memory-mapped."""
+    """A matrix in memory, memory-mapped or in a file."""
 
     def __init__(
         self,
         name: str,
-        matrix: NDArray[Any] | Tensor,
+        matrix: NDArray[Any] | Tensor | StoredMatrix,
         item_ids: pa.Array | None = None,
         files: tuple[Path, ...] = (),
         tensor: str = "",
     ) -> None:
-        if isinstance(matrix, Tensor):
+        if isinstance(matrix, StoredMatrix):
+            floating = True
+        elif isinstance(matrix, Tensor):
             floating = matrix.is_floating_point()
             matrix = matrix.detach().cpu()
         else:
@@ -42,6 +47,12 @@ class ArrayEmbeddings(Embeddings):
         self.name, self.item_ids, self.files = name, item_ids, files
         self.rows, self.width = matrix.shape
         self._matrix, self._tensor = matrix, tensor
+
+    def batches(self, size: int = BLOCK_ROWS) -> Iterator[Floats]:
+        read = isinstance(self._matrix, StoredMatrix)  # and so nobody else's
+        for start in range(0, self.rows, size):
+            stop = min(start + size, self.rows)
+            yield self.checked(self._slice(start, stop), np.arange(start, stop), copy=not read)
 
     def _slice(self, start: int, stop: int) -> NDArray[Any]:
         unmap(self._matrix)
@@ -73,15 +84,21 @@ class ArrayEmbeddings(Embeddings):
 
 
 def open_npy(path: Path) -> ArrayEmbeddings:
-    """A .npy file, memory-mapped: only what is asked for is read."""
+    """A .npy file: only what is asked for is read."""
     with reading(path):
-        matrix = np.load(path, mmap_mode="r", allow_pickle=False)
+        state = FileState(path)
+        mapped = np.load(path, mmap_mode="r", allow_pickle=False)  # touches the header only
+        floating = np.issubdtype(mapped.dtype, np.floating) and mapped.dtype.itemsize <= 8
+        check_shape(str(path), mapped.shape, str(mapped.dtype), floating)
+        by_column = not mapped.flags.c_contiguous
+        matrix = StoredMatrix(path, state, mapped.offset, mapped.shape, mapped.dtype, by_column)
         return ArrayEmbeddings(str(path), matrix, files=(path,))
 
 
 def open_safetensors(path: Path, vectors: str | None) -> ArrayEmbeddings:
     """The matrix of a .safetensors file: the one called `vectors`, or the only one."""
     with reading(path), safe_open(path, framework="pt") as file:
+        state = FileState(path)
         names = [name for name in sorted(file.keys()) if len(file.get_slice(name).get_shape()) == 2]
         if vectors is not None and vectors not in names:
             raise CatalogError(f"{path} has no matrix {vectors!r}; it has {', '.join(names)}")
@@ -91,11 +108,34 @@ def open_safetensors(path: Path, vectors: str | None) -> ArrayEmbeddings:
                 f"{', '.join(names) if names else 'none'}"
             )
         chosen = vectors or names[0]
-        matrix = file.get_tensor(chosen)
+        matrix = _stored(path, state, chosen)
         return ArrayEmbeddings(str(path), matrix, files=(path,), tensor=chosen)
 
 
-def unmap(matrix: NDArray[Any] | Tensor) -> None:
+# What NumPy calls the dtypes of .safetensors; of those it lacks, their bytes, and what torch does.
+_DTYPES: dict[str, tuple[type, torch.dtype | None]] = {
+    "F64": (np.float64, None),
+    "F32": (np.float32, None),
+    "F16": (np.float16, None),
+    "BF16": (np.uint16, torch.bfloat16),
+    "F8_E4M3": (np.uint8, torch.float8_e4m3fn),
+    "F8_E5M2": (np.uint8, torch.float8_e5m2),
+}
+
+
+def _stored(path: Path, state: FileState, name: str) -> StoredMatrix:
+    """A matrix of a .safetensors file that `safe_open` has found sound."""
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        facts = json.loads(file.read(length))[name]
+    check_shape(str(path), tuple(facts["shape"]), facts["dtype"], facts["dtype"] in _DTYPES)
+    kind, view = _DTYPES[facts["dtype"]]
+    offset = 8 + length + facts["data_offsets"][0]
+    dtype = np.dtype(kind).newbyteorder("<")
+    return StoredMatrix(path, state, offset, tuple(facts["shape"]), dtype, view=view)
+
+
+def unmap(matrix: NDArray[Any] | Tensor | StoredMatrix) -> None:
     """Lets go of the pages of a large memory-mapped matrix; what is read again is mapped again."""
     if not isinstance(matrix, np.memmap) or matrix.nbytes <= _MAPPED_BYTES:
         return

@@ -22,7 +22,7 @@ Floats = NDArray[np.float32]
 
 SUFFIXES = (".npy", ".parquet", ".safetensors")
 # Rows per block where nobody asks for a size: fingerprints, checks.
-_BLOCK_ROWS = 16_384
+BLOCK_ROWS = 16_384
 
 
 class CatalogError(ValueError):
@@ -92,7 +92,7 @@ class Embeddings(ABC):
             f"these, got {type(source).__name__}"
         )
 
-    def batches(self, size: int = _BLOCK_ROWS) -> Iterator[Floats]:
+    def batches(self, size: int = BLOCK_ROWS) -> Iterator[Floats]:
         """All rows in order, `size` at a time (the last batch may be shorter), float32 and finite.
 
         Raises:
@@ -102,7 +102,7 @@ class Embeddings(ABC):
             stop = min(start + size, self.rows)
             yield self.checked(self._slice(start, stop), np.arange(start, stop))
 
-    def batches_of(self, index: NDArray[np.int64], size: int = _BLOCK_ROWS) -> Iterator[Floats]:
+    def batches_of(self, index: NDArray[np.int64], size: int = BLOCK_ROWS) -> Iterator[Floats]:
         """As `batches`, but only the rows of `index`, which must ascend."""
         for start in range(0, len(index), size):
             yield self.take(index[start : start + size])

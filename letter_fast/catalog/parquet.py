@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,8 @@ from numpy.typing import NDArray
 from .arrays import unmap
 from .batching import in_batches
 from .embeddings import CatalogError, Embeddings, Floats, checked_ids, reading
+from .spooled import naming_the_folder
+from .stored import FileState
 
 _UNPACKED_BYTES = 1 << 30
 _ID_NAMES = ("item_id", "item", "id", "pid", "asin")
@@ -30,6 +34,7 @@ class ParquetEmbeddings(Embeddings):
 
     def __init__(self, path: Path, vectors: str | None = None, ids: str | None = None) -> None:
         self.name, self.files = str(path), (path,)
+        self._state = FileState(path)
         with reading(path), pq.ParquetFile(path) as file:
             schema = file.schema_arrow
             self._column = vector_column(path, schema, vectors)
@@ -86,7 +91,10 @@ class ParquetEmbeddings(Embeddings):
             matrix = np.empty(shape, np.float32)
         else:
             with tempfile.TemporaryFile() as file:
-                matrix = np.memmap(file, np.float32, "w+", shape=shape)
+                # Room first: of a mapped file, the system kills whom it can't give any.
+                with naming_the_folder():
+                    os.posix_fallocate(file.fileno(), 0, 4 * self.rows * self.width)
+                matrix = np.memmap(file, np.float32, "r+", shape=shape)
         start = 0
         for batch in self.batches():
             matrix[start : start + len(batch)] = batch
@@ -104,13 +112,13 @@ class ParquetEmbeddings(Embeddings):
         # Row r of those read is row r + skipped of the file.
         read = np.cumsum(lengths[groups])
         skipped = self._group_ends[groups] - read
-        with reading(self.files[0]):
+        with self._reading():
             file = pq.ParquetFile(self.files[0])
         with file:
             batches = file.iter_batches(size, groups.tolist(), [self._column])
             done = 0
             while True:
-                with reading(self.files[0]):
+                with self._reading():
                     batch = next(batches, None)
                     if batch is None:
                         return
@@ -121,6 +129,17 @@ class ParquetEmbeddings(Embeddings):
                 done += len(batch)
                 if len(block):
                     yield rows, block
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        """CatalogError also if the file has changed since it was opened."""
+        try:
+            with reading(self.files[0]):
+                yield
+        except CatalogError:
+            self._state.check()
+            raise
+        self._state.check()
 
 
 def as_matrix(

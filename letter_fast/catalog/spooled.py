@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -22,11 +23,20 @@ def spool(source: Iterator[Any], name: str = "the iterator") -> ArrayEmbeddings:
     """
     with tempfile.TemporaryFile() as file:
         rows, width, ids = _write(source, name, file)
-        file.flush()
         matrix = np.memmap(file, np.float32, "r", shape=(rows, width))
     return ArrayEmbeddings(
         name, matrix, checked_ids(pa.concat_arrays(ids), f"{name}: the item ids") if ids else None
     )
+
+
+@contextmanager
+def naming_the_folder() -> Iterator[None]:
+    """Has an OSError of a temporary file, which has no name, name the folder it lies in."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = tempfile.gettempdir()
+        raise
 
 
 def _write(source: Iterator[Any], name: str, file: BinaryIO) -> tuple[int, int, list[pa.Array]]:
@@ -48,7 +58,9 @@ def _write(source: Iterator[Any], name: str, file: BinaryIO) -> tuple[int, int, 
             ids.append(part.item_ids)
         try:
             for block in part.batches():
-                block.tofile(file)
+                with naming_the_folder():
+                    file.write(block.data)
+                    file.flush()
         except CatalogError as error:
             raise CatalogError(f"{name}, in the batch from row {rows} on: {error}") from error
         rows += part.rows
