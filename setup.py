@@ -201,6 +201,7 @@ setup(
     packages=[
         *find_packages(include=["letter_fast", "letter_fast.*"], exclude=LINKED),
         "letter_fast.bench",
+        "letter_fast.bench.recommend",
         "letter_fast.kernels",
         *(f"letter_fast.kernels.{name}" for name in find_packages("kernels")),
     ],

@@ -5,16 +5,16 @@ Only its data files are read; recbole itself is never imported, so its dependenc
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, files
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import sparse
-from scipy.sparse.linalg import svds
 
 from letter_fast.catalog import CatalogError
+from letter_fast.demo.cooccurrence import cooccurrence_vectors
 
 _FOLDER = "recbole/dataset_example/ml-100k"
 
@@ -32,8 +32,8 @@ def load_movies(text_width: int = 256, cf_width: int = 32, seed: int = 0) -> Mov
     """All 1,682 movies.
 
     text: TF-IDF of title, year and genres, reduced by truncated SVD.
-    cf: truncated SVD of the positive PMI of movies rated by the same user; each user's last rating
-        is left out, as a test would.
+    cf: `cooccurrence_vectors` of the movies that each user rated; the last rating is left out, as
+        a test would.
     Raises:
         CatalogError: the recbole wheel is not installed.
     """
@@ -43,8 +43,9 @@ def load_movies(text_width: int = 256, cf_width: int = 32, seed: int = 0) -> Mov
     ids, titles, texts = _items(_read("ml-100k.item"))
     words = TfidfVectorizer(sublinear_tf=True, token_pattern=r"\S+").fit_transform(texts)
     text = TruncatedSVD(text_width, random_state=seed).fit_transform(words)
+    seen = _all_but_last(*load_interactions(ids))
     return Movies(
-        ids, titles, text.astype(np.float32), _collaborative(_read("ml-100k.inter"), ids, cf_width)
+        ids, titles, text.astype(np.float32), cooccurrence_vectors(seen, len(ids), cf_width)
     )
 
 
@@ -74,28 +75,21 @@ def _items(rows: list[list[str]]) -> tuple[list[int], list[str], list[str]]:
     return ids, titles, texts
 
 
-def _collaborative(rows: list[list[str]], ids: list[int], width: int) -> NDArray[np.float32]:
-    """[N, width], scaled to a mean norm of 1; movies nobody rated get zeros."""
-    column = {item: place for place, item in enumerate(ids)}
+def load_interactions(
+    ids: Sequence[int],
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """Who rated which of the movies `ids`, and when: users, rows of `ids`, seconds. [M] each"""
     users, items, times = (
-        np.array([int(float(row[field])) for row in rows]) for field in (0, 1, 3)
+        np.array([int(float(row[field])) for row in _read("ml-100k.inter")]) for field in (0, 1, 3)
     )
+    place = {item: row for row, item in enumerate(ids)}
+    return users, np.array([place[item] for item in items.tolist()]), times
+
+
+def _all_but_last(
+    users: NDArray[np.int64], rows: NDArray[np.int64], times: NDArray[np.int64]
+) -> list[NDArray[np.int64]]:
+    """The rows of each user, without the last in time."""
     order = np.lexsort([times, users])
-    last = np.append(np.diff(users[order]) != 0, True)
-    kept = order[~last]
-    places = np.array([column[item] for item in items[kept]])
-    seen = sparse.csr_matrix(
-        (np.ones(len(kept)), (users[kept], places)), shape=(users.max() + 1, len(ids))
-    )
-    together = (seen.T @ seen).tocoo()
-    apart = together.row != together.col
-    row, col, count = together.row[apart], together.col[apart], together.data[apart]
-    total, margin = count.sum(), np.bincount(row, weights=count, minlength=len(ids))
-    information = np.maximum(np.log(count * total / (margin[row] * margin[col])), 0.0)
-    matrix = sparse.csr_matrix((information, (row, col)), shape=(len(ids), len(ids)))
-    start = np.ones(len(ids))  # svds is reproducible from a given start
-    left, values, _ = svds(matrix, k=width, v0=start)
-    vectors = left[:, ::-1] * np.sqrt(values[::-1])
-    norms = np.linalg.norm(vectors, axis=1)
-    scaled: NDArray[np.float32] = (vectors / norms[norms > 1e-9].mean()).astype(np.float32)
-    return scaled
+    cuts = np.flatnonzero(np.diff(users[order])) + 1
+    return [part[:-1] for part in np.split(rows[order], cuts)]

@@ -1,0 +1,150 @@
+"""python -m bench.recommend: Recall and NDCG of IDs, on validation and test.
+
+    python -m bench.recommend --quick                       minutes, to see that it works
+    python -m bench.recommend --data industrial movielens   the comparison of docs/results.md
+    python -m bench.recommend --data mine.inter --text items.parquet
+    python -m bench.recommend --report                      table and chart of what is already there
+
+A finished run is kept in --runs by its configuration and not done again, so a killed comparison
+goes on where it was. What was chosen, and why nothing leaks: `bench/recommend/__init__.py`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections import defaultdict
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from ..measure import limited
+from . import data, ids, report, runs
+from .generator import Budget
+from .interactions import Columns
+
+_RESULTS = Path(__file__).resolve().parents[1] / "results"
+_MAIN = ["letter", "rq-vae", "kmeans", "balanced-kmeans", "random", "popularity", "co-occurrence"]
+QUICK = Budget(
+    width=32, feed_forward=64, samples=2000, epochs=4, evaluate_every=2, validated=200, tested=500
+)
+
+
+def main() -> None:
+    options = _options()
+    try:
+        _compare(options)
+    except ValueError as error:
+        sys.exit(f"bench.recommend: {error}")
+
+
+def _compare(options: argparse.Namespace) -> None:
+    shape, budget = _size(options)
+    columns = Columns(options.user, options.item, options.time)
+    datasets, plans = {}, []
+    for name in options.data:
+        datasets[name] = data.load(name, columns, options.text, options.shared)
+        able = ids.possible(datasets[name])
+        missing = [kind for kind in options.ids or [] if kind not in able]
+        if missing:
+            raise ValueError(f"{name} has no text, CF or published IDs for {', '.join(missing)}")
+    # Seed by seed, so that an unfinished comparison is a whole one of fewer seeds.
+    for seed in options.seeds:
+        for name in options.data:
+            able = ids.possible(datasets[name])
+            for kind in options.ids or [kind for kind in _MAIN if kind in able] + (
+                ["published"] if "published" in able else []
+            ):
+                if kind not in ids.FLOORS or seed == options.seeds[0]:
+                    plans.append(runs.Plan(name, kind, seed, shape, budget))
+
+    waiting = [plan for plan in plans if runs.kept(plan, options.runs) is None]
+    began, done = time.perf_counter(), 0
+    with limited(1):
+        for plan in [] if options.report else waiting:
+            title = f"[{done + 1}/{len(waiting)}] {plan.dataset} {plan.kind} seed {plan.seed}"
+
+            def tell(message: str, title: str = title) -> None:
+                print(
+                    f"{time.strftime('%H:%M:%S')} {title}: {message}", file=sys.stderr, flush=True
+                )
+
+            result = runs.run(plan, datasets[plan.dataset], options.runs, tell)
+            done += 1
+            left = (time.perf_counter() - began) / done * (len(waiting) - done)
+            test = ", ".join(f"{name} {value:.4f}" for name, value in result["test"].items())
+            tell(f"test {test}; {result['seconds']:.0f} s, {left / 60:.0f} minutes to go")
+    _show(options, plans)
+
+
+def _show(options: argparse.Namespace, plans: list[runs.Plan]) -> None:
+    found: dict[str, dict[str, list[dict[str, Any]]]] = defaultdict(lambda: defaultdict(list))
+    for plan in plans:
+        result = runs.kept(plan, options.runs)
+        if result is not None:
+            found[plan.dataset][plan.kind].append(result)
+    if not found:
+        raise ValueError(f"{options.runs} holds no run of this comparison yet")
+    for name, results in found.items():
+        reference = next((kind for kind in ("rq-vae", "random") if kind in results), None)
+        print(report.table(name, results, reference), end="\n\n")
+    if options.chart:
+        report.chart(found, options.chart)
+
+
+def _size(options: argparse.Namespace) -> tuple[ids.Shape, Budget]:
+    shape, budget = ids.Shape(), Budget()
+    if options.quick:
+        shape, budget = replace(shape, epochs=20), QUICK
+    changed = {
+        name: getattr(options, name)
+        for name in ("epochs", "samples", "temperature", "tested", "validated")
+        if getattr(options, name) is not None
+    }
+    of_shape = {
+        name: getattr(options, name)
+        for name in ("levels", "codewords")
+        if getattr(options, name) is not None
+    }
+    return replace(shape, **of_shape), replace(budget, **changed)
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m bench.recommend",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--data", nargs="+", default=["movielens"], metavar="NAME",
+        help=f"{', '.join(data.NAMES)}, or a file of interactions: .inter or .parquet (movielens)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--ids", nargs="+", choices=ids.KINDS, help=f"({' '.join(_MAIN)}, and published)"
+    )
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], help="(0 1 2)")
+    parser.add_argument("--quick", action="store_true", help="tiny generator, few samples")
+    parser.add_argument("--report", action="store_true", help="train nothing")
+    parser.add_argument("--runs", type=Path, default=_RESULTS / "recommend", help="kept runs")
+    parser.add_argument("--chart", type=Path, help="PNG to draw")
+    parser.add_argument("--shared", type=Path, default=data.SHARED, help="folder of real catalogs")
+    own = parser.add_argument_group("a file of interactions")
+    own.add_argument("--text", type=Path, help="item embeddings with ids: parquet")
+    for role, name in Columns()._asdict().items():
+        own.add_argument(f"--{role}", default=name, help=f"its column ({name})")
+    size = parser.add_argument_group("size, of all kinds alike")
+    size.add_argument("--levels", type=int, help="(3)")
+    size.add_argument("--codewords", type=int, help="of each level (64)")
+    size.add_argument("--epochs", type=int, help="of the generator, at most (20)")
+    size.add_argument("--samples", type=int, help="per epoch (8192)")
+    size.add_argument("--validated", type=int, help="cases of validation, at most (1000)")
+    size.add_argument("--tested", type=int, help="cases of test, at most (5000)")
+    size.add_argument(
+        "--temperature", type=float, help="of the loss's softmax; below 1 ranks matter more (1)"
+    )
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,141 @@
+"""The IDs that are compared: what makes them, in one table, and their codes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from math import prod
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+import letter_fast as lf
+
+from .data import Dataset
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What all tokenizers of a comparison share.
+
+    levels × codewords; hidden: encoder widths; epochs, batch_size: of the tokenizers that train.
+    """
+
+    levels: int = 3
+    codewords: int = 64
+    hidden: tuple[int, ...] = (256, 128, 64)
+    epochs: int = 150
+    batch_size: int = 512
+    revive_after: int = 5
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        return (self.codewords,) * self.levels
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One way to make IDs. model: fields of its configuration, where they aren't the defaults."""
+
+    about: str
+    method: str
+    model: dict[str, Any] = field(default_factory=dict)
+    settings: dict[str, Any] = field(default_factory=dict)
+
+
+_NO_TERMS = dict(cf_weight=0.0, diversity_weight=0.0)
+KINDS = {
+    "letter": Kind("LETTER, public weights", "letter"),
+    "letter-no-cf": Kind("LETTER without CF (α = 0)", "letter", dict(cf_weight=0.0)),
+    "letter-no-diversity": Kind(
+        "LETTER without diversity (β = 0)", "letter", dict(diversity_weight=0.0)
+    ),
+    "rq-vae": Kind("RQ-VAE (α = β = 0)", "letter", _NO_TERMS),
+    "kmeans": Kind("residual k-means", "kmeans"),
+    "balanced-kmeans": Kind("residual k-means, balanced", "kmeans", dict(balanced=True)),
+    "random": Kind("random IDs", "random"),
+    "published": Kind("published LETTER IDs", "published"),
+    "popularity": Kind("most popular items (no IDs)", "floor"),
+    "co-occurrence": Kind("with the last item (no IDs)", "floor"),
+}
+FLOORS = ("popularity", "co-occurrence")
+
+
+def possible(dataset: Dataset) -> list[str]:
+    """The kinds that the data set has what they need for."""
+    needed = {
+        "letter": dataset.text is not None and dataset.cf is not None,
+        "kmeans": dataset.text is not None,
+        "published": dataset.published is not None,
+    }
+    return [name for name, kind in KINDS.items() if needed.get(kind.method, True)]
+
+
+def make(dataset: Dataset, kind: Kind, shape: Shape, seed: int) -> lf.SemanticIds:
+    """The ID table, one row per item. Trains the tokenizer, where there is one, from `seed`."""
+    if kind.method == "published":
+        assert dataset.published is not None
+        return lf.SemanticIds(dataset.published, [256] * dataset.published.shape[1])
+    sizes = shape.sizes
+    if kind.method == "random":
+        return random_ids(dataset.items, sizes, seed)
+    text = dataset.text
+    assert text is not None
+    width = text.shape[1]
+    if kind.method == "kmeans":
+        config = lf.ResidualKMeansConfig(input_dim=width, codebook_size=sizes, **kind.model)
+        return lf.tokenize(lf.ResidualKMeans(config).fit(text, seed=seed), text)
+    torch.manual_seed(seed)
+    model = lf.Letter(
+        lf.LetterConfig(
+            input_dim=width, hidden=shape.hidden, codebook_size=sizes, **_fitting(dataset, kind)
+        )
+    )
+    settings = lf.TrainSettings(
+        **{
+            "epochs": shape.epochs,
+            "batch_size": shape.batch_size,
+            "revive_after": shape.revive_after,
+            "evaluate_every": shape.epochs,
+            "seed": seed,
+            **kind.settings,
+        }
+    )
+    cf = dataset.cf if model.config.cf_weight > 0 else None
+    lf.train(model, text, cf, settings=settings)
+    return lf.tokenize(model, text)
+
+
+def random_ids(items: int, sizes: tuple[int, ...], seed: int) -> lf.SemanticIds:
+    """Distinct IDs that know nothing of their items."""
+    drawn = np.random.default_rng(seed).choice(prod(sizes), items, replace=False)
+    return lf.SemanticIds(np.stack(np.unravel_index(drawn, sizes), axis=1), sizes)
+
+
+def facts(codes: NDArray[np.int64], sizes: list[int], dataset: Dataset) -> dict[str, Any]:
+    """What the IDs look like: perplexity of each level, and how far prefixes follow CF.
+
+    cf_prefix: share of items whose nearest item by CF (cosine) has the same first l codes, l = 1 …
+    """
+    perplexity = []
+    for level, size in enumerate(sizes):
+        share = np.bincount(codes[:, level], minlength=size) / len(codes)
+        share = share[share > 0]
+        perplexity.append(round(float(np.exp(-(share * np.log(share)).sum())), 1))
+    found: dict[str, Any] = {"perplexity": perplexity}
+    if dataset.cf is not None:
+        has = np.flatnonzero(dataset.cf.any(axis=1))
+        unit = dataset.cf[has] / np.linalg.norm(dataset.cf[has], axis=1, keepdims=True)
+        alike = unit @ unit.T
+        np.fill_diagonal(alike, -np.inf)
+        same = codes[has] == codes[has[alike.argmax(axis=1)]]
+        prefix = np.cumprod(same, axis=1).mean(axis=0)
+        found["cf_prefix"] = [round(float(value), 4) for value in prefix]
+    return found
+
+
+def _fitting(dataset: Dataset, kind: Kind) -> dict[str, Any]:
+    """The configuration's fields, and the width of the CF vectors if it isn't the latent's."""
+    width = None if dataset.cf is None else dataset.cf.shape[1]
+    return {"cf_dim": width, **kind.model}
