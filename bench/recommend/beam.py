@@ -35,7 +35,7 @@ def search(network: Any, history: Tensor, trie: PrefixTrie, beams: int) -> Beams
 
     # transformers renamed it
     cached = "cache" if "cache" in signature(network.forward).parameters else "past_key_values"
-    cache = EncoderDecoderCache(DynamicCache(), DynamicCache())
+    cache: Any = EncoderDecoderCache(DynamicCache(), DynamicCache())
     mask = history.ne(0).long()
     encoded = network.encoder(input_ids=history, attention_mask=mask)[0]
     count = len(history)

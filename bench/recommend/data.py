@@ -127,13 +127,13 @@ def of_file(path: Path, columns: Columns, text: Path | None) -> Dataset:
             raise ValueError(f"{embeddings.name} has no item ids, by which to match {path}")
         names = np.array([str(name) for name in embeddings.item_ids.to_pylist()])
         place = {name: row for row, name in enumerate(names)}
-        unknown = [name for name in found.items if name not in place]
+        unknown = [name for name in found.items.tolist() if name not in place]
         if unknown:
             raise ValueError(
                 f"{path}: {len(unknown)} interactions are with items that {embeddings.name} lacks, "
-                f"the first is {unknown[0]!r}"
+                f"the first is {unknown[0]}"
             )
-        items = np.array([place[name] for name in found.items])
+        items = np.array([place[name] for name in found.items.tolist()])
     _, users = np.unique(found.users, return_inverse=True)
     sequences, valid, test = leave_last_out(sequences_of(users, items, found.times))
     if embeddings is None:

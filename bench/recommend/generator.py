@@ -6,6 +6,7 @@ code c of level l is token 2 + (codewords of the levels before) + c. Embeddings 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -55,22 +56,21 @@ def build(sizes: Sequence[int], budget: Budget, seed: int) -> Any:
     """A T5 with random weights, seen from transformers as any other."""
     from transformers import T5Config, T5ForConditionalGeneration
 
-    torch.manual_seed(seed)
-    return T5ForConditionalGeneration(
-        T5Config(
-            vocab_size=FIRST + sum(sizes),
-            d_model=budget.width,
-            d_kv=budget.width // budget.heads,
-            d_ff=budget.feed_forward,
-            num_layers=budget.layers,
-            num_decoder_layers=budget.layers,
-            num_heads=budget.heads,
-            dropout_rate=budget.dropout,
-            pad_token_id=0,
-            eos_token_id=1,
-            decoder_start_token_id=0,
-        )
+    shape: dict[str, Any] = dict(
+        vocab_size=FIRST + sum(sizes),
+        d_model=budget.width,
+        d_kv=budget.width // budget.heads,
+        d_ff=budget.feed_forward,
+        num_layers=budget.layers,
+        num_decoder_layers=budget.layers,
+        num_heads=budget.heads,
+        dropout_rate=budget.dropout,
+        pad_token_id=0,
+        eos_token_id=1,
+        decoder_start_token_id=0,
     )
+    torch.manual_seed(seed)
+    return T5ForConditionalGeneration(T5Config(**shape))
 
 
 def steps_of(sequences: Sequence[Sequence[int]]) -> NDArray[np.int64]:
@@ -142,7 +142,7 @@ class Training:
 
         def rate(step: int) -> float:
             rise = min(1.0, (step + 1) / budget.warmup_steps)
-            return rise * max(0.02, 0.5 * (1 + np.cos(np.pi * min(step / total, 1.0))))
+            return rise * max(0.02, 0.5 * (1 + math.cos(math.pi * min(step / total, 1.0))))
 
         self._schedule = torch.optim.lr_scheduler.LambdaLR(self._optimizer, rate)
 

@@ -11,7 +11,7 @@ from scipy.sparse.linalg import svds
 
 
 def cooccurrence_vectors(
-    sequences: Sequence[Sequence[int]], items: int, width: int
+    sequences: Sequence[Sequence[int] | NDArray[np.int64]], items: int, width: int
 ) -> NDArray[np.float32]:
     """[items, width], scaled to a mean norm of 1; items that nobody had beside another get zeros.
 
