@@ -58,7 +58,7 @@ def start(restarts: int, peer_restarts: int) -> dict[str, Any]:
     """Both sides on one level with the public code's bounds; the peer on one core, as it runs."""
     x = latents(9_922, 32, seed=1)
     low = min(len(x) // 512, 50)
-    bounds = {"min_size": low, "max_size": 4 * low}
+    bounds: dict[str, Any] = {"min_size": low, "max_size": 4 * low}
     balanced_kmeans(x[:2000], 16)  # loads libraries, starts threads
     ours, seconds = timed(
         lambda: balanced_kmeans(x, 256, **bounds, restarts=restarts, iterations=10, tolerance=1e-4)
@@ -76,7 +76,7 @@ def start(restarts: int, peer_restarts: int) -> dict[str, Any]:
 def groups(restarts: int, peer_restarts: int) -> dict[str, Any]:
     """Public settings: sizes of min(K // 20, 10) to 60, 10 restarts of at most 10 iterations."""
     books = torch.stack([0.1 * latents(256, 32, seed=level, clusters=20) for level in range(4)])
-    bounds = {"min_size": 10, "max_size": 60}
+    bounds: dict[str, Any] = {"min_size": 10, "max_size": 60}
 
     def run() -> Any:
         return balanced_kmeans_of_each(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterable
 from difflib import get_close_matches
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -66,6 +68,21 @@ def finite_codes(codes: Tensor, name: str = "x", instead: str = "") -> None:
             f"{int(marked.sum())} of {len(marked)} rows of {name} hold NaN or Inf (or leave the "
             f"range of float32), the first is row {first}; drop them{instead}"
         )
+
+
+def whole(value: Any, name: str, least: int = 1) -> int:
+    """`value` as an int of at least `least`: NumPy's are taken, truth values, text and 4.0 not.
+
+    Raises:
+        ValueError: it is none, or smaller.
+    """
+    try:
+        number = operator.index(value)
+    except TypeError:
+        number = None
+    if number is None or isinstance(value, bool) or number < least:
+        raise ValueError(f"{name} must be a whole number of at least {least}, got {value!r}")
+    return number
 
 
 def choice(value: str, allowed: Iterable[str], name: str) -> str:

@@ -21,7 +21,7 @@ from letter_fast import ops, validation
 from letter_fast.kernels.reference.balanced_lloyd import assign
 
 from .fixed_point import exponent_for
-from .kmeans import check_rows
+from .kmeans import check_effort, check_rows, check_start
 from .seeding import for_each, starts
 
 COSTS = ("squared", "distance")
@@ -66,7 +66,7 @@ def balanced_assign(
     rows = check_rows(x, 1) if len(x) else validation.rows(x, table.shape[1]).float()
     validation.rows(rows, table.shape[1])
     validation.together(x, {"centroids": table})
-    low, high = _bounds(len(rows), len(table), min_size, max_size)
+    low, high = check_bounds(len(rows), len(table), min_size, max_size)
     if len(rows) == 0:
         return AssignmentResult(torch.zeros(0, dtype=torch.int64, device=x.device), 0.0, 0.0, 0.0)
     if cost == "distance":
@@ -84,6 +84,7 @@ def balanced_kmeans(
     min_size: int | Tensor | None = None,
     max_size: int | Tensor | None = None,
     *,
+    init: Tensor | None = None,
     restarts: int = 1,
     iterations: int = 100,
     tolerance: float = 1e-4,
@@ -92,15 +93,24 @@ def balanced_kmeans(
     """k-means whose assignments are the cheapest ones within the size bounds; the last is proven.
 
     x [N, D]; the bounds, int or [K], default to N // 2K and ⌈2N / K⌉.
+    init: [K, D], centroids to begin the only run from, instead of rows that k-means‖ picks.
     Raises:
-        ValueError: as `kmeans` and `balanced_assign`.
+        ValueError: as `kmeans` and `balanced_assign`, or init with restarts.
     """
+    check_effort(restarts, iterations)
     rows = check_rows(x, k)
+    first = None
+    if init is not None:
+        if restarts != 1:
+            raise ValueError(f"from init there is one run: restarts must be 1, got {restarts}")
+        first = check_start(init, k, rows.shape[1], "init")[None]
+        validation.together(rows, {"init": first})
     return balanced_kmeans_of_each(
         rows[None],
         k,
         min_size,
         max_size,
+        first=first,
         restarts=restarts,
         iterations=iterations,
         tolerance=tolerance,
@@ -114,6 +124,7 @@ def balanced_kmeans_of_each(
     min_size: int | Tensor | None = None,
     max_size: int | Tensor | None = None,
     *,
+    first: Tensor | None = None,
     restarts: int,
     iterations: int,
     tolerance: float,
@@ -121,23 +132,23 @@ def balanced_kmeans_of_each(
 ) -> list[BalancedKMeansResult]:
     """`balanced_kmeans` of P problems of one size at once: small ones run side by side.
 
-    x [P, N, D] float32, finite; seeds [P]
+    x [P, N, D] float32, finite; seeds [P]; first [P · restarts, K, D], to begin from
     """
     problems, n, _ = x.shape
-    low, high = _bounds(
+    low, high = check_bounds(
         n,
         k,
         n // (2 * k) if min_size is None else min_size,
         math.ceil(2 * n / k) if max_size is None else max_size,
     )
-    restarts = max(restarts, 1)
-    first = starts(x, k, seeds, restarts)
+    if first is None:
+        first = starts(x, k, seeds, restarts)
     centroids, labels, cost, bound = ops.balanced_lloyd(
         for_each(x, restarts),
         first,
         low,
         high,
-        max(iterations, 1),
+        iterations,
         tolerance,
         exponent_for(x),
     )
@@ -152,7 +163,7 @@ def balanced_kmeans_of_each(
     return results
 
 
-def _bounds(
+def check_bounds(
     rows: int, k: int, min_size: int | Tensor, max_size: int | Tensor
 ) -> tuple[Tensor, Tensor]:
     """Sizes as [K] int64 on the CPU, where the prices live."""

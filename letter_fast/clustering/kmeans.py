@@ -59,13 +59,15 @@ def kmeans(
     start: [k, D], centroids to begin one run from instead.
     on_iteration: called with the number of iterations done and the inertia.
     Raises:
-        ValueError: k > N or k < 1, rows with NaN or Inf, or a source that can't be read again.
+        ValueError: k > N or k < 1, restarts or iterations below 1, rows with NaN or Inf, or a
+            source that can't be read again.
     """
+    check_effort(restarts, iterations)
     rows = open_rows(x)
     if not 1 <= k <= rows.count:
         raise ValueError(f"k must lie between 1 and the number of rows: k = {k}, N = {rows.count}")
     if start is not None:
-        centroids = _check_start(start, k, rows)
+        centroids = check_start(start, k, rows.width, "start").to(rows.device)
         _, largest = rows.sample(0, seed)
         largest = max(largest, float(centroids.abs().max()))
         return _lloyd(rows, centroids, largest, iterations, tolerance, on_iteration)
@@ -78,7 +80,7 @@ def kmeans(
             start = _lloyd(small, start, largest, iterations, tolerance, None).centroids
         return _lloyd(rows, start, largest, iterations, tolerance, on_iteration)
 
-    first = starts(sample[None], k, [seed], max(restarts, 1))
+    first = starts(sample[None], k, [seed], restarts)
     return min(map(run, first), key=lambda result: result.inertia)
 
 
@@ -95,12 +97,19 @@ def check_rows(x: Tensor, k: int) -> Tensor:
     return rows
 
 
-def _check_start(start: Tensor, k: int, rows: Rows) -> Tensor:
-    """`start` as float32 centroids where the rows are."""
-    centroids = validation.codebook(start, "start").to(rows.device)
-    if centroids.shape != (k, rows.width):
-        raise ValueError(f"start must be [{k}, {rows.width}], got {list(centroids.shape)}")
-    validation.finite_codes(centroids.isfinite().all(dim=1).long() - 1, "start")
+def check_effort(restarts: int, iterations: int) -> None:
+    """Refuses to do nothing: ValueError names what is below 1."""
+    for name, value in (("restarts", restarts), ("iterations", iterations)):
+        if value < 1:
+            raise ValueError(f"{name} must be at least 1, got {value}")
+
+
+def check_start(start: Tensor, k: int, width: int, name: str) -> Tensor:
+    """`start` as float32 centroids [k, width]; ValueError otherwise."""
+    centroids = validation.codebook(start, name)
+    if centroids.shape != (k, width):
+        raise ValueError(f"{name} must be [{k}, {width}], got {list(centroids.shape)}")
+    validation.finite_codes(centroids.isfinite().all(dim=1).long() - 1, name)
     return centroids
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import oracle
 import pytest
 import torch
 
-from letter_fast.clustering import balanced_assign, balanced_kmeans
+from letter_fast.clustering import balanced_assign, balanced_kmeans, kmeans
 from letter_fast.kernels import use_backend
 from letter_fast.kernels.reference.balanced_lloyd import assign
 
@@ -107,3 +109,35 @@ def test_no_rows() -> None:
     result = balanced_assign(torch.zeros(0, 3), torch.zeros(4, 3), 0, 2)
     assert result.labels.shape == (0,)
     assert result.cost == result.gap == 0.0
+
+
+def test_a_run_begins_where_it_is_told_to() -> None:
+    x = oracle.clustered(300, 6, 20, seed=3)
+    start = x[:7] + 0.1
+    found = balanced_kmeans(x, 7, 20, 80, init=start, iterations=1)
+    assert torch.equal(found.centroids, start)
+    once = balanced_assign(x, start, 20, 80)
+    assert torch.equal(found.labels, once.labels)
+    end = balanced_kmeans(x, 7, 20, 80, init=start, tolerance=0.0)
+    again = balanced_kmeans(x, 7, 20, 80, init=end.centroids, tolerance=0.0)
+    torch.testing.assert_close(end.centroids, again.centroids, rtol=1e-6, atol=1e-6)
+    assert end.inertia < found.inertia
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (dict(restarts=0), "restarts must be at least 1, got 0"),
+        (dict(iterations=-1), "iterations must be at least 1, got -1"),
+        (dict(init=torch.zeros(3, 2)), r"init must be \[4, 2\], got \[3, 2\]"),
+        (dict(init=torch.zeros(4, 3)), r"init must be \[4, 2\], got \[4, 3\]"),
+        (dict(init=torch.full((4, 2), torch.nan)), "4 of 4 rows of init hold NaN"),
+        (dict(init=torch.zeros(4, 2), restarts=2), "restarts must be 1, got 2"),
+    ],
+)
+def test_starts_and_effort_are_checked(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        balanced_kmeans(torch.randn(20, 2), 4, **options)
+    if "init" not in options:
+        with pytest.raises(ValueError, match=message):
+            kmeans(torch.randn(20, 2), 4, **options)
