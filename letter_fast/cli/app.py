@@ -10,12 +10,14 @@ from letter_fast.atomic import remove_parts
 from letter_fast.torchrun import refuse_processes
 
 from .interrupts import Interrupted, Watch
+from .terminal import print_anywhere
 
 _SHOW_CURSOR = "\x1b[?25h"
 
 
 def main() -> None:
     """Entry point of the `letter-fast` script."""
+    print_anywhere()
     warnings.formatwarning = lambda message, *_: f"letter-fast: warning: {message}\n"
     Watch(give_up=_give_up)
     sys.exit(run(sys.argv[1:]))

@@ -51,7 +51,7 @@ def evaluate(
     from letter_fast.evaluation import comparison_table
     from letter_fast.evaluation import evaluate as measure
     from letter_fast.evaluation.plots import plot_run, plot_usage
-    from letter_fast.model import load
+    from letter_fast.model import Letter, load
     from letter_fast.paths import local_path
     from letter_fast.tokenization import SemanticIds, tokenize
     from letter_fast.training.journal import LOG_FILE, read_log
@@ -70,6 +70,8 @@ def evaluate(
         if not local_path(name).is_dir():
             raise ValueError(f"{name} is not a folder; give the folder that train wrote")
         model = load(name)
+        has_log = plots is not None and (Path(name) / LOG_FILE).is_file()
+        log = read_log(Path(name)) if has_log else []
         result = measure(
             model, catalog, targets, table, with_removed=with_removed, other_model=other_model
         )
@@ -79,8 +81,8 @@ def evaluate(
             shown = tokenize(model, catalog, "none") if table is None else table
             shown = shown if with_removed else shown.live()
             written.append(plot_usage(folder, shown.codes, shown.sizes))
-            if (Path(name) / LOG_FILE).is_file():
-                written += plot_run(folder, read_log(Path(name)))
+            if log and isinstance(model, Letter):
+                written += plot_run(folder, log, model.config)
     if json:
         print_json({name: run.to_dict() for name, run in runs.items()})
         return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import math
 import sys
@@ -31,6 +32,24 @@ def numbers(text: str | None) -> tuple[int, ...] | None:
         return tuple(int(part) for part in text.split(","))
     except ValueError as error:
         raise ValueError(f"{text!r} must be integers joined by commas, like 256,256,256") from error
+
+
+# What commands print beyond ASCII, in signs of the same width, for terminals that know no other.
+_PLAIN = str.maketrans("−–«»·…×→↓↑≤≥αβγε", "--\"\".~x>v^<>abge")
+
+
+def print_anywhere() -> None:
+    """Lets stdout and stderr write what their encoding lacks: a table must not end the command."""
+    codecs.register_error("letter_fast_plain", _plain)
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # not where a program has put another object
+            stream.reconfigure(errors="letter_fast_plain")
+
+
+def _plain(error: UnicodeError) -> tuple[str, int]:
+    assert isinstance(error, UnicodeEncodeError)
+    wanted = error.object[error.start : error.end].translate(_PLAIN)
+    return "".join(sign if sign.isascii() else "?" for sign in wanted), error.end
 
 
 def print_json(value: Mapping[str, Any]) -> None:

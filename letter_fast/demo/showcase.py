@@ -77,7 +77,12 @@ def run_showcase(
             text,
             cf,
             out,
-            TrainSettings(epochs=passes, batch_size=batch, evaluate_every=passes, revive_after=5),
+            TrainSettings(
+                epochs=passes,
+                batch_size=batch,
+                evaluate_every=max(1, passes // 20),
+                revive_after=5,
+            ),
             resume=False,
             on_epoch=_named(on_epoch, name, passes),
         )
@@ -85,7 +90,7 @@ def run_showcase(
         ids.save(out / "ids.parquet")
         ids.to_letter_json(out / "index.json")
         runs[name] = evaluate(model, text, cf)
-        plot_run(out, read_log(out))
+        plot_run(out, read_log(out), config)
         plot_usage(out, ids.codes, ids.sizes)
         if config is letter:
             shown = ids

@@ -1,8 +1,9 @@
-"""Three pictures of a run: losses, perplexity, and how evenly the codes are used."""
+"""Three pictures of a run: what the loss is made of, perplexity, and how evenly codes are used."""
 
 from __future__ import annotations
 
 import io
+import math
 from pathlib import Path
 from typing import Any
 
@@ -11,41 +12,84 @@ from numpy.typing import NDArray
 
 from letter_fast.atomic import write_bytes
 from letter_fast.extras import require
+from letter_fast.model import LetterConfig
+
+from .measures import level_spread
 
 _TERMS = {
-    "loss": "total",
     "recon": "reconstruction",
     "quantization": "quantization",
-    "cf": "CF",
     "diversity": "diversity",
+    "cf": "CF",
 }
+_GREY = "0.45"
 
 
-def plot_run(folder: Path, records: list[dict[str, Any]]) -> list[Path]:
-    """losses.png and perplexity.png of a training log, into `folder`.
+def plot_run(folder: Path, records: list[dict[str, Any]], config: LetterConfig) -> list[Path]:
+    """losses.png and, once the catalog has been evaluated, perplexity.png, into `folder`.
 
+    records: of a training log; config: of the model, whose weights make the terms contributions.
     Raises:
-        ValueError: matplotlib is not installed, or the log is empty.
+        ValueError: matplotlib is not installed, the log is empty, or a record lacks a number.
     """
     if not records:
         raise ValueError("the log holds no finished epoch yet: nothing to plot")
-    epochs = [record["epoch"] for record in records]
+    made = [plot_losses(folder / "losses.png", records, config)]
+    if any("catalog_perplexity" in record for record in records):
+        made.append(plot_perplexity(folder / "perplexity.png", records, config.codebook_size))
+    return made
 
-    figure, axes = _figure()
-    for name in _TERMS:
-        values = [record[name] for record in records]
-        if any(values):
-            axes.plot(epochs, values, label=_TERMS[name])
-    axes.set(xlabel="epoch", yscale="log", title="The loss and its terms, unweighted")
-    losses = _save(figure, folder / "losses.png")
 
+def contributions(records: list[dict[str, Any]], config: LetterConfig) -> dict[str, list[float]]:
+    """What each term, times its weight, adds to the loss of each epoch; terms of weight 0 aside."""
+    found = {}
+    for name, label in _TERMS.items():
+        alone = dict.fromkeys(_TERMS, 0.0) | {name: 1.0}
+        weight = config.total(**alone)
+        if weight > 0:
+            found[label] = [weight * _number(record, name) for record in records]
+    return found
+
+
+def plot_losses(path: Path, records: list[dict[str, Any]], config: LetterConfig) -> Path:
+    """The terms, stacked: their upper edge is the loss."""
     figure, axes = _figure()
-    for level in range(len(records[0]["perplexity"])):
-        values = [record["perplexity"][level] for record in records]
-        axes.plot(epochs, values, label=f"level {level + 1}")
-    axes.set(xlabel="epoch", ylabel="perplexity (codewords)", title="Codes in use, by epoch")
+    # An epoch is a step of width 1, so that a single one shows too.
+    edges = [_number(record, "epoch") - 0.5 for record in records]
+    edges.append(edges[-1] + 1.0)
+    stacked = {name: [*y, y[-1]] for name, y in contributions(records, config).items()}
+    areas = axes.stackplot(edges, *stacked.values(), labels=stacked, alpha=0.8, step="post")
+    total = [_number(record, "loss") for record in records]
+    axes.step(edges, [*total, total[-1]], where="post", color="black", linewidth=1, label="loss")
+    axes.set(
+        xlabel="epoch",
+        ylabel="weight × term",
+        title="What the loss is made of",
+        xlim=(edges[0], edges[-1]),
+    )
     axes.set_ylim(bottom=0)
-    return [losses, _save(figure, folder / "perplexity.png")]
+    # From the top down, as they are stacked.
+    return _save(figure, path, [axes.lines[0], *reversed(areas)])
+
+
+def plot_perplexity(path: Path, records: list[dict[str, Any]], sizes: tuple[int, ...]) -> Path:
+    """Of the whole catalog's codes, wherever it was evaluated: what `evaluate` reports."""
+    figure, axes = _figure()
+    seen = [record for record in records if "catalog_perplexity" in record]
+    epochs = [_number(record, "epoch") for record in seen]
+    for level in range(len(sizes)):
+        values = [_number(record, "catalog_perplexity", level) for record in seen]
+        axes.plot(epochs, values, marker="o", markersize=3, label=f"level {level + 1}")
+    for size in sorted(set(sizes)):
+        axes.axhline(size, color=_GREY, linestyle=":", label=f"{size} codewords")
+    axes.set(
+        xlabel="epoch",
+        ylabel="perplexity",
+        title="Perplexity of the codes of the whole catalog",
+        xlim=(0, epochs[-1] * 1.03),
+    )
+    axes.set_ylim(bottom=0)
+    return _save(figure, path)
 
 
 def plot_usage(folder: Path, codes: NDArray[np.int64], sizes: list[int]) -> Path:
@@ -53,7 +97,15 @@ def plot_usage(folder: Path, codes: NDArray[np.int64], sizes: list[int]) -> Path
     figure, axes = _figure()
     for level, size in enumerate(sizes):
         counts = np.sort(np.bincount(codes[:, level], minlength=size))[::-1]
-        axes.plot(np.arange(1, size + 1), counts, label=f"level {level + 1}", drawstyle="steps-mid")
+        spread = 2.0 ** level_spread(codes[:, level], size)[1]
+        axes.plot(
+            np.arange(1, size + 1),
+            counts,
+            label=f"level {level + 1}\n(perplexity {spread:.1f})",
+            drawstyle="steps-mid",
+        )
+    for size in sorted(set(sizes)):
+        axes.hlines(len(codes) / size, 1, size, color=_GREY, linestyle=":", label="even use")
     axes.set(
         xlabel="codeword, by rank",
         ylabel="items",
@@ -61,6 +113,17 @@ def plot_usage(folder: Path, codes: NDArray[np.int64], sizes: list[int]) -> Path
     )
     axes.set_ylim(bottom=0)
     return _save(figure, folder / "usage.png")
+
+
+def _number(record: dict[str, Any], name: str, level: int | None = None) -> float:
+    """A number of a log's record, which may be anybody's file."""
+    value = record.get(name)
+    if level is not None:
+        value = value[level] if isinstance(value, list) and level < len(value) else None
+    if type(value) not in (int, float) or not math.isfinite(value):
+        place = name if level is None else f"{name}, level {level + 1}"
+        raise ValueError(f"the log's record of epoch {record.get('epoch')} has no number {place}")
+    return float(value)
 
 
 def _figure() -> tuple[Any, Any]:
@@ -76,9 +139,10 @@ def _figure() -> tuple[Any, Any]:
     return figure, axes
 
 
-def _save(figure: Any, path: Path) -> Path:
+def _save(figure: Any, path: Path, handles: list[Any] | None = None) -> Path:
     # Beside the axes, where no curve can run through it.
-    figure.legend(frameon=False, loc="outside right center")
+    shown = {} if handles is None else {"handles": handles}
+    figure.legend(frameon=False, loc="outside right center", **shown)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png")
     write_bytes(path, buffer.getvalue())

@@ -13,6 +13,7 @@ import letter_fast as lf
 from letter_fast.evaluation import comparison_table, evaluate
 from letter_fast.evaluation.measures import cf_recall, code_overlap, level_spread
 from letter_fast.evaluation.plots import plot_run, plot_usage
+from letter_fast.model import LetterConfig
 
 
 def test_spread_of_even_and_single_use() -> None:
@@ -85,10 +86,12 @@ def test_evaluation_of_a_model(tmp_path: Path) -> None:
 
 
 def test_plots_are_pictures(tmp_path: Path) -> None:
+    config = LetterConfig(input_dim=4, codebook_size=(6, 6))
     record = dict(loss=2.0, recon=1.0, quantization=1.0, cf=0.0, diversity=0.5)
-    records = [{"epoch": e, **record, "perplexity": [3.0, e]} for e in (1, 2, 3)]
-    paths = [*plot_run(tmp_path, records), plot_usage(tmp_path, np.arange(12)[:, None] % 5, [6])]
-    for path in paths:
+    records = [{"epoch": e, **record, "catalog_perplexity": [3.0, e]} for e in (1, 2, 3)]
+    usage = plot_usage(tmp_path, np.arange(12)[:, None] % 5, [6])
+    for path in [*plot_run(tmp_path, records, config), usage]:
         assert path.read_bytes().startswith(b"\x89PNG")
+    assert plot_run(tmp_path, [{"epoch": 1, **record}], config) == [tmp_path / "losses.png"]
     with pytest.raises(ValueError, match="nothing to plot"):
-        plot_run(tmp_path, [])
+        plot_run(tmp_path, [], config)
