@@ -35,7 +35,7 @@ def numbers(text: str | None) -> tuple[int, ...] | None:
 
 
 # What commands print beyond ASCII, in signs of the same width, for terminals that know no other.
-_PLAIN = str.maketrans("−–«»·…×→↓↑≤≥αβγε", "--\"\".~x>v^<>abge")
+_PLAIN = str.maketrans("−–«»·…×→↓↑≤≥αβγε", '--"".~x>v^<>abge')
 
 
 def print_anywhere() -> None:

@@ -117,10 +117,11 @@ def plot_usage(folder: Path, codes: NDArray[np.int64], sizes: list[int]) -> Path
 
 def _number(record: dict[str, Any], name: str, level: int | None = None) -> float:
     """A number of a log's record, which may be anybody's file."""
-    value = record.get(name)
+    value: Any = record.get(name)
     if level is not None:
         value = value[level] if isinstance(value, list) and level < len(value) else None
-    if type(value) not in (int, float) or not math.isfinite(value):
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not is_number or not math.isfinite(value):
         place = name if level is None else f"{name}, level {level + 1}"
         raise ValueError(f"the log's record of epoch {record.get('epoch')} has no number {place}")
     return float(value)

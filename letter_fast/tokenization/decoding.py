@@ -59,7 +59,7 @@ class IdConstraint:
             alone.
 
     Raises:
-        ValueError: the table holds no ID, or a number can't be a token's or a length.
+        ValueError: the trie holds no ID, or a number can't be a token's or a length.
     """
 
     def __init__(
@@ -72,7 +72,9 @@ class IdConstraint:
         ends = [eos_token_id] if isinstance(eos_token_id, int) else list(eos_token_id or [])
         end = start + sum(trie.sizes)
         if len(trie) == 0:
-            raise ValueError("the table holds no ID, so that there is nothing to generate")
+            raise ValueError(
+                "the table holds no ID of a live item, so that there is nothing to generate"
+            )
         if start < 0 or any(one < 0 for one in ends):
             raise ValueError(f"token ids can't be negative, got start {start}, eos_token_id {ends}")
         if any(start <= one < end for one in ends):

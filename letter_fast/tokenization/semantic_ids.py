@@ -194,7 +194,7 @@ class SemanticIds:
     def decode(
         self, sequences: Any, start: int, prompt_length: int, beams: int = 1
     ) -> list[list[str | int]]:
-        """The items that a model generated for each prompt, best first, each once.
+        """The live items that a model generated for each prompt, best first, each once.
 
         Beam search fills up with IDs that it has already where there are fewer than beams. What
         follows a prompt and is no ID of this table names no item; a shared ID names several.
@@ -219,7 +219,11 @@ class SemanticIds:
         groups = [
             dict.fromkeys(map(tuple, group.tolist())) for group in codes.reshape(-1, beams, levels)
         ]
-        return [[item for one in group for item in self.items_of(one)] for group in groups]
+        return [[item for one in group for item in self._live_items(one)] for group in groups]
+
+    def _live_items(self, codes: Sequence[int]) -> list[str | int]:
+        rows = self._code_index.all_rows(codes)
+        return self._items(rows[self.is_live[rows]])
 
     def packed(self) -> Codes:
         """Each ID as one int64, see `packing`; ValueError if they outnumber it. [N]"""

@@ -180,6 +180,29 @@ def test_real_models_write_ids_and_decode_reads_items(kind: str, way: str, beams
             assert bool((scores_[:, len(IDS) :] < -1e8).all())
 
 
+@pytest.mark.filterwarnings("default")
+@pytest.mark.parametrize("way", ["processor", "function"])
+def test_a_removed_item_is_not_generated_and_not_decoded(way: str) -> None:
+    is_live = np.arange(len(IDS)) % 3 > 0
+    table = SemanticIds(IDS.codes, SIZES, is_live=is_live)
+    constraint = IdConstraint(table.trie(), START, eos_token_id=EOS)
+    how: dict[str, Any] = {"prefix_allowed_tokens_fn": constraint.allowed}
+    if way == "processor":
+        how = {"logits_processor": [constraint]}
+    beams = len(IDS)
+    out = model_of("qwen2").generate(
+        prompts_of(4), attention_mask=torch.ones(2, 4), num_beams=beams, do_sample=False,
+        num_return_sequences=beams, max_new_tokens=4, **how,
+    )  # fmt: skip
+    live = set(np.flatnonzero(is_live).tolist())
+    assert [set(one) for one in table.decode(out, START, 4, beams)] == [live, live]
+    everything = torch.from_numpy(IDS.token_ids(START))
+    assert {item for one in table.decode(everything, START, 0) for item in one} == live
+    none = SemanticIds(IDS.codes, SIZES, is_live=np.zeros(len(IDS), dtype=bool))
+    with pytest.raises(ValueError, match="holds no ID"):
+        IdConstraint(none.trie(), START)
+
+
 def test_decode_says_what_is_too_short_or_no_multiple() -> None:
     with pytest.raises(ValueError, match="max_new_tokens must be 3 or more"):
         IDS.decode(torch.zeros(2, 6), START, 4)
