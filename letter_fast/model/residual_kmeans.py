@@ -171,7 +171,12 @@ class ResidualKMeans(
 
 
 def unit_rows(x: Tensor) -> Tensor:
-    """x / ‖x‖, in float64 up to the last rounding; a row of zeros stays. [N, D] float32, both
+    """x / ‖x‖, in float64 up to the last rounding; a row of zeros stays. [N, D] -> float32"""
+    return unit_rows_in_double(x).float()
+
+
+def unit_rows_in_double(x: Tensor) -> Tensor:
+    """x / ‖x‖; a row of zeros stays. [N, D] -> float64
 
     The squares are added in a fixed tree, by whole columns, not by `sum`, whose order depends on
     batch, threads and device: every step is correctly rounded, so the bits are the same everywhere.
@@ -181,4 +186,4 @@ def unit_rows(x: Tensor) -> Tensor:
         half = (width + 1) // 2
         squares = squares[:, :half] + F.pad(squares[:, half:], (0, 2 * half - width))
     length = squares.sqrt()
-    return (x.double() / torch.where(length > 0, length, 1.0)).float()
+    return x.double() / torch.where(length > 0, length, 1.0)
