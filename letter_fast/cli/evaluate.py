@@ -18,6 +18,9 @@ def evaluate(
     cf: Annotated[
         Path | None, typer.Option(help="Collaborative embeddings, for CF alignment.")
     ] = None,
+    cf_missing: Annotated[
+        str, typer.Option(help="Items that --cf lacks: error, or mask (not measured with it).")
+    ] = "error",
     ids: Annotated[
         Path | None,
         typer.Option(
@@ -73,7 +76,13 @@ def evaluate(
         has_log = plots is not None and (Path(name) / LOG_FILE).is_file()
         log = read_log(Path(name)) if has_log else []
         result = measure(
-            model, catalog, targets, table, with_removed=with_removed, other_model=other_model
+            model,
+            catalog,
+            targets,
+            table,
+            with_removed=with_removed,
+            other_model=other_model,
+            cf_missing=cf_missing,
         )
         runs[name] = result
         if plots is not None:

@@ -64,6 +64,10 @@ def train(
     ] = None,
     hidden: Annotated[str | None, _model("Encoder widths. (2048,1024,512,256,128,64)")] = None,
     latent_dim: Annotated[int | None, _model("Width of the latent. (32)")] = None,
+    cf_missing: Annotated[
+        str | None,
+        _training("Items that --cf lacks: error, or mask (they have no CF term). (error)"),
+    ] = None,
     cf_weight: Annotated[float | None, _model("α of the CF loss. (0.01)")] = None,
     diversity_weight: Annotated[float | None, _model("β of the diversity loss. (0.0001)")] = None,
     residual_grad: Annotated[
@@ -156,6 +160,7 @@ def train(
         "codebook_size": numbers(codebook_size),
         "hidden": numbers(hidden),
         "latent_dim": latent_dim,
+        "cf_missing": cf_missing,
         "cf_weight": cf_weight,
         "diversity_weight": diversity_weight,
         "residual_grad": residual_grad,
@@ -221,6 +226,8 @@ def train(
     print(f"trained {result.epochs} epochs; the model is in {out}")
     print(f"loss {record['loss']:.4g}, reconstruction {record['recon']:.4g}", end="")
     print(f", collisions {record['collision_rate']:.2%}" if "collision_rate" in record else "")
+    if without := record.get("without_cf"):
+        print(f"{without:,} of {catalog.rows:,} items have no CF vector and had no CF term")
     print(f"next: letter-fast tokenize {out} {embeddings} --out ids.parquet")
 
 

@@ -80,6 +80,7 @@ def evaluate(
     *,
     with_removed: bool = False,
     other_model: bool = False,
+    cf_missing: str = "error",
     batch_size: int = 4096,
     seed: int = 0,
 ) -> Evaluation:
@@ -90,6 +91,7 @@ def evaluate(
     embeddings, cf: what `Embeddings.open` takes.
     with_removed: items that the table marks as removed are measured too.
     other_model: the table is another model's, and that is meant.
+    cf_missing: "mask" leaves items that `cf` lacks out of what is measured with it.
     Raises:
         ValueError: inputs, model and IDs don't fit each other, or the model was never trained.
     """
@@ -136,7 +138,7 @@ def evaluate(
     if cf is None:
         missing = dict.fromkeys(("cf_recall", "neighbour_overlap", "random_overlap"), "needs CF")
     else:
-        targets = align_cf(catalog, Embeddings.open(cf))
+        targets = align_cf(catalog, Embeddings.open(cf), cf_missing)
         h = torch.from_numpy(np.concatenate(list(targets.batches())))
         if isinstance(model, Letter):
             projected = model.cf_projection(h.to(device)).cpu()

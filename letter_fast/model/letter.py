@@ -94,6 +94,7 @@ class Letter(
         generator: torch.Generator | int | Tensor | None = None,
         autocast: torch.dtype | None = None,
         share: Share | None = None,
+        has_cf: Tensor | None = None,
     ) -> LetterLosses:
         """LETTER's loss of one batch.
 
@@ -104,6 +105,8 @@ class Letter(
         autocast: dtype for encoder and decoder; the quantizer and all losses stay in float32.
         share: s holds only these rows of the batch. recon and cf are then their part of the batch's
             mean, to be added up; the other terms, and output, are the whole batch's.
+        has_cf [B] bool: which rows of h hold something. The others have no cf term and are no
+            row's negatives, and cf is the mean of the rest. None: all do.
         """
         config = self.config
         with torch.autocast(s.device.type, autocast, enabled=autocast is not None):
@@ -117,10 +120,11 @@ class Letter(
         recon = recon / (len(output.codes) * s.shape[1])
 
         cf = diversity = recon.new_zeros(())
-        if h is not None and share is None:
+        if h is not None and share is None and has_cf is None:
             cf = contrastive_loss(quantized, self.cf_projection(h))
-        elif h is not None and share is not None:
-            cf = _contrastive_share(quantized, self.cf_projection(h), share.own)
+        elif h is not None:
+            own = slice(0, len(h)) if share is None else share.own
+            cf = _contrastive_part(quantized, self.cf_projection(h), own, has_cf)
         if groups is not None:
             quantizer = self.quantizer
             per_level = diversity_losses(
@@ -193,10 +197,18 @@ class Letter(
         )
 
 
-def _contrastive_share(q: Tensor, h: Tensor, own: slice) -> Tensor:
-    """Rows `own` of `contrastive_loss` of a whole batch, over its B. q [b, D], h [B, D] -> []"""
+def _contrastive_part(q: Tensor, h: Tensor, own: slice, has_cf: Tensor | None) -> Tensor:
+    """Rows `own` of `contrastive_loss` of a whole batch, over its B; of rows that have CF only.
+
+    Choosing rows waits for the device, once a step. q [b, D], h [B, D], has_cf [B] -> []
+    """
+    mine, before, after = h[own], h[: own.start], h[own.stop :]
+    if has_cf is not None:
+        q, mine = q[has_cf[own]], mine[has_cf[own]]
+        before, after = before[has_cf[: own.start]], after[has_cf[own.stop :]]
     if len(q) == 0:
         return q.sum() + 0.0 * h.sum()  # so that every process has the same graph
-    own_first = torch.cat([h[own], h[: own.start], h[own.stop :]])
-    loss: Tensor = ops.contrastive(q.contiguous(), own_first, torch.is_grad_enabled())[0]
-    return loss * (len(q) / len(h))
+    own_first = torch.cat([mine, before, after])
+    with_gradient = torch.is_grad_enabled() and q.requires_grad
+    loss: Tensor = ops.contrastive(q.contiguous(), own_first, with_gradient)[0]
+    return loss * (len(q) / len(own_first))

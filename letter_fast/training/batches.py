@@ -29,12 +29,14 @@ _BLOCK_BYTES = 1 << 20
 class Batch(NamedTuple):
     """s [b, S]: this process's rows, the `share` of a batch of B (None: all of it).
 
-    h [B, H]: the collaborative embeddings of the whole batch, or None.
+    h [B, H]: the collaborative embeddings of the whole batch, or None; has_cf [B] bool: which of
+    them hold something (None: all).
     """
 
     s: Tensor
     h: Tensor | None
     share: Share | None
+    has_cf: Tensor | None = None
 
 
 class _Rows(NamedTuple):
@@ -75,6 +77,7 @@ class Batches:
 
     least: rows of the smallest batch; what would be a smaller one, at an epoch's end, joins the
         batch before it.
+    gaps: whether rows of `targets` are zeros, which stand for no CF.
     """
 
     def __init__(
@@ -85,8 +88,9 @@ class Batches:
         seed: int,
         ranks: Ranks,
         least: int = 1,
+        gaps: bool = False,
     ) -> None:
-        self._catalog, self._targets = catalog, targets
+        self._catalog, self._targets, self._gaps = catalog, targets, gaps
         self._size, self._seed, self._ranks, self._least = size, seed, ranks, least
         self.steps = len(_starts(catalog.rows, size, least))
         self._whole: tuple[Tensor, Tensor | None] | None = None
@@ -135,11 +139,9 @@ class Batches:
             rows = end - begin
             own = self._ranks.own(rows)
             stop = done + own.stop - own.start
-            yield Batch(
-                s.cut(done, stop),
-                None if h is None else h.cut(begin, begin + rows),
-                self._ranks.share(rows),
-            )
+            part = None if h is None else h.cut(begin, begin + rows)
+            has_cf = part.any(dim=1) if part is not None and self._gaps else None
+            yield Batch(s.cut(done, stop), part, self._ranks.share(rows), has_cf)
             done = stop
 
 

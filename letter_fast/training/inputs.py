@@ -8,9 +8,12 @@ from letter_fast.catalog import Embeddings, align_cf
 from letter_fast.model import Letter
 
 
-def matching_targets(model: Letter, catalog: Embeddings, cf: Any) -> Embeddings | None:
+def matching_targets(
+    model: Letter, catalog: Embeddings, cf: Any, missing: str = "error"
+) -> Embeddings | None:
     """The CF vectors in the catalog's order, or None where the model has no use for them.
 
+    missing: as `align_cf`.
     Raises:
         ValueError: something does not fit.
     """
@@ -31,7 +34,7 @@ def matching_targets(model: Letter, catalog: Embeddings, cf: Any) -> Embeddings 
             f"cf_weight is {config.cf_weight} but no collaborative embeddings were given: pass cf, "
             "or set cf_weight=0 (RQ-VAE)"
         )
-    targets = align_cf(catalog, Embeddings.open(cf))
+    targets = align_cf(catalog, Embeddings.open(cf), missing)
     width = config.cf_dim or config.latent_dim
     if targets.width != width:
         raise ValueError(
@@ -39,3 +42,17 @@ def matching_targets(model: Letter, catalog: Embeddings, cf: Any) -> Embeddings 
             f"set cf_dim={targets.width}"
         )
     return targets
+
+
+def count_without_cf(targets: Embeddings) -> int:
+    """Items whose CF vector is zeros, which stand for no CF. Reads the CF vectors once.
+
+    Raises:
+        ValueError: no item has one.
+    """
+    held = sum(int(batch.any(axis=1).sum()) for batch in targets.batches())
+    if held == 0:
+        raise ValueError(
+            f"{targets.name}: the collaborative embeddings of all {targets.rows} items are zeros"
+        )
+    return targets.rows - held

@@ -20,7 +20,7 @@ from letter_fast.quantizer import ResidualQuantizer
 
 from .batches import Batches
 from .checkpoint import Checkpoints, load_checkpoint
-from .inputs import matching_targets
+from .inputs import count_without_cf, matching_targets
 from .journal import Journal
 from .metrics import EpochMeans, evaluate_catalog
 from .randomness import generator, stream
@@ -61,7 +61,8 @@ def train(
     Under torchrun all processes train the one model together, see `letter_fast.training.ranks`.
 
     embeddings: what `Embeddings.open` takes: a file, an array, a tensor; [N, S].
-    cf: collaborative embeddings [N, H] likewise, matched by item id or by row; needed if α > 0.
+    cf: collaborative embeddings [N, H] likewise, matched by item id or by row; needed if α > 0. A
+        row of zeros stands for no CF: the item has no CF term; records say how many (without_cf).
     resume: go on from the checkpoint in `out`, which an interrupted run leaves of its last epoch;
         on one device the result has the same bits as an unbroken run's.
     on_epoch: called with each epoch's record, in the first process.
@@ -76,7 +77,8 @@ def train(
     if settings.tensorboard:
         require("tensorboard", "a log for TensorBoard")
     catalog = Embeddings.open(embeddings)
-    targets = matching_targets(model, catalog, cf)
+    targets = matching_targets(model, catalog, cf, settings.cf_missing)
+    without_cf = 0 if targets is None else count_without_cf(targets)
     ranks = join(torch.device(device or model.quantizer.codebooks.device))
     _check_batch_norm(model, catalog.rows, settings, ranks)
     model.to(ranks.device).train()
@@ -98,8 +100,9 @@ def train(
         ranks.spread(model.state_dict().values())
 
         batches = Batches(
-            catalog, targets, settings.batch_size, settings.seed, ranks, least=_least(model)
-        )
+            catalog, targets, settings.batch_size, settings.seed, ranks,
+            least=_least(model), gaps=without_cf > 0,
+        )  # fmt: skip
         if not ranks.first:
             checkpoints = None
         kept = state["journal"] if state else 0
@@ -110,6 +113,8 @@ def train(
                 means = train_epoch(run, batches, ranks)
                 run.epoch += 1
                 record = {"epoch": run.epoch, **means.record(ranks)}
+                if without_cf:
+                    record["without_cf"] = without_cf
                 run.check_weights()
                 run.count_use(means.counts, catalog)
                 last = run.epoch == settings.epochs
@@ -151,7 +156,9 @@ def train_epoch(run: Run, batches: Batches, ranks: Ranks) -> EpochMeans:
 
     with _marking(quantizer):
         for step, batch in enumerate(batches.epoch(epoch)):
-            losses = model.losses(batch.s, batch.h, groups, positives, autocast, batch.share)
+            losses = model.losses(
+                batch.s, batch.h, groups, positives, autocast, batch.share, batch.has_cf
+            )
             run.optimizer.zero_grad()
             losses.total.backward()
             ranks.add_gradients(model.parameters(), repeated=quantizer.codebooks)

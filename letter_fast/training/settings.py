@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from letter_fast import validation
+from letter_fast.catalog.alignment import CF_MISSING
 from letter_fast.options import check_keys, check_types
 
 SCHEDULES = ("constant", "cosine")
@@ -58,6 +59,8 @@ class TrainSettings:
     """Metric (loss, recon or collision_rate) whose best model is kept, and that stops the run."""
     patience: int = 10
     """Evaluations without a better value of that metric before stopping."""
+    cf_missing: str = "error"
+    """Items that the collaborative embeddings lack: error, or mask (they have no CF term)."""
     seed: int = 0
     """Of dropout, shuffling, positives and the codebook start."""
     tensorboard: bool = False
@@ -80,6 +83,7 @@ class TrainSettings:
         validation.choice(self.schedule, SCHEDULES, "schedule")
         validation.choice(self.start, STARTS, "start")
         validation.choice(self.precision, PRECISIONS, "precision")
+        validation.choice(self.cf_missing, CF_MISSING, "cf_missing")
         if self.early_stop is not None:
             validation.choice(self.early_stop, EARLY_STOP_METRICS, "early_stop")
 
