@@ -108,7 +108,8 @@ def read_items(path: str | os.PathLike[str]) -> pa.Array:
         with pq.ParquetFile(path) as file:
             return file.read(columns=[_COLUMN]).column(_COLUMN).combine_chunks()
     except Exception as error:
-        raise ValueError(f"{path} has no item ids in a column {_COLUMN!r}: {error}") from error
+        reason = first_line(error)
+        raise ValueError(f"{path} has no item ids in a column {_COLUMN!r}: {reason}") from error
 
 
 def sidecar_path(path: str | os.PathLike[str]) -> Path:
