@@ -6,7 +6,6 @@ import pytest
 from fuzz.runner import faults
 from fuzz.targets import TARGETS
 
-
 # Their readers are being mended.
 OPEN = [name for name in TARGETS if name.endswith("s checkpoint")]
 

@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 
 from letter_fast.atomic import replacing
 from letter_fast.paths import beside, local_path
+from letter_fast.tokenization.table_file import first_line
 
 from .facts import IN_ITEMS_FILE, Facts
 
