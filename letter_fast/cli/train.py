@@ -57,6 +57,13 @@ def train(
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Ignore a checkpoint in the output folder.")
     ] = False,
+    allow_collisions: Annotated[
+        bool,
+        typer.Option(
+            "--allow-collisions",
+            help="Train on more items than the codebooks make IDs; otherwise that is refused.",
+        ),
+    ] = False,
     json: Json = False,
     codebook_size: Annotated[
         str | None,
@@ -174,6 +181,7 @@ def train(
         "early_stop": early_stop,
         "seed": seed,
         "tensorboard": tensorboard or None,
+        "allow_collisions": allow_collisions or None,
         "balanced": balanced or None,
         "normalize": normalize,
         "iterations": iterations,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-import math
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -121,7 +121,7 @@ def _number(record: dict[str, Any], name: str, level: int | None = None) -> floa
     if level is not None:
         value = value[level] if isinstance(value, list) and level < len(value) else None
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not is_number or not math.isfinite(value):
+    if not is_number or not abs(value) <= sys.float_info.max:  # an integer may be far beyond
         place = name if level is None else f"{name}, level {level + 1}"
         raise ValueError(f"the log's record of epoch {record.get('epoch')} has no number {place}")
     return float(value)

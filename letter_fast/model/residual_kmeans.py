@@ -12,11 +12,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from letter_fast import validation
-from letter_fast.catalog import CatalogError, Embeddings, MappedEmbeddings
+from letter_fast.catalog import Embeddings, MappedEmbeddings
 from letter_fast.catalog.embeddings import Floats
 from letter_fast.clustering.rows import Rows, RowsInBlocks, RowsInMemory
 from letter_fast.quantizer import ResidualQuantizer
 
+from .capacity import check_enough
 from .config import ResidualKMeansConfig
 from .pretrained import ModelFolder, fingerprint, model_card, read_model, write_model
 
@@ -93,12 +94,7 @@ class ResidualKMeans(
     def check_fits(self, catalog: Embeddings) -> None:
         """Refuses a catalog of another width, or of fewer items than a level has codewords."""
         catalog.check_width(self.config.input_dim)
-        most = max(self.config.codebook_size)
-        if catalog.rows < most:
-            raise CatalogError(
-                f"{catalog.name} has {catalog.rows} items, fewer than the {most} codewords of a "
-                "level: use a smaller codebook_size or more items"
-            )
+        check_enough(catalog, self.config.codebook_size)
 
     def encode_latents(self, s: Tensor) -> Tensor:
         """What is quantized: the rows, of length 1 if so configured. s [B, S] -> [B, S] float32

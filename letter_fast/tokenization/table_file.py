@@ -189,7 +189,12 @@ def _digest_column(digests: Digests) -> pa.Array:
     return pa.Array.from_buffers(pa.binary(BYTES), len(digests), [validity, content])
 
 
+_BINARY = (pa.types.is_fixed_size_binary, pa.types.is_binary, pa.types.is_large_binary)
+
+
 def _digests(column: pa.Array) -> Digests:
+    if not any(kind(column.type) for kind in _BINARY):
+        raise ValueError(f"embedding_digest must be {BYTES} bytes, got {column.type}")
     column = column.cast(pa.binary(BYTES))
     known = column.is_valid().to_numpy(zero_copy_only=False)
     filled = column.fill_null(b"\0" * BYTES)

@@ -2,10 +2,41 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Sequence
 from typing import Any
+
+import numpy as np
 
 from letter_fast.catalog import Embeddings, align_cf
 from letter_fast.model import Letter
+from letter_fast.model.capacity import check_enough, check_unique
+
+# Rows that are looked at before a run; all equal, they hardly are a catalog's embeddings.
+_LOOKED_AT = 1000
+
+
+def check_catalog(
+    catalog: Embeddings, codebook_size: Sequence[int], allow_collisions: bool
+) -> None:
+    """What is known of a catalog before any training.
+
+    Warns:
+        1,000 rows spread over it are all equal.
+    Raises:
+        ValueError: it has more items than there are IDs, unless that is allowed.
+    """
+    if not allow_collisions:
+        check_unique(catalog, codebook_size)
+    spread = np.unique(np.linspace(0, catalog.rows - 1, _LOOKED_AT).astype(np.int64))
+    rows = catalog.take(spread)
+    if len(rows) > 1 and (rows == rows[0]).all():
+        what = "zeros" if not rows[0].any() else "equal"
+        warnings.warn(
+            f"{catalog.name}: {len(rows):,} of {catalog.rows:,} rows were looked at, and all are "
+            f"{what}: there is nothing to learn from them; is this the right column?",
+            stacklevel=3,
+        )
 
 
 def matching_targets(
@@ -22,11 +53,7 @@ def matching_targets(
         raise ValueError(
             f"the embeddings have width {catalog.width}, the model expects {config.input_dim}"
         )
-    needed = max(config.codebook_size)
-    if catalog.rows < needed:
-        raise ValueError(
-            f"the catalog has {catalog.rows} items, fewer than the {needed} codewords of a level"
-        )
+    check_enough(catalog, config.codebook_size)
     if config.cf_weight == 0:
         return None
     if cf is None:

@@ -94,7 +94,7 @@ def read_log(folder: Path) -> list[dict[str, Any]]:
     for number, line in enumerate(lines[:-1], start=1):
         try:
             record = json.loads(line)
-        except ValueError as error:  # bytes that are no text, too
+        except (ValueError, RecursionError) as error:  # bytes that are no text, too
             raise ValueError(f"{path} line {number} is not JSON: {error}") from error
         if not isinstance(record, dict) or not isinstance(record.get("epoch"), int):
             raise ValueError(f"{path} line {number} is no record of an epoch")

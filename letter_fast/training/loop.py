@@ -20,7 +20,7 @@ from letter_fast.quantizer import ResidualQuantizer
 
 from .batches import Batches
 from .checkpoint import Checkpoints, load_checkpoint
-from .inputs import count_without_cf, matching_targets
+from .inputs import check_catalog, count_without_cf, matching_targets
 from .journal import Journal
 from .metrics import EpochMeans, evaluate_catalog
 from .randomness import generator, stream
@@ -78,6 +78,7 @@ def train(
         require("tensorboard", "a log for TensorBoard")
     catalog = Embeddings.open(embeddings)
     targets = matching_targets(model, catalog, cf, settings.cf_missing)
+    check_catalog(catalog, model.config.codebook_size, settings.allow_collisions)
     without_cf = 0 if targets is None else count_without_cf(targets)
     ranks = join(torch.device(device or model.quantizer.codebooks.device))
     _check_batch_norm(model, catalog.rows, settings, ranks)

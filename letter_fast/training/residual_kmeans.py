@@ -18,6 +18,7 @@ from letter_fast.options import check_keys, check_types
 from letter_fast.paths import local_path
 
 from .checkpoint import alike, load_checkpoint, save_checkpoint
+from .inputs import check_catalog
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,8 @@ class FitSettings:
     """A run ends when an iteration lowers the error by less than this share of it."""
     seed: int = 0
     """Of the starts."""
+    allow_collisions: bool = False
+    """Fit to more items than there are IDs; otherwise that is refused."""
 
     def __post_init__(self) -> None:
         check_types(self)
@@ -74,9 +77,12 @@ def fit_residual_kmeans(
     out = local_path(out)
     catalog = Embeddings.open(embeddings)
     model.check_fits(catalog)
+    check_catalog(catalog, model.config.codebook_size, settings.allow_collisions)
+    how = settings.to_dict()
+    del how["allow_collisions"]  # changes no codeword
     identity = {
         "model": model.config.to_dict(),
-        "settings": settings.to_dict(),
+        "settings": how,
         "embeddings": catalog.fingerprint(),
     }
     folder = make_folder(out)
@@ -93,7 +99,7 @@ def fit_residual_kmeans(
             if on_level:
                 on_level(levels)
 
-        model.fit(catalog, **settings.to_dict(), first_level=len(codebooks), on_level=save)
+        model.fit(catalog, **how, first_level=len(codebooks), on_level=save)
         model.save_pretrained(folder)
 
 

@@ -63,6 +63,8 @@ class TrainSettings:
     """Items that the collaborative embeddings lack: error, or mask (they have no CF term)."""
     seed: int = 0
     """Of dropout, shuffling, positives and the codebook start."""
+    allow_collisions: bool = False
+    """Train on more items than there are IDs; otherwise that is refused."""
     tensorboard: bool = False
     """Also write TensorBoard events (needs the `tensorboard` extra)."""
 
@@ -102,7 +104,7 @@ class TrainSettings:
 
     def identity(self) -> dict[str, Any]:
         """Those that must stay when a run goes on from its checkpoint."""
-        free = {"checkpoint_every", "patience", "compile"}
+        free = {"checkpoint_every", "patience", "compile", "allow_collisions"}
         if self.schedule == "constant":  # otherwise their number shapes every epoch
             free.add("epochs")
         return {name: value for name, value in self.to_dict().items() if name not in free}

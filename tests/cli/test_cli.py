@@ -183,7 +183,7 @@ def test_residual_kmeans_by_config_file(folder: Path, tmp_path: Path) -> None:
     config = tmp_path / "run.toml"
     config.write_text(
         '[model]\nmodel_type = "residual-kmeans"\ncodebook_size = [8, 8]\nnormalize = "unit"\n'
-        "[training]\niterations = 3\ntolerance = 0.01\nseed = 5\n"
+        "[training]\niterations = 3\ntolerance = 0.01\nseed = 5\nallow_collisions = true\n"
     )
     arguments = [str(folder / "text.npy"), "--out", str(tmp_path), "--config", str(config)]
     assert run(["train", *arguments, "--codebook-size", "4,8"]) == 0
@@ -196,7 +196,7 @@ def test_config_file_and_flags_that_override_it(folder: Path, tmp_path: Path) ->
     config = tmp_path / "run.toml"
     config.write_text(
         "[model]\nhidden = [8]\nlatent_dim = 4\ncodebook_size = [8, 8]\ncf_weight = 0.5\n"
-        "[training]\nepochs = 2\nseed = 5\n"
+        "[training]\nepochs = 2\nseed = 5\nallow_collisions = true\n"
     )
     arguments = [str(folder / "text.npy"), "--cf", str(folder / "cf.npy"), "--out", str(tmp_path)]
     assert run(["train", *arguments, "--config", str(config), "--epochs", "1"]) == 0
@@ -240,7 +240,7 @@ def test_progress_is_drawn_on_a_terminal_and_vanishes_on_failure(
         assert "collisions" in drawn
     else:
         assert code == 2
-        assert drawn.splitlines()[-1].endswith("5 items, fewer than the 16 codewords of a level")
+        assert "5 items, fewer than the 16 codewords of a level" in drawn.splitlines()[-1]
         assert "\x1b[2K" in drawn  # the line of the bar is erased
 
 
@@ -308,7 +308,24 @@ def write_bad(root: Path) -> dict[str, str]:
     ("arguments", "message"),
     [
         (["train", "absent.npy", "--out", "OUT"], "does not exist"),
-        (["train", "nan.npy", "--out", "OUT", "--codebook-size", "8"], "row 5 holds NaN or Inf"),
+        (["train", "nan.npy", "--out", "OUT", "--codebook-size", "8,16"], "row 5 holds NaN"),
+        (
+            ["train", "text.npy", "--out", "OUT", "--codebook-size", "8,4"],
+            "has 120 items, but codebooks of [8, 4] make only 32 IDs",
+        ),
+        (
+            [
+                "train",
+                "text.npy",
+                "--out",
+                "OUT",
+                "--model",
+                "residual-kmeans",
+                "--codebook-size",
+                "8,4",
+            ],
+            "make only 32 IDs",
+        ),
         (["train", "ints.npy", "--out", "OUT"], "got int64"),
         (["train", "empty.npy", "--out", "OUT"], "is empty"),
         (["train", "few.npy", "--out", "OUT"], "5 items, fewer than the 256"),

@@ -65,7 +65,7 @@ def test_train(tmp_path: Path, text: str) -> None:
     arguments = [
         "train", text, "--cf", str(tmp_path / "cf.npy"), "--hidden", "32", "--latent-dim", "4",
         "--codebook-size", "16,16", "--epochs", "60", "--batch-size", "128",
-        "--checkpoint-every", "1", "--evaluate-every", "10",
+        "--checkpoint-every", "1", "--evaluate-every", "10", "--allow-collisions",
     ]  # fmt: skip
     whole, pieces = tmp_path / "whole", tmp_path / "pieces"
     finish([*arguments, "--out", str(whole)])

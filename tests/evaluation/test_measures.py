@@ -59,7 +59,7 @@ def test_evaluation_of_a_model(tmp_path: Path) -> None:
     text, cf = oracle.clustered(90, 10, 6, seed=1), oracle.clustered(90, 4, 5, seed=2)
     config = lf.LetterConfig(input_dim=10, hidden=(8,), latent_dim=4, codebook_size=(8, 6))
     model = lf.Letter(config)
-    settings = lf.TrainSettings(epochs=3, batch_size=32)
+    settings = lf.TrainSettings(epochs=3, batch_size=32, allow_collisions=True)
     lf.train(model, text, cf, tmp_path, settings)
     result = evaluate(model, text, cf, batch_size=17)
     z = model.encode_latents(text)

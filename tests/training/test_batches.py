@@ -131,7 +131,7 @@ def test_training_in_windows_resumes_with_the_same_bits(tmp_path: Path) -> None:
         torch.manual_seed(0)
         shape = dict(input_dim=WIDTH, hidden=(16,), latent_dim=3, codebook_size=(8, 8))
         model = lf.Letter(lf.LetterConfig(**shape))  # type: ignore[arg-type]
-        settings = lf.TrainSettings(epochs=epochs, batch_size=SIZE)
+        settings = lf.TrainSettings(epochs=epochs, batch_size=SIZE, allow_collisions=True)
         return lf.train(model, source, CF, tmp_path / out, settings).model.state_dict()
 
     straight = train("straight", 4, TEXT)

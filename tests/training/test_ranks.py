@@ -65,6 +65,7 @@ def train(rank: int, folder: Path, shape: dict[str, Any], settings: dict[str, An
     weights = dict(cf_weight=0.1, diversity_weight=0.1)
     config = lf.LetterConfig(input_dim=12, **{**small, **weights, **shape})  # type: ignore[arg-type]
     few = dict(epochs=6, batch_size=64, evaluate_every=2, checkpoint_every=2)
+    few["allow_collisions"] = True
     model = lf.Letter(config)
     lf.train(model, TEXT, CF, folder / "run", lf.TrainSettings(**{**few, **settings}))
     torch.save(model.state_dict(), folder / f"{rank}.pt")
@@ -181,7 +182,7 @@ def arguments(tmp_path: Path) -> list[str]:
     return [
         "train", str(tmp_path / "text.npy"), "--cf", str(tmp_path / "cf.npy"), "--hidden", "32",
         "--latent-dim", "6", "--codebook-size", "16,16", "--epochs", "20", "--batch-size", "64",
-        "--checkpoint-every", "1", "--evaluate-every", "10",
+        "--checkpoint-every", "1", "--evaluate-every", "10", "--allow-collisions",
     ]  # fmt: skip
 
 

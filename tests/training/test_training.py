@@ -28,6 +28,7 @@ def model(**options: object) -> lf.Letter:
 
 def settings(**options: object) -> lf.TrainSettings:
     few = dict(epochs=6, batch_size=64, evaluate_every=2, checkpoint_every=2)
+    few["allow_collisions"] = True
     return lf.TrainSettings(**{**few, **options})  # type: ignore[arg-type]
 
 

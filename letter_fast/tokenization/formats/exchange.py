@@ -57,7 +57,7 @@ def export_ids(
         sizes=tuple(table.sizes),
         extra_token=_extra_token(table, kind),
         item_ids=IN_ITEMS_FILE if numbered and not _rows_are_items(table) else kind.facts.item_ids,
-        duplicates=len(table) - len(table.trie()),
+        duplicates=len(table) - len(table.trie(with_removed=True)),
         **_checked(format, kind, given),
     )
     with replacing(path) as file:
@@ -178,7 +178,7 @@ def _agree(path: Path, sidecar: Sidecar, name: str, given: dict[str, Any]) -> No
 
 
 def _verify(path: Path, sidecar: Sidecar, table: SemanticIds) -> None:
-    found = {"rows": len(table), "duplicates": len(table) - len(table.trie())}
+    found = {"rows": len(table), "duplicates": len(table) - len(table.trie(with_removed=True))}
     said = {"rows": sidecar.rows, "duplicates": sidecar.facts.duplicates}
     if found != said:
         raise ValueError(f"{path} has {found}, but {sidecar_path(path)} says {said}")

@@ -62,7 +62,7 @@ def read(path: Path, facts: Facts) -> Contents:
             items.append(record["item_id"])
             rows.append(tokens)
     token_ids = np.array(rows, dtype=np.int64).reshape(-1, len(sizes))
-    codes = Vocabulary(sizes, "{level}_{code}").codes(token_ids, facts.level_offset or 0)
+    codes = Vocabulary(sizes, "<{level}_{code}>").codes(token_ids, facts.level_offset or 0)
     return Contents(codes, pa.array(items, None if items else pa.int64()))
 
 
