@@ -35,7 +35,9 @@ TABLE = SemanticIds(CODES, [4, 4, 6], NAMES, {"policy": "none"})
 CONFIG = lf.LetterConfig(
     input_dim=WIDTH, hidden=(6,), latent_dim=3, codebook_size=(4, 4), cf_weight=0.0,
 )  # fmt: skip
-SETTINGS = lf.TrainSettings(epochs=2, batch_size=12, evaluate_every=1, checkpoint_every=1)
+SETTINGS = lf.TrainSettings(
+    epochs=2, batch_size=12, evaluate_every=1, checkpoint_every=1, allow_collisions=True
+)
 TOML = """[model]
 model_type = "letter"
 hidden = [6, 5]
