@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 from typing import Any
 
+import numpy as np
 import oracle
 import pytest
 import torch
@@ -457,6 +458,82 @@ def test_every_option_of_the_package_is_known() -> None:
             assert parameter is None or parameter.default == default, name
 
 
+BAD_OPTIONS = [
+    (dict(dim="6"), "dim must be a whole number of at least 1, got '6'"),
+    (dict(dim=0), "dim must be a whole number"),
+    (dict(codebook_size="256"), "codebook_size must be a whole number"),
+    (dict(codebook_size=8.0), "codebook_size must be a whole number"),
+    (dict(codebook_size=(8, "8")), "each of codebook_size must be a whole number"),
+    (dict(num_quantizers=0), "num_quantizers must be a whole number"),
+    (dict(codebook_dim=0), "codebook_dim must be a whole number"),
+    (dict(beam_size=-1), "beam_size must be a whole number"),
+    (dict(kmeans_iters=0), "kmeans_iters must be a whole number"),
+    (dict(quantize_dropout=True, quantize_dropout_cutoff_index=2), "must be below 2"),
+    (dict(quantize_dropout_multiple_of=0), "multiple_of must be a whole number"),
+    (dict(decay=1.5), "decay must be a number from 0 to 1.0, got 1.5"),
+    (dict(decay=float("nan")), "decay must be a number"),
+    (dict(commitment_weight="1"), "commitment_weight must be a number"),
+    (dict(threshold_ema_dead_code=-1), "threshold_ema_dead_code must be a number"),
+    (dict(implicit_neural_codebook=True, mlp_kwargs=dict(dept=2)), "did you mean 'depth'"),
+    (dict(directional_reparam=True), "needs threshold_ema_dead_code above 0"),
+]
+
+
+@pytest.mark.parametrize(("options", "message"), BAD_OPTIONS)
+@pytest.mark.parametrize("kind", [ResidualVQ, GroupedResidualVQ])
+def test_options_are_checked(options: dict[str, Any], message: str, kind: Any) -> None:
+    with pytest.raises(ValueError, match=message):
+        kind(**{**dict(dim=WIDTH, num_quantizers=2, codebook_size=8), **options})
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int16, torch.int32, torch.int64])
+def test_indices_of_any_integer_type(dtype: torch.dtype) -> None:
+    ours, _ = twins()
+    indices = torch.tensor([[3, 15, 0], [1, 2, 3]])
+    expected = ours.get_output_from_indices(indices)
+    assert torch.equal(ours.get_output_from_indices(indices.to(dtype)), expected)
+    words = ours.levels[0].get_codes_from_indices(torch.tensor(3, dtype=dtype))
+    assert torch.equal(words, ours.codebooks[0][3])
+
+
+@pytest.mark.parametrize(
+    ("indices", "message"),
+    [
+        (
+            torch.tensor([[0, 1, 2], [3, 16, 0]]),
+            r"index 16 of row \d is outside the codebook, which has 0 to 15",
+        ),
+        (torch.tensor([[0, -2, 2]]), r"index -2 of row \d is outside"),
+        (torch.zeros(2, 3), "indices must be integers, got torch.float32"),
+        (torch.zeros(2, 3, dtype=torch.bool), "indices must be integers, got torch.bool"),
+    ],
+)
+def test_indices_are_checked(indices: Tensor, message: str) -> None:
+    ours, _ = twins()
+    for ask in (ours.get_codes_from_indices, ours.get_output_from_indices,
+                ours.levels[0].get_codes_from_indices):  # fmt: skip
+        with pytest.raises(ValueError, match=message):
+            ask(indices)
+
+
+@pytest.mark.parametrize(
+    "name", ["default", "cosine", "drawn", "neural", "beam", "part of the gradient", "orthogonal"]
+)
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_what_is_not_finite_is_refused(name: str, bad: float) -> None:
+    ours, _ = twins(**OPTIONS[name])
+    x = clear_rows(10, ours)
+    for mode in (True, False):
+        rows = x.clone()
+        rows[4, 2] = bad
+        with pytest.raises(ValueError, match=r"1 of 10 rows of x hold NaN or Inf.*row 4"):
+            ours.train(mode)(rows)
+    with torch.no_grad():
+        ours.levels[1].codebook[3, 2] = bad
+    with pytest.raises(ValueError, match="rows of the codebook hold NaN or Inf"):
+        ours.eval()(x)
+
+
 def test_clear_errors() -> None:
     basic: dict[str, Any] = dict(dim=WIDTH, num_quantizers=2, codebook_size=8)
     with pytest.raises(ValueError, match="did you mean 'affine_param'"):
@@ -473,7 +550,7 @@ def test_clear_errors() -> None:
             ResidualVQ(**{**basic, **options})
     ours = ResidualVQ(**basic)
     for mask in (torch.ones(2, dtype=torch.bool), torch.ones(2, 3)):
-        with pytest.raises(ValueError, match=r"mask must be bool \[2, 3\]"):
+        with pytest.raises(ValueError, match=r"mask must be a bool tensor \[2, 3\]"):
             ours(torch.zeros(2, 3, WIDTH), mask=mask)
     with pytest.raises(NotImplementedError, match=r"^indices=<Tensor> of ResidualVQ"):
         ours(torch.zeros(2, WIDTH), indices=torch.zeros(2, 2, dtype=torch.int64))
@@ -481,6 +558,12 @@ def test_clear_errors() -> None:
         ResidualVQ(**basic, beam_size=2, implicit_neural_codebook=True)(torch.zeros(2, WIDTH))
     with pytest.raises(ValueError, match=f"last dimension of {WIDTH}"):
         ours(torch.zeros(2, 3))
+    with pytest.raises(ValueError, match="x must be a tensor, got ndarray"):
+        ours(np.zeros((2, WIDTH)))
+    with pytest.raises(ValueError, match=r"mask must be a bool tensor \[2\], .*got list"):
+        ours(torch.zeros(2, WIDTH), mask=[True, False])
+    with pytest.raises(ValueError, match="beam_size must be a whole number"):
+        ours(torch.zeros(2, WIDTH), beam_size=0)
     with pytest.raises(ValueError, match="1 of 2 rows"):
         ours(torch.tensor([[0.0] * WIDTH, [torch.inf] * WIDTH]))
     with pytest.raises(NotImplementedError, match="no use_cosine_sim"):

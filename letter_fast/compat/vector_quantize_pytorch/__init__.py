@@ -8,6 +8,7 @@ purpose is in docs/migration.md; options that aren't here raise NotImplementedEr
 residual_vq       the walk over levels, by the kernels wherever they can see several at once
 vector_quantize   one level, `layers[i]`
 codebook          its codewords: moving averages, their start, dead ones
+rows              what goes in and comes out: checks, padding
 gradient          ways for an output's gradient to the input
 neural            codewords that depend on the levels before (QINCo)
 summed_beam       beam search with the package's score

@@ -13,6 +13,8 @@ from letter_fast.clustering.fixed_point import exponent_for
 
 from .gradient import unit_rows
 
+_BLOCK = 1 << 22  # distances at once
+
 
 class Codebook(nn.Module):
     """Codewords and, for moving averages, how many rows each had and what they added up to.
@@ -77,14 +79,20 @@ class Codebook(nn.Module):
         code, _ = ops.nearest(rows, table, -table.double().square().sum(1))
         return code.masked_fill(~rows.any(dim=1), 0)
 
+    @torch.no_grad()
     def similarity(self, z: Tensor, words: Tensor) -> Tensor:
         """⟨z, e⟩ of directions, otherwise −‖z − e‖. z [N, D], words [K, D] -> [N, K] float32"""
-        rows, table = z.double(), words.double()
-        inner = rows @ table.T
-        if self.use_cosine_sim:
-            return inner.float()
-        squares = rows.square().sum(1, keepdim=True) + table.square().sum(1) - 2 * inner
-        return -squares.clamp(min=1e-8).sqrt().float()
+        found = z.new_empty((len(z), len(words)), dtype=torch.float32)
+        table, size = words.double(), max(1, _BLOCK // len(words))
+        for part, out in zip(z.split(size), found.split(size)):
+            rows = part.double()
+            inner = rows @ table.T
+            if self.use_cosine_sim:
+                out.copy_(inner)
+            else:
+                squares = rows.square().sum(1, keepdim=True) + table.square().sum(1) - 2 * inner
+                out.copy_(-squares.clamp(min=1e-8).sqrt())
+        return found
 
     @torch.no_grad()
     def start(self, z: Tensor) -> None:

@@ -7,8 +7,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from letter_fast import validation
+
 from .options import refuse
 from .residual_vq import ResidualVQ
+from .rows import check_rows
 
 
 class GroupedResidualVQ(nn.Module):
@@ -19,7 +22,8 @@ class GroupedResidualVQ(nn.Module):
 
     def __init__(self, *, dim: int, groups: int = 1, **options: Any) -> None:
         super().__init__()
-        if groups < 1 or dim % groups:
+        dim, groups = validation.whole(dim, "dim"), validation.whole(groups, "groups")
+        if dim % groups:
             raise ValueError(f"dim must be a multiple of groups, got {dim} and {groups}")
         self.dim, self.groups = dim, groups
         self.rvqs = nn.ModuleList(ResidualVQ(dim=dim // groups, **options) for _ in range(groups))
@@ -31,7 +35,13 @@ class GroupedResidualVQ(nn.Module):
 
     @property
     def codebooks(self) -> Tensor:
-        """[groups, L, K, D / groups]; all sizes must be equal."""
+        """[groups, L, K, D / groups]
+
+        Raises:
+            ValueError: levels differ in size, so that there is no such table.
+        """
+        if not self.parts[0].uniform_codebook_size:
+            raise ValueError("codebooks differ in size by level: read rvqs[group].codebooks")
         return torch.stack([torch.stack(list(part.codebooks)) for part in self.parts])
 
     def forward(
@@ -50,8 +60,7 @@ class GroupedResidualVQ(nn.Module):
             NotImplementedError, ValueError: as `ResidualVQ`.
         """
         refuse({"indices": indices})
-        if x.shape[-1:] != (self.dim,):
-            raise ValueError(f"x must have a last dimension of {self.dim}, got {list(x.shape)}")
+        check_rows(x, self.dim)
         # One seed for all parts, which the package draws with and without dropout.
         device = x.device
         seed = int(torch.randint(0, 10_000, (), device=device)) if self.training else None

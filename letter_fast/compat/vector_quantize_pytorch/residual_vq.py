@@ -24,15 +24,9 @@ from letter_fast.quantizer import ResidualQuantizer
 from .gradient import noisy_direction
 from .neural import NeuralCodebook
 from .options import check_unsupported, refuse
+from .rows import as_computed, blank_codes, check_chosen, check_indices, kept_rows, put_back
 from .summed_beam import summed_beam
-from .vector_quantize import (
-    Step,
-    VectorQuantize,
-    as_computed,
-    blank_codes,
-    kept_rows,
-    put_back,
-)
+from .vector_quantize import Step, VectorQuantize
 
 _OF_EACH_LEVEL = list(inspect.signature(VectorQuantize).parameters)[2:]
 _DIVEQ_VARIANCE = 5e-3
@@ -78,11 +72,22 @@ class ResidualVQ(nn.Module):
             raise ValueError(f"a shared codebook has one size, got {sizes}")
         if eval_beam_size is not None and beam_size is None:
             raise ValueError("eval_beam_size needs beam_size")
+        for name, size in (("beam_size", beam_size), ("eval_beam_size", eval_beam_size)):
+            if size is not None:
+                validation.whole(size, name)
+        cutoff = validation.whole(quantize_dropout_cutoff_index, "quantize_dropout_cutoff_index", 0)
+        if quantize_dropout and cutoff >= len(sizes):
+            raise ValueError(
+                f"quantize_dropout_cutoff_index must be below {len(sizes)}, the number of levels, "
+                f"got {cutoff}"
+            )
+        validation.whole(quantize_dropout_multiple_of, "quantize_dropout_multiple_of")
         weights = list(beam_score_quantizer_weights or [1.0] * len(sizes))
         if len(weights) != len(sizes):
             raise ValueError(f"beam_score_quantizer_weights needs {len(sizes)} values")
 
-        width = codebook_dim or dim
+        dim = validation.whole(dim, "dim")
+        width = dim if codebook_dim is None else validation.whole(codebook_dim, "codebook_dim")
         self.dim, self.codebook_dim, self.has_projections = dim, width, width != dim
         self.num_quantizers, self.codebook_sizes = len(sizes), sizes
         self.uniform_codebook_size, self.shared_codebook = len(set(sizes)) == 1, shared_codebook
@@ -149,6 +154,8 @@ class ResidualVQ(nn.Module):
         """
         refuse({"indices": indices})
         rows = as_computed(self.project_in(kept_rows(x, mask, self.dim)))
+        if beam_size is not None:
+            validation.whole(beam_size, "beam_size")
         beam = beam_size or (self.beam_size if self.training else self.eval_beam_size) or 1
         levels = self.levels[: self._depth(rand_quantize_dropout_fixed_seed)]
         table, codes = self._ahead(rows.detach(), levels, beam, sample_codebook_temp)
@@ -193,7 +200,8 @@ class ResidualVQ(nn.Module):
 
         indices [..., l ≤ L] -> [L, ..., codebook_dim]
         Raises:
-            ValueError: fewer levels than L without quantize_dropout.
+            ValueError: fewer levels than L without quantize_dropout, or an index outside its
+                codebook.
         """
         missing = self.num_quantizers - indices.shape[-1]
         if missing < 0 or (missing > 0 and not self.quantize_dropout):
@@ -201,9 +209,10 @@ class ResidualVQ(nn.Module):
                 f"indices must be [..., {self.num_quantizers}], got {list(indices.shape)}; fewer "
                 "levels need quantize_dropout"
             )
+        check_indices(indices, self.codebook_sizes)
         found: list[Tensor] = []
         for number, code in enumerate(F.pad(indices, (0, missing), value=-1).unbind(-1)):
-            words, neural = self.levels[number].get_codes_from_indices(code), self._neural(number)
+            words, neural = self.levels[number].named(code), self._neural(number)
             if neural is not None:
                 words = neural(words, sum(found)) * (code >= 0)[..., None]
             found.append(words)
@@ -291,7 +300,7 @@ class ResidualVQ(nn.Module):
         table = torch.cat([level._codebook.words() for level in levels])
         words = table.split([level.codebook_size for level in levels])
         codes = self._search(rows.float(), table, words, beam)
-        validation.finite_codes(codes)
+        check_chosen(codes, table)
         return words, codes
 
     @torch.no_grad()
@@ -366,18 +375,19 @@ class ResidualVQ(nn.Module):
             level._codebook.settle(rows.flatten(0, 1))
 
 
-def _sizes(codebook_size: int | Sequence[int], levels: int | None) -> tuple[int, ...]:
+def _sizes(codebook_size: Any, levels: int | None) -> tuple[int, ...]:
     """K of each level."""
-    if isinstance(codebook_size, int) and levels is None:
+    if levels is not None:
+        levels = validation.whole(levels, "num_quantizers")
+    if isinstance(codebook_size, Sequence) and not isinstance(codebook_size, str):
+        sizes = tuple(validation.whole(size, "each of codebook_size") for size in codebook_size)
+        if levels not in (None, len(sizes)) or not sizes:
+            raise ValueError(f"codebook_size {sizes} doesn't fit num_quantizers {levels}")
+        return sizes
+    size = validation.whole(codebook_size, "codebook_size")
+    if levels is None:
         raise ValueError("num_quantizers is needed if codebook_size is one number")
-    sizes = (
-        (codebook_size,) * int(levels or 0)
-        if isinstance(codebook_size, int)
-        else tuple(codebook_size)
-    )
-    if levels not in (None, len(sizes)) or not sizes:
-        raise ValueError(f"codebook_size {sizes} doesn't fit num_quantizers {levels}")
-    return sizes
+    return (size,) * levels
 
 
 def _partly(x: Tensor, fraction: float) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -13,6 +14,7 @@ from letter_fast import validation
 from .codebook import Codebook
 from .gradient import noisy_direction, of_all_rows, rotated, straight_through, unit_rows
 from .neural import NeuralCodebook
+from .rows import as_computed, blank_codes, check_chosen, check_indices, kept_rows, put_back
 
 
 class Step(NamedTuple):
@@ -65,6 +67,16 @@ class VectorQuantize(nn.Module):
         rotation = not directional_reparam and dim > 1 if rotation_trick is None else rotation_trick
         if learned and (averaged or use_cosine_sim):
             raise ValueError("learnable_codebook needs ema_update=False and no use_cosine_sim")
+        for name, value, most in (
+            ("decay", decay, 1.0),
+            ("eps", eps, math.inf),
+            ("threshold_ema_dead_code", threshold_ema_dead_code, math.inf),
+            ("commitment_weight", commitment_weight, math.inf),
+            ("orthogonal_reg_weight", orthogonal_reg_weight, math.inf),
+            ("directional_reparam_variance", directional_reparam_variance, math.inf),
+        ):
+            if not isinstance(value, int | float) or not 0 <= value <= most:
+                raise ValueError(f"{name} must be a number from 0 to {most}, got {value!r}")
         if directional_reparam and rotation:
             raise ValueError("directional_reparam and rotation_trick exclude each other")
         if directional_reparam and threshold_ema_dead_code == 0:
@@ -86,7 +98,7 @@ class VectorQuantize(nn.Module):
             decay=decay,
             eps=eps,
             kmeans_init=kmeans_init,
-            kmeans_iters=kmeans_iters,
+            kmeans_iters=validation.whole(kmeans_iters, "kmeans_iters"),
             use_cosine_sim=use_cosine_sim,
             threshold_ema_dead_code=threshold_ema_dead_code,
             ema_update=averaged,
@@ -188,12 +200,21 @@ class VectorQuantize(nn.Module):
         return self.training and self.stochastic_sample_codes and temperature > 0
 
     def get_codes_from_indices(self, indices: Tensor) -> Tensor:
-        """The codewords, 0 where the index is −1. [...] -> [..., D]"""
-        return F.embedding(indices.clamp(min=0), self.codebook) * (indices >= 0)[..., None]
+        """The codewords, 0 where the index is −1. [...] -> [..., D]
+
+        Raises:
+            ValueError: indices aren't integers, or one is outside the codebook.
+        """
+        check_indices(indices[..., None], [self.codebook_size])
+        return self.named(indices)
 
     def get_output_from_indices(self, indices: Tensor) -> Tensor:
         """What indices stand for. [...] -> [..., D]"""
         return self.get_codes_from_indices(indices)
+
+    def named(self, indices: Tensor) -> Tensor:
+        """The codewords, 0 where the index is −1; indices are trusted. [...] -> [..., D]"""
+        return F.embedding(indices.long().clamp(min=0), self.codebook) * (indices >= 0)[..., None]
 
     def frozen(self, given: bool | None) -> bool:
         """Whether codewords stay, as said for one call or for all."""
@@ -212,9 +233,9 @@ class VectorQuantize(nn.Module):
         """argmax_k similarity / temperature + Gumbel noise if drawn, else the nearest. -> [N]"""
         if neural is None and not self.samples(temperature):
             code = self._codebook.nearest(z, words)
-            validation.finite_codes(code)
+            check_chosen(code, words)
             return code
-        validation.finite_codes(z.isfinite().all(dim=1).long() - 1)
+        check_chosen(z.isfinite().all(dim=1).long() - 1, words)
         if neural is not None and condition is not None:
             similarity = -neural.distances(z.float(), words, condition)
         else:
@@ -250,38 +271,6 @@ class VectorQuantize(nn.Module):
         directions = unit_rows(words)
         squares = (directions @ directions.T).square().sum()
         return self.orthogonal_reg_weight * (squares / len(words) ** 2 - 1 / len(words))
-
-
-def kept_rows(x: Tensor, mask: Tensor | None, width: int) -> Tensor:
-    """The rows that aren't padding. x [..., D], mask bool [...] -> [N, D]"""
-    if not x.is_floating_point() or x.shape[-1:] != (width,):
-        raise ValueError(
-            f"x must be floating point with a last dimension of {width}, got {x.dtype} "
-            f"{list(x.shape)}"
-        )
-    if mask is None:
-        return x.reshape(-1, width)
-    if mask.dtype != torch.bool or mask.shape != x.shape[:-1]:
-        raise ValueError(
-            f"mask must be bool {list(x.shape[:-1])}, True for rows that count, got {mask.dtype} "
-            f"{list(mask.shape)}"
-        )
-    return x[mask]
-
-
-def as_computed(rows: Tensor) -> Tensor:
-    """float64 as it is, anything else as float32."""
-    return rows if rows.dtype == torch.float64 else rows.float()
-
-
-def put_back(rows: Tensor, mask: Tensor | None, blank: Tensor) -> Tensor:
-    """`blank` [...] with its rows of mask, or all of them, replaced."""
-    return rows.view(blank.shape) if mask is None else blank.index_put((mask,), rows)
-
-
-def blank_codes(shape: torch.Size, like: Tensor) -> Tensor:
-    """Codes that name nothing, −1, where `like` is."""
-    return torch.full(shape, -1, dtype=torch.int64, device=like.device)
 
 
 def _gumbel(like: Tensor) -> Tensor:
