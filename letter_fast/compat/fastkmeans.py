@@ -119,11 +119,19 @@ class FastKMeans:
 
     def _rows(self, data: NDArray[Any] | Tensor) -> Tensor:
         """[N, d] float32, where the work is done."""
-        with np.errstate(over="ignore"):  # the check below speaks of it
-            x = data if isinstance(data, Tensor) else torch.from_numpy(np.array(data, np.float32))
+        if isinstance(data, Tensor):
+            x = data.detach()
+        else:
+            array = np.asarray(data)
+            if array.dtype.kind not in "fiu":
+                raise ValueError(f"data must be real numbers, got {array.dtype}")
+            with np.errstate(over="ignore"):  # the check below speaks of it
+                x = torch.from_numpy(np.array(array, np.float32))
+        if x.is_complex():
+            raise ValueError(f"data must be real numbers, got {x.dtype}")
         if x.dim() != 2 or x.shape[1] != self.d:
             raise ValueError(f"data must be [N, {self.d}], got {list(x.shape)}")
-        x = x.detach().to(self.device, torch.float32)
+        x = x.to(self.device, torch.float32)
         validation.finite_codes(x.isfinite().all(dim=1).long() - 1, "data")
         return x
 
