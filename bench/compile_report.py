@@ -3,8 +3,10 @@
     python -m bench.compile_report [--json FILE] [--only NAME] [--target NAME]
 
 Compiles every kernel with every tile of `kernels/triton/tiles.py` for its architecture. The exit
-code is 1 if one spills on sm_80 or sm_90, if a screen has no tensor-core instruction, or if one
-whose every operation is to be rounded has a float64 FMA.
+code is 1 if one spills on sm_80, sm_86, sm_90 or sm_120, if a screen has no tensor-core
+instruction, if one whose every operation is to be rounded has a float64 FMA, if an atomic waits
+for all of memory (MEMBAR), if threads may race (races.py), or if a program needs more shared memory
+than the card has.
 """
 
 from __future__ import annotations
@@ -52,13 +54,26 @@ from letter_fast.kernels.triton.sinkhorn_codes import (
 from letter_fast.kernels.triton.sinkhorn_codes import group_kernel as sinkhorn_group_kernel
 from letter_fast.kernels.triton.within import candidates_kernel, costs_kernel, pairs_kernel
 
+from .races import races
+
 TARGETS = {
     "sm_80": GPUTarget("cuda", 80, 32),
+    "sm_86": GPUTarget("cuda", 86, 32),
     "sm_90": GPUTarget("cuda", 90, 32),
     "sm_100": GPUTarget("cuda", 100, 32),
+    "sm_120": GPUTarget("cuda", 120, 32),
     "gfx942": GPUTarget("hip", "gfx942", 64),
 }
-SPILL_FREE = ("sm_80", "sm_90")
+SPILL_FREE = ("sm_80", "sm_86", "sm_90", "sm_120")
+# Bytes a program may have.
+SHARED = {
+    "sm_80": 166_912,
+    "sm_86": 101_376,
+    "sm_90": 232_448,
+    "sm_100": 232_448,
+    "sm_120": 101_376,
+    "gfx942": 65_536,
+}
 
 # The kernels use one name for one thing, so a type a name is enough. Sizes are 32-bit, as Triton
 # passes them when they fit; a unit stride is a constant, as it makes it.
@@ -288,13 +303,14 @@ def sinkhorn_cases() -> Iterator[Case]:
             yield Case("sinkhorn group", name, sinkhorn_group_kernel, constants, warps_of, 3, False)
         constants = {"LOG": log, **shape}
         yield Case("sinkhorn sweep", config + form, sweep_kernel, constants, warps, stages, False)
-        yield Case(
-            "sinkhorn combine", config + form, combine_kernel, constants, warps, stages, False
-        )
+        blocks, words, combine_warps, _ = tiles.SINKHORN_COMBINE
+        constants = {"LOG": log, "BLOCK_N": blocks, "BLOCK_K": words}
+        name = f"{blocks}×{words} {combine_warps}w{form}"
+        yield Case("sinkhorn combine", name, combine_kernel, constants, combine_warps, 3, False)
 
 
-def compile_case(case: Case, target: str) -> Row:
-    """Compiles one case and reads registers, spills and instructions from the binary."""
+def built(case: Case, target: str) -> Any:
+    """One case as Triton compiles it."""
     names = case.kernel.arg_names
     constants = case.constants | ({"stride_d": 1} if "stride_d" in names else {})
     types = TYPES | OVERRIDES.get(case.kernel, {})
@@ -312,11 +328,16 @@ def compile_case(case: Case, target: str) -> Row:
         "num_stages": case.stages,
         "enable_fp_fusion": case.fused,
     }
-    built = triton.compile(source, target=TARGETS[target], options=options)
-    if "cubin" in built.asm:
-        registers, spills, text = read_cubin(built.asm["cubin"])
+    return triton.compile(source, target=TARGETS[target], options=options)
+
+
+def compile_case(case: Case, target: str) -> Row:
+    """Compiles one case and reads registers, spills and instructions from the binary."""
+    compiled = built(case, target)
+    if "cubin" in compiled.asm:
+        registers, spills, text = read_cubin(compiled.asm["cubin"])
     else:
-        text = built.asm["amdgcn"]
+        text = compiled.asm["amdgcn"]
         registers = _number(r"\.vgpr_count:\s+(\d+)", text)
         spills = _number(r"\.vgpr_spill_count:\s+(\d+)", text)
     found = TENSOR_CORE.findall(text)
@@ -328,13 +349,19 @@ def compile_case(case: Case, target: str) -> Row:
         bad.append("no tensor core")
     if not case.fused and FMA.search(text):
         bad.append("fma")
+    if "MEMBAR" in text:
+        bad.append("membar")
+    if compiled.metadata.shared > SHARED[target]:
+        bad.append("shared memory")
+    if races(compiled.asm["ttgir"]):
+        bad.append("race")
     return Row(
         kernel=case.name,
         target=target,
         config=case.config,
         registers=registers,
         spills=spills,
-        shared=built.metadata.shared,
+        shared=compiled.metadata.shared,
         tensor_core=cores,
         bad=", ".join(bad),
     )

@@ -21,7 +21,7 @@ from torch import Tensor
 from .cpp.library import NativeLibraryError
 from .cpp.library import load as load_library
 
-__all__ = ["BACKENDS", "Backend", "pick", "use_backend"]
+__all__ = ["BACKENDS", "Backend", "host", "pick", "use_backend"]
 
 BACKENDS = ("reference", "cpp", "triton")
 
@@ -250,7 +250,7 @@ def pick(device: torch.device, dtype: torch.dtype = torch.float32) -> Backend:
     """
     if dtype == torch.float64:
         return _load("reference")
-    name = _forced.get() or os.environ.get("LETTER_FAST_BACKEND") or _default(device.type)
+    name = _forced.get() or os.environ.get("LETTER_FAST_BACKEND") or _default(device)
     if name == "cpp" and device.type != "cpu":
         raise ValueError(f"the cpp backend runs on the CPU, the tensors are on {device}")
     if name == "triton" and device.type == "cpu" and os.environ.get("TRITON_INTERPRET") != "1":
@@ -259,6 +259,11 @@ def pick(device: torch.device, dtype: torch.dtype = torch.float32) -> Backend:
             "TRITON_INTERPRET=1 from the start"
         )
     return _load(name)
+
+
+def host() -> Backend:
+    """The backend of the CPU, for what another device's backend leaves to it."""
+    return _load(_default(torch.device("cpu")))
 
 
 @contextmanager
@@ -283,11 +288,19 @@ def _load(name: str) -> Backend:
 
 
 @cache
-def _default(device: str) -> str:
+def _default(device: torch.device) -> str:
     """The fastest backend that works here; one warning where it is only the reference."""
-    if device == "cuda":
+    if device.type == "cuda":
+        if torch.version.hip is None and torch.cuda.get_device_capability(device) < (8, 0):
+            warnings.warn(
+                f"letter-fast runs on its slow reference backend: {device} has compute capability "
+                f"{'.'.join(map(str, torch.cuda.get_device_capability(device)))}, and the error "
+                "bounds of its kernels hold from 8.0 on",
+                stacklevel=2,
+            )
+            return "reference"
         return "triton"
-    if device == "cpu":
+    if device.type == "cpu":
         try:
             load_library()
         except NativeLibraryError as error:

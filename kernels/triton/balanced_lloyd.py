@@ -6,7 +6,8 @@
     GPU    code_sums: the means of what the host has assigned
 
 Only arcs (12 bytes each, one to three a row), prices and labels cross the bus. The assignment of
-the last iteration is proven by arcs that were collected at the very prices.
+the last iteration is proven by arcs that were collected at the very prices, or by a bound that its
+cost has reached. Prices and repair are C++: without the native library the reference does it all.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from torch import Tensor
 from letter_fast.kernels.cpp.balanced_lloyd import priced_lloyd
 from letter_fast.kernels.cpp.transport import Transport, transport
 
+from .. import host, reference
 from .code_sums import code_sums
 from .within import within
 
@@ -40,6 +42,11 @@ def balanced_lloyd(
     """x [P, N, D], centroids [P, K, D] float32, low and high [K] int64 on the CPU
     -> centroids [P, K, D] float32, labels [P, N] int64, cost and bound [P] float64
     """
+    if host() is reference:
+        moved = (each.cpu() for each in (x, centroids, low, high))
+        done = reference.balanced_lloyd(*moved, iterations, tolerance, exponent)
+        means, labels, cost, bound = (each.to(x.device) for each in done)
+        return means, labels, cost, bound
     runs = [
         _lloyd(rows, start, low, high, iterations, tolerance, exponent)
         for rows, start in zip(x, centroids)
@@ -92,7 +99,8 @@ def _assign(
     while True:
         starts, words, costs = within(rows, centroids, prices.to(rows.device), slack)
         found = transport(starts.cpu(), words.cpu(), costs.cpu(), low, high, slack, prices)
-        if found.done and not (proven and bool((found.prices != prices).any())):
+        certain = found.bound >= found.cost or bool((found.prices == prices).all())
+        if found.done and (certain or not proven):
             return found
         # Each collection covers the slack anew; unless it was enough, the next one takes more.
         slack = slack if found.done else 2 * slack

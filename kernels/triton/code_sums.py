@@ -39,7 +39,7 @@ def rint(v):
     return tl.where(tl.abs(v) < 4503599627370496.0, (v + shift) - shift, v)
 
 
-@triton.jit(do_not_specialize=["power"])
+@triton.jit(do_not_specialize=["N", "power"])
 def code_sums_kernel(
     x,
     stride_n,

@@ -21,7 +21,7 @@ from .. import reference
 from .tiles import NARROW_LIMIT, Tile, contrastive_tile, padded_width, product_precision
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["B", "M"])
 def contrastive_kernel(
     q,
     h,
@@ -70,7 +70,7 @@ def contrastive_kernel(
         tl.store(gradient + row[:, None] * D + d[None, :], out, mask=inside)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["B", "M"])
 def contrastive_gradient_h_kernel(
     q,
     h,

@@ -74,7 +74,7 @@ def random_bits(seed, counter):
     return z ^ (z >> 31)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["B", "L"])
 def draw_kernel(
     codes,
     seed,
@@ -92,7 +92,7 @@ def draw_kernel(
 ):
     """Adds 1 to T at (code, partner) of each row and level; T of a level begins at its cell."""
     i = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
-    live = i < B * L
+    live = i < tl.cast(B, tl.int64) * L
     level = i % L
     code = tl.load(codes + i, mask=live, other=-1)
     live = live & (code >= 0)
@@ -107,7 +107,7 @@ def draw_kernel(
     turn = (tl.load(rank + word, mask=live, other=0) + 1 + step) % (number + 1)
     partner = tl.load(order + tl.load(begin + word, mask=live, other=0) + turn, mask=live, other=0)
     cell = tl.load(cells + level) + code * tl.load(sizes + level) + partner - start
-    tl.atomic_add(drawn + cell, tl.full([BLOCK], 1.0, tl.float32), mask=live)
+    tl.atomic_add(drawn + cell, tl.full([BLOCK], 1.0, tl.float32), mask=live, sem="relaxed")
 
 
 def diversity(

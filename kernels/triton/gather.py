@@ -15,7 +15,7 @@ from torch import Tensor
 from .codebook import Layout
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["N", "L"])
 def gather_kernel(
     codes,
     codebooks,

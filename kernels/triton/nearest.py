@@ -14,7 +14,7 @@ from torch import Tensor
 from .residual_search import search
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["N"])
 def score_kernel(
     x,
     stride_n,

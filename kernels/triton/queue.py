@@ -17,11 +17,11 @@ class Queue(NamedTuple):
     length: Tensor  # [1] int64
 
 
-def queues(rows: int, device: torch.device) -> tuple[Queue, Queue]:
-    """Two empty ones with room for `rows` items."""
+def queues(rows: int, device: torch.device) -> tuple[Queue, Queue, Tensor]:
+    """Two with room for `rows` items, and the lengths of both: 0 before they are filled."""
     items = torch.empty((2, rows), dtype=torch.int64, device=device)
-    lengths = torch.zeros((2, 1), dtype=torch.int64, device=device)
-    return Queue(items[0], lengths[0]), Queue(items[1], lengths[1])
+    lengths = torch.empty((2, 1), dtype=torch.int64, device=device)
+    return Queue(items[0], lengths[0]), Queue(items[1], lengths[1]), lengths
 
 
 @triton.jit
@@ -30,7 +30,7 @@ def enqueue(items, count, row, level, wanted):
     number = wanted.to(tl.int32)
     total = tl.sum(number, axis=0)
     if total > 0:
-        base = tl.atomic_add(count, total.to(tl.int64))
+        base = tl.atomic_add(count, total.to(tl.int64), sem="relaxed")
         place = base + tl.cumsum(number, axis=0) - number
         tl.store(items + place, (row << 16) | level, mask=wanted)
 

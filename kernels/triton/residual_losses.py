@@ -29,7 +29,7 @@ from .codebook import layout_of
 from .tiles import walk_shape
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["N", "L"])
 def walk_kernel(
     x,
     codes,
@@ -68,7 +68,7 @@ def fixed_point(weights, errors, level, N, L):
     reach = tl.abs(tl.load(weights + L + level)) * tl.sqrt(tl.load(errors + level))
     for later in range(level + 1, L):
         reach += tl.abs(tl.load(weights + 2 * L + later)) * tl.sqrt(tl.load(errors + later))
-    reach *= tl.sqrt(N.to(tl.float64))
+    reach *= tl.sqrt(tl.cast(N, tl.float64))
     # reach < 2^(exponent − 1022), so that 2^(1083 − exponent) may multiply it; kept normal.
     exponent = (reach.to(tl.int64, bitcast=True) >> 52) & 2047
     biased = tl.minimum(tl.maximum(2106 - exponent, 1), 2046)
@@ -76,7 +76,7 @@ def fixed_point(weights, errors, level, N, L):
     return tl.where(exponent == 2047, float("nan"), scale)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["N", "L"])
 def scatter_kernel(
     x,
     codes,
@@ -118,11 +118,11 @@ def scatter_kernel(
         carried -= tl.load(weights + 2 * L + level) * wide
         term = tl.load(weights + L + level) * wide + carried
         scaled = (term * fixed_point(weights, errors, level, N, L)).to(tl.int64)
-        tl.atomic_add(sums + word, scaled, mask=mask)
+        tl.atomic_add(sums + word, scaled, mask=mask, sem="relaxed")
     tl.store(grad_x + at, to_x.to(tl.float32), mask=(row < N)[:, None] & (d < D)[None, :])
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["N", "K", "L"])
 def unscale_kernel(
     sums,
     owner,

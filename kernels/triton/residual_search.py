@@ -19,7 +19,7 @@ from .queue import queues
 from .screen import screen
 from .screen_wide import screen_wide, split_rows
 from .settle import settle
-from .tiles import NARROW_LIMIT, SLAB_BYTES, narrow, padded_width, wide
+from .tiles import NARROW_LIMIT, QUEUE_ROWS, SLAB_BYTES, narrow, padded_width, wide
 
 
 def residual_search(
@@ -79,13 +79,16 @@ def _search_narrow(
     codes: Tensor,
     mark: bool,
 ) -> None:
-    """Each stage takes a row through all levels that are left of it."""
+    """Slab by slab, so that the queues stay small; each stage takes a row through all levels."""
     N, D = x.shape
-    first, second = queues(N, x.device)
+    slab = min(N, QUEUE_ROWS)
+    first, second, lengths = queues(slab, x.device)
     one, three = narrow(D, x.device)
-    screen(x, codebooks, packed, codes, None, first, one, mark)
-    screen(x, codebooks, packed, codes, first, second, three, mark)
-    settle(x, codebooks, offset, packed, codes, second, mark=mark)
+    for rows, found in zip(x.split(slab), codes.split(slab)):
+        lengths.zero_()
+        screen(rows, codebooks, packed, found, None, first, one, mark)
+        screen(rows, codebooks, packed, found, first, second, three, mark)
+        settle(rows, codebooks, offset, packed, found, second, mark=mark)
 
 
 def _search_wide(
@@ -100,15 +103,14 @@ def _search_wide(
     N, L = codes.shape
     P = packed.high.shape[1]
     slab = min(N, max(1, SLAB_BYTES // (4 * P)))
+    first, second, lengths = queues(slab, x.device)
     halves = torch.empty((2, slab, P), dtype=torch.float16, device=x.device)
     facts = torch.empty((5, slab), dtype=torch.float32, device=x.device)
     one, three = wide(x.device)
     for start in range(0, N, slab):
         rows = range(start, min(N, start + slab))
-        first, second = queues(len(rows), x.device)
         for level in range(L):
-            first.length.zero_()
-            second.length.zero_()
+            lengths.zero_()
             split_rows(x, rows, level, codebooks, packed, codes, halves, facts)
             screen_wide(rows, level, packed, codes, halves, facts, None, first, one)
             screen_wide(rows, level, packed, codes, halves, facts, first, second, three)

@@ -33,7 +33,7 @@ from .tiles import BEAM, BEAM_BYTES, block_shape
 _NONE = tl.constexpr(2147483647)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["K"])
 def path_distances_kernel(
     residuals,
     alive,
@@ -65,7 +65,7 @@ def path_distances_kernel(
         tl.store(extensions + path * K + k, d, mask=k < K)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["keep", "K", "B"])
 def border_kernel(
     residuals,
     codebook,
@@ -105,8 +105,8 @@ def border_kernel(
                 d = tl.load(d_row + flat, mask=inside, other=float("inf"))
                 border = inside & (d * (1 + E) >= v * (1 - E)) & (d * (1 - E) <= v * (1 + E))
                 border = border & (tl.max((flat[:, None] == picked[None, :]).to(tl.int32), 1) == 0)
-                r = r_row + (flat // K) * D
-                e = codebook + (flat % K) * D
+                r = r_row + (flat // K).to(tl.int64) * D
+                e = codebook + (flat % K).to(tl.int64) * D
                 if tl.sum(border.to(tl.int32), axis=0) > 0:
                     best = exact_least(r, e, d_row, flat, border, D, False, BLOCK_K, BLOCK_D)
             picked = tl.where(tl.arange(0, KEEP) == number, best, picked)

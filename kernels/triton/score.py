@@ -14,10 +14,14 @@ Schwarz; a-priori roundings would be several times larger), n = ‖v‖ + ‖res
                     + ρ·γ(n‖w‖ + 2(n‖low w‖ + ‖low v‖‖w‖))              accumulation
                     + (2⁻²² + packing)(ρ·n·‖w‖ + |bias|)                bias, final sum, packing
 
-γ = (9/8·P + 16)·2⁻²³ for P products in float32 on a tensor core, which aligns a block of b ≥ 8
-products and the accumulator to their largest and truncates: at most b + 1 units of 2⁻²³ of the sum
-of magnitudes a block, P/b blocks (Fasi, Higham, Mikaitis and Pranesh, 2021; Blanchard et al.,
-2020). Products of normal fp16 numbers neither underflow nor round in float32. Everything here is
+γ = (9/8·P + 16)·2⁻²³ for P products in float32 on a tensor core. It aligns a block of b products
+and the accumulator to their largest, truncates them F bits behind its leading one, and truncates
+the sum to float32: at most (b + 1)·2^(23−F) + 1 units of 2⁻²³ of the sum of magnitudes a block, P/b
+blocks (Fasi, Higham, Mikaitis and Pranesh, 2021; Blanchard et al., 2020). Assumed are b ≥ 8, and
+F ≥ 24 where b < 16, else F ≥ 23: then P/b·((b + 1)·2^(23−F) + 1) ≤ 9/8·P. From compute capability
+8.0 on that holds (8, 24 on A100; 16, 25 on H100, by the same literature); tests/kernels/
+test_tensor_core_sums.py runs the screens on such sums. V100 (4, 23) is beyond γ.
+Products of normal fp16 numbers neither underflow nor round in float32. Everything here is
 rounded to nearest in float32 over at most 4096 terms, and α·r may lose bits below 2⁻¹⁴⁹: both are
 less than the 2⁻⁷ by which the bound is enlarged.
 

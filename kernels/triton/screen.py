@@ -33,7 +33,7 @@ from .score import (
 from .tiles import Tile, programs
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["N", "L", "mark"])
 def screen_kernel(
     x,
     stride_n,
@@ -113,15 +113,16 @@ def screen_kernel(
             second = tl.full([BLOCK_N], NEVER, tl.float32)
             code = tl.zeros([BLOCK_N], tl.int32)
             for k in range(0, tl.load(sizes + level).to(tl.int32), BLOCK_K):
-                at = (k + lane)[None, :]
-                w_high = tl.load(level_high + at * P + d[:, None])
+                tile = tl.cast(k, tl.int64) * P  # K·P may pass 2³¹
+                word = lane[None, :] * P + d[:, None]
+                w_high = tl.load(level_high + tile + word)
                 product = tl.dot(v_high, w_high, input_precision="ieee")
                 if THREE:
-                    w_low = tl.load(level_low + at * P + d[:, None])
+                    w_low = tl.load(level_low + tile + word)
                     small = tl.dot(v_high, w_low, input_precision="ieee")
                     small = tl.dot(v_low, w_high, small, input_precision="ieee")
                     product += small * 2.0**-11
-                score = product * rho[:, None] + tl.load(level_bias + at)
+                score = product * rho[:, None] + tl.load(level_bias + k + lane)[None, :]
                 one, where, two = best_two(score, lane, BLOCK_K, PACKED)
                 second = tl.minimum(tl.maximum(best, one), tl.minimum(second, two))
                 code = tl.where(one < best, k + where, code)
@@ -137,7 +138,9 @@ def screen_kernel(
                 decided = decided | known
 
             codebook = codebooks + tl.load(starts + level) * D
-            r -= tl.load(codebook + code[:, None] * D + d[None, :], mask=inside, other=0.0)
+            r -= tl.load(
+                codebook + code.to(tl.int64)[:, None] * D + d[None, :], mask=inside, other=0.0
+            )
             peak = tl.max(tl.abs(r), axis=1)
             decided = decided & ((peak < float("inf")) | (mark == 0))
             stop = tl.where((stop == L) & (decided == 0), level, stop)

@@ -54,7 +54,7 @@ def _residual(x, stride_n, stride_d, row, live, d, D, L, level, codebooks, start
     return r
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["first", "rows", "L", "level"])
 def split_kernel(
     x,
     stride_n,
@@ -114,7 +114,7 @@ def split_kernel(
     tl.store(facts + 4 * rows + i, tl.sqrt(rest_low_size), mask=live)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["first", "rows", "L", "level"])
 def screen_wide_kernel(
     first,
     rows,
@@ -167,16 +167,17 @@ def screen_wide_kernel(
         second = tl.full([BLOCK_N], NEVER, tl.float32)
         code = tl.zeros([BLOCK_N], tl.int32)
         for k in range(0, K, BLOCK_K):
-            word = (k + lane)[None, :] * P
+            tile = tl.cast(k, tl.int64) * P  # K·P may pass 2³¹
+            word = lane[None, :] * P
             product = tl.zeros([BLOCK_N, BLOCK_K], tl.float32)
             small = tl.zeros([BLOCK_N, BLOCK_K], tl.float32)
             for d0 in range(0, P, BLOCK_D):
                 d = d0 + tl.arange(0, BLOCK_D)
                 a = tl.load(v_high + d[None, :])
-                b = tl.load(level_high + word + d[:, None])
+                b = tl.load(level_high + tile + word + d[:, None])
                 product = tl.dot(a, b, product, input_precision="ieee")
                 if THREE:
-                    b_low = tl.load(level_low + word + d[:, None])
+                    b_low = tl.load(level_low + tile + word + d[:, None])
                     small = tl.dot(a, b_low, small, input_precision="ieee")
                     a_low = tl.load(v_low + d[None, :])
                     small = tl.dot(a_low, b, small, input_precision="ieee")

@@ -15,6 +15,12 @@ Out: codes [N, L] int64; −1 at all levels if x or, with `mark`, a residual isn
      With EVERY also margins and errors [N, L] float32.
 
 A program takes one row at a time: rows left over are few, and K·D differences fill a block.
+
+Its threads share the residual through memory. A value of BLOCK_D elements lies in every warp's
+registers, but one warp stores it: so a barrier stands between each store and the loads after it,
+and between each load and the stores after it. On gfx942 too a barrier is enough: the waves of a
+program share their vector cache in order (LLVM's release fence of a work-group waits for no store
+there). bench/races.py checks the compiled kernels for it.
 """
 
 from __future__ import annotations
@@ -36,12 +42,11 @@ _NONE = tl.constexpr(2147483647)
 def publish(place, r, inside):
     """Stores r for the other threads of the program to read after a barrier; 1 if it is finite.
 
-    What is tested is read back: on AMD a barrier waits for shared memory only, and the reduction
-    here can't end before each thread's own store is done.
+    What is tested is r itself, equal in all warps: read back, it might still be the old one in a
+    warp other than the storing one, and warps that disagree would part at the next barrier.
     """
     tl.store(place, r, mask=inside)
-    back = tl.load(place, mask=inside, other=0.0, volatile=True)
-    return tl.min((tl.abs(back) < float("inf")).to(tl.int32), axis=0)
+    return tl.min((tl.abs(r) < float("inf")).to(tl.int32), axis=0)
 
 
 @triton.jit
@@ -64,7 +69,7 @@ def distances(
         d = d0 + tl.arange(0, BLOCK_D)
         mask = inside[:, None] & (d < D)[None, :]
         r = tl.load(r_row + d, mask=d < D, other=0.0).to(tl.float64)
-        word = codebook + k[:, None] * D + d[None, :]
+        word = codebook + k.to(tl.int64)[:, None] * D + d[None, :]
         gap = r[None, :] - tl.load(word, mask=mask, other=0.0).to(tl.float64)
         total += tl.sum(gap * gap, axis=1)
     size = total
@@ -118,7 +123,7 @@ def nearest_of_row(
             staying = (d - error <= ceiling) & (d < float("inf"))
             if tl.sum(staying.to(tl.int32), axis=0) > 1:
                 r = r_row + 0 * k
-                e = codebook + k * D
+                e = codebook + k.to(tl.int64) * D
                 code = exact_least(r, e, offset + k, k, staying, D, HAS_OFFSET, BLOCK_K, BLOCK_D)
     return code
 
@@ -150,7 +155,7 @@ def margin_of_row(
     return tl.maximum(other - chosen, 0.0)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["N", "L", "mark", "until"])
 def settle_kernel(
     x,
     stride_n,
@@ -233,13 +238,14 @@ def settle_kernel(
                         )
                         tl.store(margins + row * L + level, margin.to(tl.float32))
                     tl.store(codes + row * L + level, code.to(tl.int64))
-                    tl.debug_barrier()  # r_row is read
                     error = tl.full([], 0.0, tl.float64)
                     for d0 in range(0, D, BLOCK_D):
                         d = d0 + tl.arange(0, BLOCK_D)
                         r = tl.load(r_row + d, mask=d < D, other=0.0)
                         r -= tl.load(codebooks + (start + code) * D + d, mask=d < D, other=0.0)
+                        tl.debug_barrier()  # this part of r_row is read
                         good = publish(r_row + d, r, d < D)
+                        tl.debug_barrier()
                         finite = tl.minimum(finite, tl.maximum(good, 1 - mark))
                         error += tl.sum(r.to(tl.float64) * r.to(tl.float64), axis=0)
                     if EVERY:

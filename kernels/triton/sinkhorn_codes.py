@@ -25,6 +25,7 @@ Out: codes [N] int64; −1 for a row with NaN or Inf, which is no part of its gr
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from typing import NamedTuple
 
 import torch
@@ -32,7 +33,14 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from .tiles import PLAN_BYTES, SINKHORN_ELEMENTS, SINKHORN_ROWS, SINKHORN_TILE, SINKHORN_WARP
+from .tiles import (
+    PLAN_BYTES,
+    SINKHORN_COMBINE,
+    SINKHORN_ELEMENTS,
+    SINKHORN_ROWS,
+    SINKHORN_TILE,
+    SINKHORN_WARP,
+)
 
 # Largest 2/ε of the form with products, and its largest v.
 REACH = 680.0
@@ -56,7 +64,7 @@ def squared_distances(
     return d, finite
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["sweeps"])
 def group_kernel(
     x,
     stride_n,
@@ -300,7 +308,7 @@ def sinkhorn_codes(
                 held += 8 * K * int(sizes[large[count]])
                 count += 1
             slab = torch.tensor(large[:count])
-            _map_large(mapping, starts[slab], sizes[slab], codes)
+            _map_large(mapping, tuple(starts[slab].tolist()), tuple(sizes[slab].tolist()), codes)
             large = large[count:]
     return codes
 
@@ -341,13 +349,14 @@ def _map_small(
     )
 
 
-def _map_large(mapping: Mapping, begins: Tensor, sizes: Tensor, codes: Tensor) -> None:
-    """Codes of the groups begins[g]:begins[g] + sizes[g], both on the CPU."""
+def _map_large(
+    mapping: Mapping, begins: tuple[int, ...], sizes: tuple[int, ...], codes: Tensor
+) -> None:
+    """Codes of the groups begins[g]:begins[g] + sizes[g]."""
     x, words, allowed, epsilon, sweeps, log = mapping
     D, K = words.shape
     tile = SINKHORN_TILE
-    division = _divide(begins, sizes, tile.rows)
-    blocks, borders, group, row = (part.to(x.device) for part in division)
+    blocks, borders, group, row = _division(begins, sizes, tile.rows, x.device)
     grid = (len(blocks), triton.cdiv(K, tile.words))
     shape = {"BLOCK_N": tile.rows, "BLOCK_K": tile.words, "num_warps": tile.warps}
     plan = torch.empty((len(row), K), dtype=torch.float64, device=x.device)
@@ -369,10 +378,20 @@ def _map_large(mapping: Mapping, begins: Tensor, sizes: Tensor, codes: Tensor) -
     factors = plan.new_empty(len(row))
     parts, peaks = plan.new_empty((2, len(blocks), K))
     last = plan.new_empty((2, len(sizes), K))
+    columns = SINKHORN_COMBINE
     for _ in range(sweeps):
         sweep_kernel[grid[:1]](plan, blocks, column, factors, parts, peaks, K, LOG=log, **shape)
-        combine_kernel[len(sizes), grid[1]](
-            parts, peaks, borders, column, last, K, LOG=log, **shape
+        combine_kernel[len(sizes), triton.cdiv(K, columns.words)](
+            parts,
+            peaks,
+            borders,
+            column,
+            last,
+            K,
+            LOG=log,
+            BLOCK_N=columns.rows,
+            BLOCK_K=columns.words,
+            num_warps=columns.warps,
         )
 
     if log:
@@ -383,6 +402,18 @@ def _map_large(mapping: Mapping, begins: Tensor, sizes: Tensor, codes: Tensor) -
         w = torch.where(column > 0, column, 1.0)
     code = plan.div_(w[group]).argmax(dim=1)
     codes[row] = torch.where(finite, code, -1)
+
+
+@lru_cache(maxsize=8)
+def _division(
+    begins: tuple[int, ...], sizes: tuple[int, ...], rows: int, device: torch.device
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """`_divide` on the device, kept: the steps of a training share it, and none waits for a copy.
+
+    A CUDA graph can't hold the copy; a first call before the capture makes it.
+    """
+    blocks, borders, group, row = _divide(torch.tensor(begins), torch.tensor(sizes), rows)
+    return blocks.to(device), borders.to(device), group.to(device), row.to(device)
 
 
 def _divide(begins: Tensor, sizes: Tensor, rows: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:

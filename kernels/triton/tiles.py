@@ -43,6 +43,8 @@ NARROW: dict[str, dict[int, tuple[Tile, Tile]]] = {
         128: (Tile(64, 64, 8, 2), Tile(64, 64, 8, 2)),
     },
 }
+# sm_86 and sm_89 have sm_80's tensor cores and 99 KB of shared memory, consumer Blackwell (12.x) too.
+NARROW["sm_86"] = NARROW["sm_120"] = NARROW["sm_80"]
 NARROW["sm_100"] = NARROW["sm_90"]
 NARROW["gfx942"] = NARROW["sm_90"]
 NARROW["interpreter"] = {P: (Tile(16, 32, 1, 1),) * 2 for P in NARROW["sm_80"]}
@@ -53,6 +55,7 @@ WIDE: dict[str, tuple[Tile, Tile]] = {
     "sm_90": (Tile(128, 128, 8, 3), Tile(128, 64, 8, 3)),
     "interpreter": (Tile(16, 32, 1, 1),) * 2,
 }
+WIDE["sm_86"] = WIDE["sm_120"] = WIDE["sm_80"]
 WIDE["sm_100"] = WIDE["sm_90"]
 WIDE["gfx942"] = WIDE["sm_80"]
 WIDE_STEP = 64
@@ -80,6 +83,7 @@ CONTRASTIVE: dict[str, dict[int, Tile]] = {
     "gfx942": {P: Tile(64, 64, 4, 2) for P in (16, 32, 64)} | {128: Tile(32, 64, 4, 2)},
     "interpreter": {P: Tile(16, 16, 1, 1) for P in (16, 32, 64, 128)},
 }
+CONTRASTIVE["sm_86"] = CONTRASTIVE["sm_120"] = CONTRASTIVE["sm_80"]
 CONTRASTIVE["sm_100"] = CONTRASTIVE["sm_90"]
 # Codewords that one is compared with at a time, and rows × levels a program draws partners for.
 GROUP_STEP = 256
@@ -126,8 +130,14 @@ SINKHORN_ROWS = (4, 16)
 SINKHORN_ELEMENTS = 8192
 SINKHORN_WARP = 1024
 SINKHORN_TILE = Tile(16, 64, 4, 3)
+# Blocks × codewords that a program adds up after a sweep. Few codewords, so that K = 256 spreads
+# over 32 programs, and many blocks, so that 16,384 rows take 8 dependent steps.
+SINKHORN_COMBINE = Tile(128, 8, 4, 3)
 # Their plans in memory at once, in bytes; torch takes as much again, twice, for a moment.
 PLAN_BYTES = 256 << 20
+
+# Rows of the narrow search between one emptying of its queues and the next: 16 bytes a row, 32 MiB.
+QUEUE_ROWS = 1 << 21
 
 # Programs a multiprocessor gets where the amount of work is known to the device only.
 PERSISTENT = 8
@@ -190,18 +200,25 @@ def programs(work: int, each: int, device: torch.device, persistent: bool) -> in
     return min(needed, PERSISTENT * _multiprocessors(device))
 
 
+# Least compute capability of each row.
+_ARCHITECTURES = (
+    ((12, 0), "sm_120"),
+    ((10, 0), "sm_100"),
+    ((9, 0), "sm_90"),
+    ((8, 6), "sm_86"),
+    ((8, 0), "sm_80"),
+)
+
+
 @lru_cache(maxsize=16)
 def architecture(device: torch.device) -> str:
-    """The table's row for `device`.
-
-    Consumer Blackwell (12.x) takes that of sm_80: mma.sync and 99 KB of shared memory.
-    """
+    """The table's row for `device`."""
     if device.type == "cpu":
         return "interpreter"
     if torch.version.hip:
         return "gfx942"
-    major, _ = torch.cuda.get_device_capability(device)
-    return "sm_100" if major == 10 else "sm_90" if major == 9 else "sm_80"
+    capability = torch.cuda.get_device_capability(device)
+    return next(name for least, name in _ARCHITECTURES if capability >= least)
 
 
 @lru_cache(maxsize=16)

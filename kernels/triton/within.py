@@ -57,7 +57,7 @@ def _scores(
     return product * rho[:, None] + bias[None, :]
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["rows", "K"])
 def candidates_kernel(
     rows,
     D,
@@ -86,7 +86,16 @@ def candidates_kernel(
     best = tl.full([BLOCK_N], NEVER, tl.float32)
     for k in range(0, K, BLOCK_K):
         word_bias = tl.load(bias + k + lane)
-        score = _scores(v, high + (k + lane) * P, word_bias, rho, P, BLOCK_N, BLOCK_K, BLOCK_D)
+        score = _scores(
+            v,
+            high + tl.cast(k, tl.int64) * P + lane * P,
+            word_bias,
+            rho,
+            P,
+            BLOCK_N,
+            BLOCK_K,
+            BLOCK_D,
+        )
         best = tl.minimum(best, tl.min(score, axis=1))
 
     n = tl.load(facts + rows + i)
@@ -102,7 +111,16 @@ def candidates_kernel(
     number = tl.zeros([BLOCK_N], tl.int32)
     for k in range(0, K, BLOCK_K):
         word_bias = tl.load(bias + k + lane)
-        score = _scores(v, high + (k + lane) * P, word_bias, rho, P, BLOCK_N, BLOCK_K, BLOCK_D)
+        score = _scores(
+            v,
+            high + tl.cast(k, tl.int64) * P + lane * P,
+            word_bias,
+            rho,
+            P,
+            BLOCK_N,
+            BLOCK_K,
+            BLOCK_D,
+        )
         # NaN anywhere: the row takes every codeword there is.
         near = ((score > ceiling[:, None]) == 0) & (word_bias < 0.5 * NEVER)[None, :]
         number += tl.sum(near.to(tl.int32), axis=1)
@@ -113,7 +131,7 @@ def candidates_kernel(
     tl.store(counts + i, number.to(tl.int64), mask=live)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["rows", "K"])
 def pairs_kernel(bits, starts, pair_rows, words, rows, K, BLOCK_N: tl.constexpr):
     i = tl.program_id(0) * BLOCK_N + tl.arange(0, BLOCK_N)
     live = i < rows
@@ -130,7 +148,7 @@ def pairs_kernel(bits, starts, pair_rows, words, rows, K, BLOCK_N: tl.constexpr)
             group ^= lowest
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["number"])
 def costs_kernel(
     x, stride_n, stride_d, codebook, pair_rows, words, costs, number, D, BLOCK: tl.constexpr
 ):

@@ -63,14 +63,15 @@ def left_over(x: Tensor, books: list[Tensor]) -> list[int]:
     """How many rows the one-product and the three-product screen leave."""
     kept = []
 
-    def spy(rows: int, device: torch.device) -> tuple[object, object]:
-        kept.extend(queues(rows, device))
-        return kept[-2], kept[-1]
+    def spy(rows: int, device: torch.device) -> tuple[object, object, Tensor]:
+        first, second, lengths = queues(rows, device)
+        kept.append(lengths)
+        return first, second, lengths
 
     queues = stages.queues
     with mock.patch.object(stages, "queues", spy):
         check(x, books)
-    return [int(queue.length) for queue in kept]
+    return torch.cat(kept).flatten().tolist()
 
 
 @pytest.mark.parametrize("width", [1, 17, 33, 128, 200])
@@ -179,7 +180,7 @@ def test_codes_do_not_depend_on_the_batch(width: int) -> None:
     x = oracle.clustered(40, width, 10, seed=12)
     books = [oracle.clustered(40, width, 10, seed=seed) for seed in (13, 14)]
     whole = search(x, books)
-    with mock.patch.object(stages, "SLAB_BYTES", 7 * 4 * 192):
+    with mock.patch.multiple(stages, SLAB_BYTES=7 * 4 * 192, QUEUE_ROWS=5):
         parts = [search(part, books) for part in x.split(33)]
     for at in (0, 1):
         assert torch.equal(whole[at], torch.cat([part[at] for part in parts]))
