@@ -43,17 +43,17 @@ def balanced_lloyd(
     -> centroids [P, K, D] float32, labels [P, N] int64, cost and bound [P] float64
     """
     if host() is reference:
-        moved = (each.cpu() for each in (x, centroids, low, high))
-        done = reference.balanced_lloyd(*moved, iterations, tolerance, exponent)
-        means, labels, cost, bound = (each.to(x.device) for each in done)
-        return means, labels, cost, bound
+        found = reference.balanced_lloyd(
+            x.cpu(), centroids.cpu(), low, high, iterations, tolerance, exponent
+        )
+        return tuple(each.to(x.device) for each in found)  # type: ignore[return-value]
     runs = [
         _lloyd(rows, start, low, high, iterations, tolerance, exponent)
         for rows, start in zip(x, centroids)
     ]
-    means, found = zip(*runs)
-    labels = torch.stack([each.labels for each in found]).to(x.device)
-    totals = x.new_tensor([[each.cost, each.bound] for each in found], dtype=torch.float64)
+    means, last = zip(*runs)
+    labels = torch.stack([each.labels for each in last]).to(x.device)
+    totals = x.new_tensor([[each.cost, each.bound] for each in last], dtype=torch.float64)
     return torch.stack(means), labels, totals[:, 0], totals[:, 1]
 
 

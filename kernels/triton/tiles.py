@@ -43,7 +43,7 @@ NARROW: dict[str, dict[int, tuple[Tile, Tile]]] = {
         128: (Tile(64, 64, 8, 2), Tile(64, 64, 8, 2)),
     },
 }
-# sm_86 and sm_89 have sm_80's tensor cores and 99 KB of shared memory, consumer Blackwell (12.x) too.
+# sm_86, sm_89 and consumer Blackwell (12.x): mma.sync as on sm_80, and 99 KB of shared memory.
 NARROW["sm_86"] = NARROW["sm_120"] = NARROW["sm_80"]
 NARROW["sm_100"] = NARROW["sm_90"]
 NARROW["gfx942"] = NARROW["sm_90"]

@@ -33,12 +33,14 @@ CARDS = {
 }
 
 # Operations that launch nothing.
-_VIEWS = frozenset(
-    """view reshape expand t transpose permute select slice unsqueeze squeeze split split_with_sizes
-    detach alias _unsafe_view unbind as_strided _reshape_alias diagonal unfold lift_fresh empty
-    empty_like new_empty empty_strided new_empty_strided device layout dim size stride numel
-    is_contiguous is_floating_point storage_offset prim sym_size sym_stride""".split()
-)
+_VIEWS = {
+    *("view", "reshape", "expand", "t", "transpose", "permute", "select", "slice", "unsqueeze"),
+    *("squeeze", "split", "split_with_sizes", "detach", "alias", "_unsafe_view", "unbind"),
+    *("as_strided", "_reshape_alias", "diagonal", "unfold", "lift_fresh", "sym_size"),
+    *("empty", "empty_like", "new_empty", "empty_strided", "new_empty_strided", "sym_stride"),
+    *("device", "layout", "dim", "size", "stride", "numel", "is_contiguous", "prim"),
+    *("is_floating_point", "storage_offset"),
+}
 
 
 @dataclass

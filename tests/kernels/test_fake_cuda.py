@@ -1,5 +1,8 @@
-"""The Triton backend's real host code for cards that aren't there: every launch compiles at its real
-specialisation and fits the card, no kernel gets a tensor of the host, and the host never waits."""
+"""The Triton backend's real host code for cards that aren't there.
+
+Every launch compiles at its real specialisation and fits the card, no kernel gets a tensor of the
+host, and the host never waits.
+"""
 
 from __future__ import annotations
 
