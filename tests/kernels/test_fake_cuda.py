@@ -65,6 +65,6 @@ def test_every_specialisation(guard: Path) -> None:
     assert not more, f"more launches than tests/fake_cuda/launches.json has: {more}"
 
 
-@pytest.mark.parametrize("capability", [80, 86, 120])
+@pytest.mark.parametrize("capability", [86, 100, 120])
 def test_every_card(guard: Path, capability: int) -> None:
     assert launches(guard, capability)
