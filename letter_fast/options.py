@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import sys
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from types import UnionType
@@ -31,7 +31,13 @@ def check_types(options: Any) -> None:
     for name, kind in get_type_hints(type(options)).items():
         value = getattr(options, name)
         if not _fits(value, kind):
-            raise ValueError(f"{name} must be {_describe(kind)}, got {value!r}")
+            raise ValueError(f"{name} must be {_describe(kind)}, got {shown(value)}")
+
+
+def shown(value: object) -> str:
+    """A value for a message of one line, cut where it is long."""
+    text = repr(value)
+    return text if len(text) <= 200 else f"{text[:199]}…"
 
 
 def _fits(value: Any, kind: Any) -> bool:
@@ -42,7 +48,7 @@ def _fits(value: Any, kind: Any) -> bool:
     if isinstance(value, bool):  # which Python counts among the integers
         return kind is bool
     if kind is float:
-        return isinstance(value, int | float) and math.isfinite(value)
+        return isinstance(value, int | float) and abs(value) <= sys.float_info.max
     return isinstance(value, kind)
 
 

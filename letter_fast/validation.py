@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from letter_fast.options import shown
+
 # What the kernels read as it is; anything else becomes float32 first.
 SEARCHED_DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 
@@ -91,5 +93,5 @@ def choice(value: str, allowed: Iterable[str], name: str) -> str:
     if value not in options:
         near = get_close_matches(value, options, n=1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise ValueError(f"{name} must be one of {', '.join(options)}, got {value!r}{hint}")
+        raise ValueError(f"{name} must be one of {', '.join(options)}, got {shown(value)}{hint}")
     return value

@@ -161,7 +161,7 @@ class Embeddings(ABC):
 
         copy: even where `block` is float32 already.
         """
-        with np.errstate(over="ignore"):
+        with np.errstate(over="ignore", invalid="ignore"):
             result = block.astype(np.float32, order="C", copy=copy)
         good = np.asarray(np.isfinite(result).all(axis=1))
         if not good.all():

@@ -51,7 +51,7 @@ def read_options(path: Path | None) -> tuple[dict[str, Any], dict[str, Any]]:
         raise ValueError(f"{path} does not exist" if not path.exists() else f"{path} is no file")
     try:
         content = tomllib.loads(path.read_text())
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ValueError(f"{path} is not TOML: {error}") from error
     try:
         check_keys(content, ("model", "training"), "top-level")
