@@ -27,10 +27,10 @@ def main() -> int:
     options.add_argument("--inputs", type=int, default=10_000, help="of all targets together")
     options.add_argument("--first", type=int, default=0, help="number of each target's first one")
     options.add_argument("--seed", type=int, default=0)
-    options.add_argument("--target", choices=TARGETS, help="only this one")
+    options.add_argument("--target", choices=TARGETS, action="append", help="only these")
     options.add_argument("--keep", type=Path, help="folder for the inputs that fail")
     chosen = options.parse_args()
-    names = [chosen.target] if chosen.target else list(TARGETS)
+    names = chosen.target or list(TARGETS)
     numbers = range(chosen.first, chosen.first - (-chosen.inputs // len(names)))
     fork = multiprocessing.get_context("fork")  # what it takes to import is imported once
     failed = 0
