@@ -14,8 +14,9 @@ ROOT = Path(__file__).resolve().parents[1]
 
 @pytest.mark.parametrize("path", sorted((ROOT / "examples").glob("*.py")), ids=lambda p: p.name)
 def test_example(path: Path) -> None:
-    if "transformers" in path.read_text() and find_spec("transformers") is None:
-        pytest.skip("transformers is not installed")
+    for package in ("transformers", "sklearn"):
+        if f"from {package}" in path.read_text() and find_spec(package) is None:
+            pytest.skip(f"{package} is not installed")
     code = f"import runpy; runpy.run_path({str(path)!r}, run_name='__main__')"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, check=False)
     assert done.returncode == 0, done.stderr.decode()

@@ -3,7 +3,7 @@
     python -m bench.recommend --quick                       minutes, to see that it works
     python -m bench.recommend --data industrial movielens   the comparison of docs/results.md
     python -m bench.recommend --data mine.inter --text items.parquet
-    python -m bench.recommend --report                      table and chart of what is already there
+    python -m bench.recommend --data industrial movielens --report    only table and chart
 
 A finished run is kept in --runs by its configuration and not done again, so a killed comparison
 goes on where it was. What was chosen, and why nothing leaks: `bench/recommend/__init__.py`.
@@ -136,7 +136,7 @@ def _options() -> argparse.Namespace:
     size = parser.add_argument_group("size, of all kinds alike")
     size.add_argument("--levels", type=int, help="(3)")
     size.add_argument("--codewords", type=int, help="of each level (64)")
-    size.add_argument("--epochs", type=int, help="of the generator, at most (20)")
+    size.add_argument("--epochs", type=int, help="of the generator, at most (30)")
     size.add_argument("--samples", type=int, help="per epoch (8192)")
     size.add_argument("--validated", type=int, help="cases of validation, at most (1000)")
     size.add_argument("--tested", type=int, help="cases of test, at most (5000)")

@@ -36,13 +36,20 @@ class Shape:
 
 @dataclass(frozen=True)
 class Kind:
-    """One way to make IDs. model: fields of its configuration, where they aren't the defaults."""
+    """One way to make IDs.
+
+    model: fields of its configuration, where they aren't the defaults. zeros_are_vectors: items
+    without CF have a CF term all the same, as in the public code.
+    """
 
     about: str
     method: str
     model: dict[str, Any] = field(default_factory=dict)
-    settings: dict[str, Any] = field(default_factory=dict)
+    zeros_are_vectors: bool = False
 
+
+# Not a zero row, which training takes for no CF; products with it are as good as zero.
+_NEARLY_ZERO = 1e-20
 
 _NO_TERMS = dict(cf_weight=0.0, diversity_weight=0.0)
 KINDS = {
@@ -51,6 +58,11 @@ KINDS = {
     "letter-no-diversity": Kind(
         "LETTER without diversity (β = 0)", "letter", dict(diversity_weight=0.0)
     ),
+    "letter-zeros": Kind(
+        "LETTER, zero CF rows trained as vectors", "letter", zeros_are_vectors=True
+    ),
+    "letter-alpha-.002": Kind("LETTER, α = 0.002", "letter", dict(cf_weight=0.002)),
+    "letter-alpha-.05": Kind("LETTER, α = 0.05", "letter", dict(cf_weight=0.05)),
     "rq-vae": Kind("RQ-VAE (α = β = 0)", "letter", _NO_TERMS),
     "kmeans": Kind("residual k-means", "kmeans"),
     "balanced-kmeans": Kind("residual k-means, balanced", "kmeans", dict(balanced=True)),
@@ -93,16 +105,15 @@ def make(dataset: Dataset, kind: Kind, shape: Shape, seed: int) -> lf.SemanticId
         )
     )
     settings = lf.TrainSettings(
-        **{
-            "epochs": shape.epochs,
-            "batch_size": shape.batch_size,
-            "revive_after": shape.revive_after,
-            "evaluate_every": shape.epochs,
-            "seed": seed,
-            **kind.settings,
-        }
+        epochs=shape.epochs,
+        batch_size=shape.batch_size,
+        revive_after=shape.revive_after,
+        evaluate_every=shape.epochs,
+        seed=seed,
     )
     cf = dataset.cf if model.config.cf_weight > 0 else None
+    if cf is not None and kind.zeros_are_vectors:
+        cf = np.where(cf.any(axis=1, keepdims=True), cf, np.float32(_NEARLY_ZERO))
     lf.train(model, text, cf, settings=settings)
     return lf.tokenize(model, text)
 
