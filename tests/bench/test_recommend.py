@@ -22,8 +22,8 @@ from letter_fast.tokenization import IdConstraint
 pytest.importorskip("transformers")
 
 TINY = generator.Budget(
-    width=16, feed_forward=16, heads=2, layers=1, dropout=0.0, history=3, samples=200, epochs=2, batch_size=32,
-    evaluate_every=1, beams=10,
+    width=16, feed_forward=16, heads=2, layers=1, dropout=0.0, history=3, samples=200, epochs=2,
+    batch_size=32, evaluate_every=1, beams=10,
 )  # fmt: skip
 
 
