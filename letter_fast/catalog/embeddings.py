@@ -166,11 +166,8 @@ class Embeddings(ABC):
         good = np.asarray(np.isfinite(result).all(axis=1))
         if not good.all():
             first = int(np.flatnonzero(~good)[0])
-            reason = (
-                "leaves the range of float32"
-                if np.isfinite(block[first].astype(np.float64)).all()
-                else "holds NaN or Inf"
-            )
+            finite = np.isfinite(block[first]).all()
+            reason = "leaves the range of float32" if finite else "holds NaN or Inf"
             raise CatalogError(
                 f"{self.name}: row {index[first]} {reason} ({(~good).sum()} such rows among "
                 f"{len(good)} read); repair or drop them"

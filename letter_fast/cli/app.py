@@ -10,16 +10,17 @@ from letter_fast.atomic import remove_parts
 from letter_fast.torchrun import refuse_processes
 
 from .interrupts import Interrupted, Watch
-from .terminal import print_anywhere
 
 _SHOW_CURSOR = "\x1b[?25h"
 
 
 def main() -> None:
     """Entry point of the `letter-fast` script."""
-    print_anywhere()
     warnings.formatwarning = lambda message, *_: f"letter-fast: warning: {message}\n"
     Watch(give_up=_give_up)
+    from .terminal import print_anywhere  # here, where an import can be interrupted
+
+    print_anywhere()
     sys.exit(run(sys.argv[1:]))
 
 
