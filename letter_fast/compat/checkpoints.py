@@ -1,44 +1,26 @@
-"""Checkpoints of other projects, read without running what they might carry.
-
-`torch.load(weights_only=True)` knows pickle protocol 2 only, and the trainers of LETTER and LC-Rec
-write protocol 4: it refuses each of their files. This does the same for any protocol: an unpickler
-that knows tensors, plain values and argparse.Namespace, and refuses every other name.
-"""
+"""Checkpoints of other projects: their parts, and their tensors by the names a model has them."""
 
 from __future__ import annotations
 
 import argparse
 import os
-import pickle
-import zipfile
-from collections import OrderedDict
-from collections.abc import Mapping
-from types import SimpleNamespace
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from letter_fast.paths import local_path
+from letter_fast.torch_file import read_torch_file
+
+_Path = str | os.PathLike[str]
 
 
-def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
+def load_checkpoint(path: _Path) -> dict[str, Any]:
     """What `torch.save` wrote of a dictionary; an argparse.Namespace in it becomes a dictionary.
 
     Raises:
-        ValueError: it holds other objects, or is no such file.
+        ValueError: it is no such file, is damaged, or names what no checkpoint needs.
     """
-    path = local_path(path)
-    # TorchScript's archives, which torch.load would hand to another reader, have constants.pkl.
-    if not zipfile.is_zipfile(path) or _member(path, "constants.pkl"):
-        raise ValueError(f"{path} is not a file that torch.save wrote (of PyTorch 1.6 or later)")
-    reader = SimpleNamespace(__name__=__name__, Unpickler=_Unpickler)
-    try:
-        content = torch.load(path, map_location="cpu", pickle_module=reader, weights_only=False)
-    except pickle.UnpicklingError as error:
-        raise ValueError(
-            f"{path} holds more than tensors, plain values and argparse.Namespace: {error}"
-        ) from None
+    content = read_torch_file(path)
     if not isinstance(content, dict):
         raise ValueError(f"{path} must hold a dictionary, got {type(content).__name__}")
     return {
@@ -47,28 +29,36 @@ def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
     }
 
 
-def tensors(
-    content: Mapping[str, Any], key: str, path: str | os.PathLike[str]
-) -> dict[str, Tensor]:
-    """The state dict under `key`; ValueError if there is none."""
+def tensors(content: Mapping[Any, Any], key: str, path: _Path) -> dict[str, Tensor]:
+    """The state dict under `key`, without the prefixes that DataParallel and compile give it.
+
+    Raises:
+        ValueError: there is none, or it names more numbers than the file has.
+    """
     state = content.get(key)
     if not isinstance(state, Mapping) or not all(isinstance(t, Tensor) for t in state.values()):
-        raise ValueError(f"{path} has no tensors under {key!r}, only {sorted(content)}")
-    return dict(state)
+        raise ValueError(f"{path} has no tensors under {key!r}, only {_some(content)}")
+    stored = {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in state.values()}
+    if sum(tensor.nbytes for tensor in state.values()) > sum(stored.values()):
+        raise ValueError(f"{path} is damaged: tensors under {key!r} share their numbers")
+    names = {name: str(name).replace("_orig_mod.", "") for name in state}
+    while names and all(name.startswith("module.") for name in names.values()):
+        names = {name: short.removeprefix("module.") for name, short in names.items()}
+    if len(set(names.values())) < len(names):
+        raise ValueError(f"{path} has tensors of one name under {key!r}")
+    return {names[name]: tensor for name, tensor in state.items()}
 
 
-def _member(path: str | os.PathLike[str], name: str) -> bool:
-    with zipfile.ZipFile(path) as archive:
-        return any(member.split("/")[-1] == name for member in archive.namelist())
+def check_weights(state: Mapping[str, Tensor], path: _Path) -> None:
+    """Refuses weights that aren't finite floating-point numbers: ValueError names the first."""
+    for name, tensor in state.items():
+        if name.endswith("num_batches_tracked"):
+            continue
+        if not tensor.is_floating_point():
+            raise ValueError(f"{path}: {name} must be floating point, got {tensor.dtype}")
+        if not bool(tensor.isfinite().all()):
+            raise ValueError(f"{path}: {name} holds NaN or Inf")
 
 
-class _Unpickler(pickle.Unpickler):
-    def find_class(self, module: str, name: str) -> Any:
-        # Made anew each time: what a pickle sets on them reaches nobody else.
-        if (module, name) == ("argparse", "Namespace"):
-            return type("Namespace", (argparse.Namespace,), {})
-        if (module, name) == ("collections", "OrderedDict"):
-            return OrderedDict
-        if module == "torch._utils" and name in ("_rebuild_tensor_v2", "_rebuild_parameter"):
-            return lambda *arguments: getattr(torch._utils, name)(*arguments)
-        raise pickle.UnpicklingError(f"{module}.{name}")
+def _some(names: Iterable[Any]) -> list[str]:
+    return sorted(str(name)[:40] for name in names if isinstance(name, str))[:10]

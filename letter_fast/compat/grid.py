@@ -17,8 +17,9 @@ from torch import Tensor, nn
 from letter_fast import ops, validation
 from letter_fast.model.residual_kmeans import unit_rows
 from letter_fast.quantizer import ResidualQuantizer
+from letter_fast.torch_file import StandIn
 
-from .checkpoints import load_checkpoint, tensors
+from .checkpoints import check_weights, load_checkpoint, tensors
 
 _CENTROIDS = re.compile(r"quantization_layer_list\.(\d+)\.centroids")
 
@@ -44,6 +45,8 @@ class ResidualQuantization(nn.Module):
     def __init__(self, codebooks: Sequence[Tensor], normalize_residuals: bool = True) -> None:
         super().__init__()
         books = [validation.codebook(book, "codebooks") for book in codebooks]
+        if len({book.shape[1] for book in books}) != 1:
+            raise ValueError(f"codebooks have widths {[book.shape[1] for book in books]}")
         self.normalize_residuals = normalize_residuals
         self.codebooks = nn.ParameterList(nn.Parameter(book) for book in books)
 
@@ -51,13 +54,14 @@ class ResidualQuantization(nn.Module):
     def from_checkpoint(
         cls, path: str | os.PathLike[str], normalize_residuals: bool | None = None
     ) -> ResidualQuantization:
-        """The codebooks of a checkpoint of GRID's trainer.
+        """The codebooks of a checkpoint of GRID's trainer, of rkmeans, rvq or rqvae.
 
-        normalize_residuals: None takes what the checkpoint says, or else GRID's default, True.
+        An rqvae's embeddings go through its `normalization_layer` and `encoder` first, in GRID.
+
+        normalize_residuals: None takes what the checkpoint says.
         Raises:
-            ValueError: it has no codebooks, or holds other objects than tensors and plain values.
-                (Lightning stores modules among the hyperparameters; torch.save of `state_dict` and
-                `hyper_parameters` without them makes a file that can be read.)
+            ValueError: it is damaged, has no codebooks, or some that were never started; or doesn't
+                say normalize_residuals.
         """
         content = load_checkpoint(path)
         state = tensors(content, "state_dict", path)
@@ -68,11 +72,28 @@ class ResidualQuantization(nn.Module):
         }
         if sorted(found) != list(range(len(found))) or not found:
             raise ValueError(f"{path} has no quantization_layer_list.0.centroids and so on")
-        if normalize_residuals is None:
-            normalize_residuals = content.get("hyper_parameters", {}).get(
-                "normalize_residuals", True
+        check_weights({f"centroids of level {level}": found[level] for level in found}, path)
+        started = content.get("layers_initialized")
+        if isinstance(started, list) and not all(started):
+            raise ValueError(f"{path} is of a run that ended before all codebooks had started")
+        options = content.get("hyper_parameters")
+        options = options.entries if isinstance(options, StandIn) else options
+        said = options.get("normalize_residuals") if isinstance(options, dict) else None
+        if said is not None and type(said) is not bool:
+            raise ValueError(f"{path} has a normalize_residuals that is neither true nor false")
+        if None not in (said, normalize_residuals) and said != normalize_residuals:
+            raise ValueError(
+                f"normalize_residuals is given as {normalize_residuals}, but {path} says {said}"
             )
-        return cls([found[level] for level in sorted(found)], bool(normalize_residuals)).eval()
+        if said is None and normalize_residuals is None:
+            raise ValueError(f"{path} doesn't say normalize_residuals: say it, True or False")
+        try:
+            books = [found[level] for level in sorted(found)]
+            return cls(
+                books, bool(said if normalize_residuals is None else normalize_residuals)
+            ).eval()
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from None
 
     @torch.no_grad()
     def forward(self, embeddings: Tensor) -> GridOutput:

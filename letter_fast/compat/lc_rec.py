@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from letter_fast.clustering import kmeans
 from letter_fast.model import Letter
 
-from .rqvae_family import Autoencoder, CodebookLayer, ResidualCodebooks, read_checkpoint, walk
+from .rqvae_checkpoint import read_checkpoint
+from .rqvae_family import Autoencoder, CodebookLayer, ResidualCodebooks, walk
 
 
 class VectorQuantizer(CodebookLayer):
@@ -79,8 +80,25 @@ class ResidualVectorQuantizer(ResidualCodebooks):
         return x_q, losses.mean(), indices
 
 
+class ResidualEncoder(nn.Module):
+    """x + mlp(x), which MiniOneRec's RQ-KMeans+ has around the encoder."""
+
+    def __init__(self, mlp: nn.Module) -> None:
+        super().__init__()
+        self.mlp = mlp
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, S] -> [B, S]"""
+        added: Tensor = self.mlp(x)
+        return x + added
+
+
 class RQVAE(Autoencoder):
-    """The whole model."""
+    """The whole model.
+
+    bn_last: with `bn`, batch norm after the last layer of each part too, as LC-Rec had it before
+    4dde5da (12 April 2024). `from_checkpoint` sees it.
+    """
 
     def __init__(
         self,
@@ -97,6 +115,8 @@ class RQVAE(Autoencoder):
         kmeans_iters: int = 100,
         sk_epsilons: Sequence[float | None] | None = None,
         sk_iters: int = 100,
+        *,
+        bn_last: bool = False,
     ) -> None:
         if sk_epsilons is None:
             sk_epsilons = [0.0] * len(num_emb_list)
@@ -107,7 +127,7 @@ class RQVAE(Autoencoder):
             )
 
         super().__init__(
-            in_dim, e_dim, layers, dropout_prob, bn, loss_type, quant_loss_weight, make_rq
+            in_dim, e_dim, layers, dropout_prob, bn, loss_type, quant_loss_weight, make_rq, bn_last
         )
         self.num_emb_list, self.beta = list(num_emb_list), beta
 
@@ -132,12 +152,22 @@ class RQVAE(Autoencoder):
         """The model of a checkpoint of LC-Rec's or MiniOneRec's trainer, in evaluation mode.
 
         Raises:
-            ValueError: it holds other objects than tensors and options, or another model.
+            ValueError: it is damaged, or holds another model.
         """
-        return read_checkpoint(path).fill(cls, _OPTIONS)
+        found = read_checkpoint(path)
+        model = found.fill(cls, _OPTIONS)
+        if found.plus:
+            if model.e_dim != model.in_dim:
+                raise ValueError(f"{path} adds vectors of {model.in_dim} and {model.e_dim} numbers")
+            model.encoder = ResidualEncoder(model.encoder)
+        return model
 
     def to_letter(self) -> Letter:
-        """The `letter_fast.Letter` that gives the same codes and reconstructions."""
+        """The `letter_fast.Letter` that gives the same codes and reconstructions.
+
+        Raises:
+            ValueError: the encoder is RQ-KMeans+'s, which a Letter has none of.
+        """
         return self._to_letter(self.beta, cf_weight=0.0, diversity_weight=0.0)
 
 

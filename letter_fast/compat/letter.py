@@ -20,7 +20,8 @@ from letter_fast.clustering import balanced_kmeans
 from letter_fast.losses import contrastive_loss, diversity_losses
 from letter_fast.model import Letter
 
-from .rqvae_family import Autoencoder, CodebookLayer, ResidualCodebooks, read_checkpoint, walk
+from .rqvae_checkpoint import read_checkpoint
+from .rqvae_family import Autoencoder, CodebookLayer, ResidualCodebooks, walk
 
 Labels = Mapping[str, Sequence[int]] | Sequence[Tensor] | Tensor
 
@@ -132,6 +133,7 @@ class RQVAE(Autoencoder):
     """The whole model.
 
     cf_embedding: [N, H = e_dim], NumPy array or tensor, row i of item i; 0: no collaborative term.
+    bn_last: with `bn`, batch norm after the last layer of each part too, as theirs has it.
     """
 
     cf_embedding: Tensor | None
@@ -155,6 +157,8 @@ class RQVAE(Autoencoder):
         n_clusters: int = 10,
         sample_strategy: str = "all",
         cf_embedding: Any = 0,
+        *,
+        bn_last: bool = True,
     ) -> None:
         if sk_epsilons is None:
             sk_epsilons = [0.0] * len(num_emb_list)
@@ -165,7 +169,7 @@ class RQVAE(Autoencoder):
             )
 
         super().__init__(
-            in_dim, e_dim, layers, dropout_prob, bn, loss_type, quant_loss_weight, make_rq
+            in_dim, e_dim, layers, dropout_prob, bn, loss_type, quant_loss_weight, make_rq, bn_last
         )
         self.num_emb_list = list(num_emb_list)
         self.alpha, self.beta, self.n_clusters = alpha, beta, n_clusters
@@ -215,9 +219,12 @@ class RQVAE(Autoencoder):
         """The model of a checkpoint of LETTER's trainer, in evaluation mode.
 
         Raises:
-            ValueError: it holds other objects than tensors and options, or another model.
+            ValueError: it is damaged, or holds another model.
         """
-        return read_checkpoint(path).fill(cls, _OPTIONS, cf_embedding=cf_embedding)
+        found = read_checkpoint(path)
+        if found.plus:
+            raise ValueError(f"{path} is of MiniOneRec's RQ-KMeans+: read it with compat.lc_rec")
+        return found.fill(cls, _OPTIONS, cf_embedding=cf_embedding)
 
     def to_letter(self) -> Letter:
         """The `letter_fast.Letter` that gives the same codes and reconstructions."""

@@ -6,11 +6,10 @@ rq.vq_layers.{l}.embedding.weight, decoder.mlp_layers.*. From one seed the weigh
 
 from __future__ import annotations
 
-import os
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from itertools import pairwise
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -20,10 +19,6 @@ from letter_fast import validation
 from letter_fast.losses import residual_losses
 from letter_fast.model import Letter, LetterConfig
 from letter_fast.quantizer import ResidualQuantizer, choose_codes
-
-from .checkpoints import load_checkpoint, tensors
-
-Model = TypeVar("Model", bound="Autoencoder")
 
 
 class CodebookLayer(nn.Module):
@@ -186,17 +181,28 @@ class ResidualCodebooks(nn.Module):
 
 
 class MLPLayers(nn.Module):
-    """Dropout, linear, batch norm if asked for (after the last too), ReLU except at the end."""
+    """Dropout, linear, batch norm if asked for, ReLU except at the end.
 
-    def __init__(self, layers: Sequence[int], dropout: float = 0.0, bn: bool = False) -> None:
+    bn_last: batch norm after the last linear layer too, as LETTER has it and LC-Rec does not.
+    """
+
+    def __init__(
+        self,
+        layers: Sequence[int],
+        dropout: float = 0.0,
+        bn: bool = False,
+        bn_last: bool = True,
+    ) -> None:
         super().__init__()
         modules: list[nn.Module] = []
         for index, (wide, narrow) in enumerate(pairwise(layers)):
+            last = index == len(layers) - 2
             modules += [nn.Dropout(dropout), nn.Linear(wide, narrow)]
-            if bn:
+            if bn and (bn_last or not last):
                 modules.append(nn.BatchNorm1d(narrow))
-            if index < len(layers) - 2:
+            if not last:
                 modules.append(nn.ReLU())
+        self.bn_last = bn and bn_last
         self.mlp_layers = nn.Sequential(*modules)
         # After all are made: the order in which random numbers are drawn.
         for linear in self.linears:
@@ -222,11 +228,12 @@ class MLPLayers(nn.Module):
 
         That has no batch norm after its last layer; here it becomes part of the linear one.
         """
-        for kind, modules in ((nn.Linear, self.linears), (nn.BatchNorm1d, self.norms[:-1])):
+        inner = self.norms[:-1] if self.bn_last else self.norms
+        for kind, modules in ((nn.Linear, self.linears), (nn.BatchNorm1d, inner)):
             own = [module for module in target if isinstance(module, kind)]
             for module, other in zip(own, modules, strict=True):
                 module.load_state_dict(other.state_dict())
-        if self.norms:
+        if self.bn_last:
             last = self.norms[-1]
             assert last.running_mean is not None
             assert last.running_var is not None
@@ -251,6 +258,7 @@ class Autoencoder(nn.Module):
         loss_type: str,
         quant_loss_weight: float,
         make_rq: Callable[[], ResidualCodebooks],
+        bn_last: bool,
     ) -> None:
         super().__init__()
         self.in_dim, self.e_dim, self.layers = in_dim, e_dim, list(layers)
@@ -259,10 +267,10 @@ class Autoencoder(nn.Module):
         self.quant_loss_weight = quant_loss_weight
         self.encode_layer_dims = [in_dim, *layers, e_dim]
         self.decode_layer_dims = self.encode_layer_dims[::-1]
-        self.encoder = MLPLayers(self.encode_layer_dims, dropout_prob, bn)
+        self.encoder: nn.Module = MLPLayers(self.encode_layer_dims, dropout_prob, bn, bn_last)
         # In this order, which is that of the random numbers.
         self.rq = make_rq()
-        self.decoder = MLPLayers(self.decode_layer_dims, dropout_prob, bn)
+        self.decoder = MLPLayers(self.decode_layer_dims, dropout_prob, bn, bn_last)
 
     def reconstruction_loss(self, out: Tensor, xs: Tensor) -> Tensor:
         """Mean squared, or absolute, error. [B, S], [B, S] -> []"""
@@ -272,6 +280,9 @@ class Autoencoder(nn.Module):
         self, commitment_weight: float, cf_weight: float, diversity_weight: float
     ) -> Letter:
         """A `Letter` that encodes and decodes as this does in evaluation."""
+        if not isinstance(self.encoder, MLPLayers):
+            kind = type(self.encoder).__name__
+            raise ValueError(f"a Letter has no encoder like {kind}: only layers one after another")
         layers = self.rq.layers
         config = LetterConfig(
             input_dim=self.in_dim,
@@ -293,38 +304,3 @@ class Autoencoder(nn.Module):
         self.decoder.copy_to(model.decoder)
         model.quantizer.load_state_dict(self.rq.to_quantizer().state_dict())
         return model.eval()
-
-
-class Checkpoint(NamedTuple):
-    """options: what a training run was given, by name; in_dim: the width S; the model's tensors."""
-
-    path: str
-    options: dict[str, Any]
-    in_dim: int
-    state_dict: dict[str, Tensor]
-
-    def fill(self, build: Callable[..., Model], names: Sequence[str], **more: Any) -> Model:
-        """The model, in evaluation mode. names: the options that `build` takes, beside in_dim."""
-        options = {name: self.options[name] for name in names if name in self.options}
-        model = build(self.in_dim, **options, **more)
-        try:
-            model.load_state_dict(self.state_dict)
-        except RuntimeError as error:
-            reason = " ".join(str(error).split())[:300]
-            raise ValueError(
-                f"{self.path} does not hold the model that its options name: {reason}"
-            ) from None
-        return model.eval()
-
-
-def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
-    """A checkpoint as their trainers write it.
-
-    Raises:
-        ValueError: it holds more than tensors and options, or is of another model.
-    """
-    content = load_checkpoint(path)
-    state, first = tensors(content, "state_dict", path), "encoder.mlp_layers.1.weight"
-    if first not in state:
-        raise ValueError(f"{path} is no checkpoint of an RQ-VAE: it has no {first}")
-    return Checkpoint(str(path), content.get("args", {}), state[first].shape[1], state)

@@ -170,7 +170,11 @@ def matrix(column: pa.Array) -> NDArray[Any]:
         width = column.type.list_size if pa.types.is_fixed_size_list(column.type) else 0
     else:
         width = int(lengths[0])
-    values: NDArray[Any] = column.flatten().to_numpy(zero_copy_only=False)
+    flat = column.flatten()
+    if flat.null_count:
+        row = flat.is_null().index(True).as_py() // width
+        raise ValueError(f"row {row} has a null in its list")
+    values: NDArray[Any] = flat.to_numpy(zero_copy_only=False)
     return values.reshape(len(column), width)
 
 

@@ -227,7 +227,8 @@ def test_tensors_have_the_public_names(module: object) -> None:
     # Per layer: dropout, linear, batch norm; ReLU between.
     linear, norm = ("weight", "bias"), ("weight", "bias", "running_mean", "running_var",
                                         "num_batches_tracked")  # fmt: skip
-    mlp = [(1, linear), (2, norm), (5, linear), (6, norm)]
+    # LETTER has batch norm after the last too, LC-Rec (and MiniOneRec) does not.
+    mlp = [(1, linear), (2, norm), (5, linear), *([(6, norm)] if module is letter else [])]
     names = {
         f"{part}.mlp_layers.{place}.{tensor}"
         for part in ("encoder", "decoder")

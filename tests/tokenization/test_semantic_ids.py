@@ -196,7 +196,7 @@ def test_foreign_and_broken_files(tmp_path: Path) -> None:
         ([[0, 1]], {"format": 1}, "broken ID table"),
         ([[0, 1]], {"format": 1, "sizes": "ab"}, "broken ID table"),
         ([[0, 2]], {"format": 1, "sizes": [2, 2]}, "row 0 has codes"),
-        ([[0, None]], {"format": 1, "sizes": [2, 2]}, "must be integers"),
+        ([[0, None]], {"format": 1, "sizes": [2, 2]}, "row 0 has a null"),
         ([None], {"format": 1, "sizes": [2, 2]}, "a row has no list"),
         ([[0, 1], [0], [0, 1, 1]], {"format": 1, "sizes": [2, 2]}, "row 1 has a list of another"),
         ([3], {"format": 1, "sizes": [2, 2]}, "broken ID table"),

@@ -107,6 +107,7 @@ def import_ids(
         contents = kind.read(path, facts)
         if facts.sizes is None and len(contents.codes) == 0:
             raise ValueError("it holds no item: give the sizes")
+        _check_none_negative(contents.codes)
         if sidecar:
             metadata = sidecar.metadata
             item_ids = sidecar.item_ids if item_ids is None else item_ids
@@ -124,6 +125,14 @@ def import_ids(
     if sidecar:
         _verify(path, sidecar, table)
     return table
+
+
+def _check_none_negative(codes: NDArray[Any]) -> None:
+    """Before sizes are taken from the codes: ValueError names the first row."""
+    negative = (codes < 0).any(axis=1)
+    if negative.any():
+        row = int(negative.argmax())
+        raise ValueError(f"row {row} has codes {codes[row].tolist()}, which count from 0")
 
 
 def _named(found: Any, given: Any) -> Any:

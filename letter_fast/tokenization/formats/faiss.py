@@ -27,6 +27,8 @@ def write(table: SemanticIds, facts: Facts, file: BinaryIO) -> None:
 def read(path: Path, facts: Facts) -> Contents:
     """Such an array; the sizes say where a code ends."""
     packed = np.load(path, mmap_mode="r", allow_pickle=False)
+    if not isinstance(packed, np.ndarray):
+        raise ValueError("it must hold one array, got an .npz archive")
     return Contents(unpack_bits(packed, facts.known_sizes()))
 
 

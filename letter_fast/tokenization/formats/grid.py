@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, BinaryIO
 import torch
 from torch import Tensor
 
+from letter_fast.torch_file import read_torch_file
+
 from .facts import Facts
 from .format import Contents, Format
 
@@ -26,9 +28,10 @@ def write(table: SemanticIds, facts: Facts, file: BinaryIO) -> None:
 
 def read(path: Path, facts: Facts) -> Contents:
     """The tensor; no other object is unpickled."""
-    codes = torch.load(path, map_location="cpu", weights_only=True)
+    codes = read_torch_file(path)
     if not isinstance(codes, Tensor) or codes.layout != torch.strided or codes.dim() != 2:
-        found = f"{codes.dtype} {list(codes.shape)}" if isinstance(codes, Tensor) else type(codes)
+        is_tensor = isinstance(codes, Tensor)
+        found = f"{codes.dtype} {list(codes.shape)}" if is_tensor else type(codes).__name__
         raise ValueError(f"it must hold one matrix, got {found}")
     if codes.is_floating_point() or codes.is_complex() or codes.dtype == torch.bool:
         raise ValueError(

@@ -46,13 +46,27 @@ def read(path: Path, facts: Facts) -> Contents:
     if "pid" not in table.column_names or not names:
         raise ValueError(f"it needs pid and sid, codes or packed, it has {table.column_names}")
     column = table.column(names[0]).combine_chunks()
+    if column.null_count:
+        raise ValueError(
+            f"row {column.is_null().index(True).as_py()} has no ID: {names[0]} is null"
+        )
+    if pa.types.is_dictionary(column.type):
+        column = column.dictionary_decode()
     if pa.types.is_integer(column.type):
         radix = facts.radix or RADIX
         tokens = len(facts.sizes) if facts.sizes else _TOKENS
         codes = unpack(column.to_numpy(zero_copy_only=False), [radix] * tokens)
-    else:
+    elif _is_list_of_integers(column.type):
         codes = matrix(column)
+    else:
+        raise ValueError(f"{names[0]} must hold integers or lists of integers, got {column.type}")
     return Contents(codes, table.column("pid").combine_chunks())
+
+
+def _is_list_of_integers(kind: pa.DataType) -> bool:
+    types = pa.types
+    is_list = types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind)
+    return bool(is_list and types.is_integer(kind.value_type))
 
 
 FORMAT = Format("pid2sid.parquet", Facts(radix=RADIX, item_ids=IN_FILE), ("radix",), write, read)
