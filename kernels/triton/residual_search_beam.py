@@ -111,6 +111,7 @@ def border_kernel(
                     best = exact_least(r, e, d_row, flat, border, D, False, BLOCK_K, BLOCK_D)
             picked = tl.where(tl.arange(0, KEEP) == number, best, picked)
             number += 1
+        tl.debug_barrier()  # every warp has loaded what it compares
         tl.store(d_row + picked, tl.full([KEEP], -1.0, tl.float64), mask=picked >= 0)
 
 
