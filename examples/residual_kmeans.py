@@ -10,6 +10,7 @@ from pathlib import Path
 import letter_fast as lf
 from letter_fast.catalog import Embeddings
 from letter_fast.demo.synthetic import write_synthetic
+from letter_fast.training import FitSettings, fit_residual_kmeans
 
 options = argparse.ArgumentParser(description=__doc__)
 options.add_argument("--text", type=Path, help=".npy, .parquet or .safetensors; else made up")
@@ -27,8 +28,8 @@ with tempfile.TemporaryDirectory() as temporary:
         balanced=chosen.balanced,
         normalize="unit",
     )
-    model = lf.ResidualKMeans(config).fit(text)
-    model.save_pretrained(out / "model")
+    model = lf.ResidualKMeans(config)
+    fit_residual_kmeans(model, text, out / "model", FitSettings())
     ids = lf.tokenize(model, text, unique="optimal")
     ids.save(out / "ids.parquet")
     report = ids.metadata["resolution"]

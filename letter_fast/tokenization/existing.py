@@ -86,8 +86,9 @@ class Keeping(NamedTuple):
         """ValueError if a choice is none."""
         validation.choice(self.removed, REMOVED, "removed")
         validation.choice(self.refresh, REFRESH, "refresh")
-        if self.max_removed is not None and not 0 <= self.max_removed <= 1:
-            raise ValueError(f"max_removed must be a share from 0 to 1, got {self.max_removed}")
+        limit = self.max_removed
+        if limit is not None and not (isinstance(limit, int | float) and 0 <= limit <= 1):
+            raise ValueError(f"max_removed must be a share from 0 to 1, got {limit!r}")
 
 
 def keep(

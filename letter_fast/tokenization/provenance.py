@@ -23,6 +23,11 @@ def check_model(table: SemanticIds, fingerprint: str, other_model: bool) -> None
     Raises:
         ValueError: it is, and the caller doesn't.
     """
+    if not isinstance(table, SemanticIds):
+        raise ValueError(
+            f"an ID table must be SemanticIds, got {type(table).__name__}: SemanticIds.load(path) "
+            "reads a file"
+        )
     made_by = table.metadata.get(MODEL)
     if other_model or made_by == fingerprint:
         return
