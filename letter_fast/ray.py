@@ -16,6 +16,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from math import prod
 from typing import Any
 
@@ -27,10 +28,12 @@ from numpy.typing import NDArray
 
 from letter_fast import validation
 from letter_fast.catalog import CatalogError
-from letter_fast.catalog.embeddings import Floats, checked_ids
-from letter_fast.catalog.parquet import as_matrix, id_column, vector_column
+from letter_fast.catalog.columns import ROW, Columns, Wanted
+from letter_fast.catalog.embeddings import Floats
+from letter_fast.catalog.item_ids import asked_ids, canonical, checked_ids, concat
+from letter_fast.catalog.parquet import as_matrix
 from letter_fast.extras import missing
-from letter_fast.model import Tokenizer, check_trained
+from letter_fast.model import Tokenizer, check_trained, trained_on
 from letter_fast.tokenization import POLICIES, Resolution, SemanticIds, resolve
 from letter_fast.tokenization.digests import Digests, row_digests
 from letter_fast.tokenization.encode import codes_of, latents_of
@@ -87,7 +90,7 @@ def tokenize(
     paths = [paths] if isinstance(paths, str) else list(paths)
     if not paths:
         raise CatalogError("paths is empty: give files or folders of parquet shards")
-    names, columns = _names(paths, vectors, ids)
+    names, columns = _names(paths, Wanted(vectors, ids, trained_on(model).embeddings))
 
     def digests_of(rows: NDArray[np.int64]) -> Digests:
         if len(rows) == 0:
@@ -137,33 +140,25 @@ def tokenize(
     )
 
 
-def _names(
-    paths: list[str], vectors: str | None, ids: str | None
-) -> tuple[pa.Array, tuple[str, str]]:
+def _names(paths: list[str], wanted: Wanted) -> tuple[pa.Array, tuple[str, str]]:
     """The ids of all items, and the columns of ids and vectors, which all shards must have."""
-    tables = []
+    found: list[pa.Array] = []
+    columns = Columns()
     for path in paths:
         try:
             shard = pyarrow.dataset.dataset(path, format="parquet")
+            columns = wanted.choose(path, shard.schema)
+            if columns.ids in (None, ROW):
+                raise CatalogError(
+                    f"{path}: rows of a cluster have no numbers: name a column of ids"
+                )
+            where = f"{path}: column {columns.ids!r}"
+            found.append(canonical(shard.to_table([columns.ids])[columns.ids], where))
         except (OSError, pa.ArrowException) as error:
             raise CatalogError(f"{path} can't be read as parquet: {first_line(error)}") from error
-        vectors, found = (
-            vector_column(path, shard.schema, vectors),
-            id_column(path, shard.schema, ids),
-        )
-        if found is None:
-            raise CatalogError(f"{path} has no column of item ids, or several; name it")
-        ids = found
-        try:
-            tables.append(shard.to_table([ids]))
-        except (OSError, pa.ArrowException) as error:
-            raise CatalogError(f"{path} can't be read as parquet: {first_line(error)}") from error
-    assert ids is not None
-    assert vectors is not None
-    columns = [checked_ids(table[ids].combine_chunks(), f"column {ids!r}") for table in tables]
-    if len({column.type for column in columns}) > 1:
-        raise CatalogError(f"column {ids!r} holds strings in some of the files, numbers in others")
-    return checked_ids(pa.concat_arrays(columns), f"column {ids!r}"), (ids, vectors)
+        wanted = replace(wanted, vectors=columns.vectors, ids=columns.ids)
+    names = checked_ids(concat(found), f"column {columns.ids!r}")
+    return names, (str(columns.ids), str(columns.vectors))
 
 
 class _Reader:
@@ -183,7 +178,7 @@ class _Reader:
 
     def read(self, batch: pa.Table) -> tuple[pa.Array, Floats, pa.Array]:
         """Ids [n], vectors [n, S] (0 where there is a problem), problems [n]."""
-        ids = batch[self._ids].combine_chunks().cast(self._wanted.type)
+        ids = asked_ids(batch[self._ids], self._wanted.type)
         wanted = pc.is_in(ids, value_set=self._wanted)
         ids, vectors = ids.filter(wanted), batch[self._vectors].combine_chunks().filter(wanted)
         rows = np.zeros((len(ids), self._model.config.input_dim), dtype=np.float32)
@@ -201,7 +196,7 @@ class _Reader:
         if finite.all():
             return ids, rows, pa.nulls(len(ids), pa.string())
         rows[~finite] = 0.0
-        names = ids.cast(pa.string())
+        names = pa.array(str(one) for one in ids.to_pylist())
         problem = "holds NaN or Inf, or leaves the range of float32; repair or drop it"
         told = pc.binary_join_element_wise("item", names, problem, " ")
         return ids, rows, pc.if_else(pa.array(finite), None, told)

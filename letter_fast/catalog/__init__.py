@@ -1,7 +1,17 @@
 """A catalog's embeddings: from files and arrays to checked float32 batches."""
 
 from .alignment import align_cf
-from .embeddings import CatalogError, Embeddings
+from .columns import Columns, Flags, TrainedOn
+from .embeddings import Embeddings
+from .errors import CatalogError
 from .mapped import MappedEmbeddings
 
-__all__ = ["CatalogError", "Embeddings", "MappedEmbeddings", "align_cf"]
+__all__ = [
+    "CatalogError",
+    "Columns",
+    "Embeddings",
+    "Flags",
+    "MappedEmbeddings",
+    "TrainedOn",
+    "align_cf",
+]

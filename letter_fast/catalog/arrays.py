@@ -15,7 +15,10 @@ from numpy.typing import NDArray
 from safetensors import safe_open
 from torch import Tensor
 
-from .embeddings import BLOCK_ROWS, CatalogError, Embeddings, Floats, check_shape, reading
+from .columns import ROW, Columns, Wanted, is_known
+from .embeddings import BLOCK_ROWS, Embeddings, Floats, check_shape
+from .errors import CatalogError, reading
+from .item_ids import checked_ids
 from .stored import FileState, StoredMatrix
 
 # Of a larger mapped file only the last read stays mapped, so that the process does not grow by all
@@ -32,7 +35,7 @@ class ArrayEmbeddings(Embeddings):
         matrix: NDArray[Any] | Tensor | StoredMatrix,
         item_ids: pa.Array | None = None,
         files: tuple[Path, ...] = (),
-        tensor: str = "",
+        columns: Columns | None = None,
     ) -> None:
         if isinstance(matrix, StoredMatrix):
             floating = True
@@ -45,8 +48,9 @@ class ArrayEmbeddings(Embeddings):
         if item_ids is not None and len(item_ids) != len(matrix):
             raise CatalogError(f"{name} has {len(matrix)} rows but {len(item_ids)} item ids")
         self.name, self.item_ids, self.files = name, item_ids, files
+        self.columns = columns or Columns()
         self.rows, self.width = matrix.shape
-        self._matrix, self._tensor = matrix, tensor
+        self._matrix = matrix
 
     def batches(self, size: int = BLOCK_ROWS) -> Iterator[Floats]:
         read = isinstance(self._matrix, StoredMatrix)  # and so nobody else's
@@ -80,14 +84,52 @@ class ArrayEmbeddings(Embeddings):
         return [part for part in np.split(index, cuts) if len(part)]
 
     def _choice(self) -> str:
-        return self._tensor
+        return self.columns.vectors or ""
+
+
+def as_array(values: Any) -> NDArray[Any] | Tensor:
+    """A matrix in memory: an array or tensor as it is, a list of rows as an array.
+
+    Raises:
+        CatalogError: it is none of these, or some of it is hidden by a mask or not there at all.
+    """
+    if isinstance(values, Tensor):
+        if values.layout != torch.strided or values.is_meta or values.is_quantized:
+            raise CatalogError("the array must be a dense tensor of numbers: pass x.to_dense()")
+        return values
+    if isinstance(values, np.ma.MaskedArray):
+        raise CatalogError("the array is masked: drop those rows, or fill them, and pass x.data")
+    if isinstance(values, np.ndarray):
+        return values
+    if not isinstance(values, list):
+        raise CatalogError(f"the array must be an array or a tensor, got {type(values).__name__}")
+    if not all(isinstance(row, list | tuple | np.ndarray) and np.ndim(row) == 1 for row in values):
+        raise CatalogError(
+            "a list of embeddings must hold rows of numbers; of whole batches pass iter(…)"
+        )
+    if len(widths := {len(row) for row in values}) > 1:
+        raise CatalogError(f"rows of the list have {min(widths)} to {max(widths)} numbers")
+    return np.array(values)
 
 
 def open_npy(path: Path) -> ArrayEmbeddings:
     """A .npy file: only what is asked for is read."""
     with reading(path):
         state = FileState(path)
-        mapped = np.load(path, mmap_mode="r", allow_pickle=False)  # touches the header only
+        with path.open("rb") as file:
+            begin = file.read(2)
+        for other, what in ((b"PK", "an archive (.npz, .pt)"), (b"\x80", "a pickle")):
+            if begin.startswith(other):
+                raise CatalogError(f"{path} is {what}, not one array: write it by numpy.save")
+        try:
+            mapped = np.load(path, mmap_mode="r", allow_pickle=False)  # touches the header only
+        except ValueError as error:
+            if "Python objects" in str(error):
+                raise CatalogError(
+                    f"{path} holds Python objects, not numbers: write a float matrix, say "
+                    "numpy.stack(rows)"
+                ) from error
+            raise
         floating = np.issubdtype(mapped.dtype, np.floating) and mapped.dtype.itemsize <= 8
         check_shape(str(path), mapped.shape, str(mapped.dtype), floating)
         by_column = not mapped.flags.c_contiguous
@@ -95,21 +137,43 @@ def open_npy(path: Path) -> ArrayEmbeddings:
         return ArrayEmbeddings(str(path), matrix, files=(path,))
 
 
-def open_safetensors(path: Path, vectors: str | None) -> ArrayEmbeddings:
-    """The matrix of a .safetensors file: the one called `vectors`, or the only one."""
+def open_safetensors(path: Path, wanted: Wanted) -> ArrayEmbeddings:
+    """The matrix of a .safetensors file: the one that is wanted, or the only one.
+
+    Tensors [N] beside it are columns, of which one may hold the ids.
+    """
     with reading(path), safe_open(path, framework="pt") as file:
         state = FileState(path)
-        names = [name for name in sorted(file.keys()) if len(file.get_slice(name).get_shape()) == 2]
+        shapes = {name: file.get_slice(name).get_shape() for name in sorted(file.keys())}
+        names = [name for name, shape in shapes.items() if len(shape) == 2]
+        vectors = wanted.vectors or wanted.usual.vectors
         if vectors is not None and vectors not in names:
             raise CatalogError(f"{path} has no matrix {vectors!r}; it has {', '.join(names)}")
         if vectors is None and len(names) != 1:
             raise CatalogError(
-                f"{path} must hold one matrix, or be told which: it has "
-                f"{', '.join(names) if names else 'none'}"
+                f"{path} must hold one matrix, or be told which ({wanted.flags.vectors} NAME): it "
+                f"has {', '.join(names) if names else 'none'}"
             )
         chosen = vectors or names[0]
+        rows = shapes[chosen][0]
+        beside = [
+            (name, _arrow_type(file.get_slice(name)[:0].dtype))
+            for name, shape in shapes.items()
+            if len(shape) == 1 and (shape[0] == rows or is_known(name) or name == wanted.ids)
+        ]
+        columns = Columns(chosen, wanted.choose_ids(path, pa.schema(beside)))
+        ids = None
+        if columns.ids not in (None, ROW):
+            tensor = file.get_tensor(columns.ids)
+            ids = checked_ids(tensor, f"{path}: tensor {columns.ids!r}")
         matrix = _stored(path, state, chosen)
-        return ArrayEmbeddings(str(path), matrix, files=(path,), tensor=chosen)
+        return ArrayEmbeddings(str(path), matrix, ids, (path,), columns)
+
+
+def _arrow_type(dtype: torch.dtype) -> pa.DataType:
+    if dtype.is_floating_point or dtype.is_complex:
+        return pa.float32()
+    return pa.from_numpy_dtype(torch.empty(0, dtype=dtype).numpy().dtype)
 
 
 # What NumPy calls the dtypes of .safetensors; of those it lacks, their bytes, and what torch does.

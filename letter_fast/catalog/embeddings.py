@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -14,26 +12,22 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
-from torch import Tensor
 
-from letter_fast.paths import local_path
+from .columns import Columns, Flags, Wanted
+from .errors import CatalogError, EmptySource
 
 Floats = NDArray[np.float32]
 
-SUFFIXES = (".npy", ".parquet", ".safetensors")
 # Rows per block where nobody asks for a size: fingerprints, checks.
 BLOCK_ROWS = 16_384
-
-
-class CatalogError(ValueError):
-    """A source can't be read; one line says which, where, what was expected and what to do."""
 
 
 class Embeddings(ABC):
     """N vectors of one width, in a fixed order, perhaps with item ids.
 
-    name: what messages call the source; rows N; width S; item_ids: [N] or None (then items are
-    their row numbers); files: those that hold all of it, if any do.
+    name: what messages call the source; rows N; width S; item_ids: [N], unique, as `item_ids` has
+    them, or None (then items are their row numbers); files: those that hold all of it, if any do;
+    columns: what was chosen of a source that has columns.
     """
 
     name: str
@@ -41,56 +35,42 @@ class Embeddings(ABC):
     width: int
     item_ids: pa.Array | None
     files: tuple[Path, ...] = ()
+    columns: Columns = Columns()
 
     @staticmethod
-    def open(source: Any, *, vectors: str | None = None, ids: str | None = None) -> Embeddings:
+    def open(
+        source: Any,
+        *,
+        vectors: str | None = None,
+        ids: str | None = None,
+        usual: Columns | None = None,
+        flags: Flags | None = None,
+    ) -> Embeddings:
         """Any supported source.
 
-        source: a path (.npy memory-mapped, .parquet, .safetensors, or a folder of these as shards,
-            in order of their names), a float array or tensor [N, S], a pair (item ids, array), an
-            iterator of arrays or pairs, which is read once, to disk, or Embeddings.
-        vectors: the column (.parquet) or tensor (.safetensors) that holds the vectors, where the
-            file does not make it plain.
-        ids: the column that holds the item ids, likewise.
+        source: a path (.npy memory-mapped, .parquet, .safetensors, or a folder of these as shards),
+            a float array or tensor [N, S] or a list of rows, a table (pandas, Arrow, polars, …), a
+            pair (item ids, array), an iterator of any of these, read once, to disk, or Embeddings.
+        vectors: the column (.parquet, table) or tensor (.safetensors) that holds the vectors, where
+            the source does not make it plain.
+        ids: the column that holds the item ids, likewise, see `columns`; "row": row numbers.
+        usual: what to take where neither is said, say of the model that was trained with it.
+        flags: what errors call these choices.
         Raises:
-            CatalogError: the source is absent, broken, empty, of an unsupported kind or shape.
+            CatalogError: the source is absent, broken, empty, of an unsupported kind or shape, or
+                leaves open which column is which.
         """
-        from .arrays import ArrayEmbeddings, open_npy, open_safetensors
-        from .parquet import ParquetEmbeddings
-        from .sharded import open_shards
-        from .spooled import spool
+        from .opening import open_source
 
-        if isinstance(source, Embeddings):
-            return source
-        if isinstance(source, str | os.PathLike):
-            path = local_path(source)
-            if path.is_dir():
-                return open_shards(path, vectors, ids)
-            if not path.is_file():
-                raise CatalogError(f"{path} does not exist")
-            if path.suffix == ".npy" and vectors is not None:
-                raise CatalogError(f"{path} holds one array; there is no {vectors!r} to choose")
-            if path.suffix in (".npy", ".safetensors") and ids is not None:
-                raise CatalogError(f"{path} can't hold item ids; only .parquet has columns")
-            if path.suffix == ".npy":
-                return open_npy(path)
-            if path.suffix == ".safetensors":
-                return open_safetensors(path, vectors)
-            if path.suffix == ".parquet":
-                return ParquetEmbeddings(path, vectors, ids)
-            raise CatalogError(
-                f"{path} has no known suffix; embeddings come as {', '.join(SUFFIXES)}"
-            )
-        if isinstance(source, np.ndarray | Tensor):
-            return ArrayEmbeddings("the array", source)
-        if isinstance(source, tuple) and len(source) == 2:
-            return ArrayEmbeddings("the array", source[1], checked_ids(source[0], "the item ids"))
-        if isinstance(source, Iterator):
-            return spool(source)
-        raise CatalogError(
-            f"embeddings must be a path, an array, a tensor, (ids, array) or an iterator of "
-            f"these, got {type(source).__name__}"
-        )
+        wanted = Wanted(vectors, ids, usual or Columns(), flags or Flags())
+        return open_source(source, wanted)
+
+    @property
+    def named_by(self) -> str:
+        """Where the item ids come from, for people."""
+        if self.item_ids is None:
+            return "row numbers"
+        return f"column {self.columns.ids!r}" if self.columns.ids else "the ids given"
 
     def batches(self, size: int = BLOCK_ROWS) -> Iterator[Floats]:
         """All rows in order, `size` at a time (the last batch may be shorter), float32 and finite.
@@ -177,57 +157,11 @@ class Embeddings(ABC):
 
 def check_shape(name: str, shape: tuple[int, ...], dtype: str, floating: bool) -> None:
     """Refuses what is not a non-empty floating-point matrix."""
+    if shape[:1] == (0,):
+        raise EmptySource(f"{name} is empty: shape {list(shape)}")
     if len(shape) != 2:
         raise CatalogError(f"{name} must be a matrix [items, width], got shape {list(shape)}")
     if not floating:
         raise CatalogError(f"{name} must hold float16, float32 or float64, got {dtype}")
     if 0 in shape:
         raise CatalogError(f"{name} is empty: shape {list(shape)}")
-
-
-def checked_ids(values: Any, name: str) -> pa.Array:
-    """Item ids as strings or int64, none of them null or repeated."""
-    try:
-        ids = values if isinstance(values, pa.Array) else pa.array(values)
-    except (pa.ArrowException, TypeError, ValueError) as error:
-        raise CatalogError(f"{name} must all be strings, or all integers: {error}") from error
-    if pa.types.is_integer(ids.type):
-        ids = ids.cast(pa.int64())
-    elif pa.types.is_string(ids.type) or pa.types.is_large_string(ids.type):
-        ids = ids.cast(pa.string())
-    else:
-        raise CatalogError(f"{name} must be strings or integers, got {ids.type}")
-    if ids.null_count:
-        first = ids.is_null().to_numpy(zero_copy_only=False).argmax()
-        raise CatalogError(f"{name}: {ids.null_count} are null, the first in row {first}")
-    if _all_differ(ids):
-        return ids
-    codes = ids.dictionary_encode().indices.to_numpy(zero_copy_only=False)
-    seen = np.unique(codes, return_index=True)[1]
-    repeat = int(np.setdiff1d(np.arange(len(codes)), seen)[0])
-    raise CatalogError(
-        f"{name}: {len(codes) - len(seen)} are repeated, the first is {ids[repeat].as_py()!r} "
-        f"in row {repeat}; item ids must be unique"
-    )
-
-
-def _all_differ(ids: pa.Array) -> bool:
-    """Whether no id comes twice. Numbers are sorted: a hash table would take ten times the room."""
-    if pa.types.is_string(ids.type):
-        return len(ids.dictionary_encode().dictionary) == len(ids)
-    numbers = np.sort(ids.to_numpy())
-    return bool((numbers[1:] != numbers[:-1]).all())
-
-
-@contextmanager
-def reading(path: Path) -> Iterator[None]:
-    """Turns whatever a broken file makes its reader raise into one CatalogError."""
-    try:
-        yield
-    except CatalogError:
-        raise
-    except Exception as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise CatalogError(
-            f"{path} can't be read as {path.suffix[1:]} (truncated or corrupt?): {reason}"
-        ) from error

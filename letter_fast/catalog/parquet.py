@@ -17,12 +17,14 @@ from numpy.typing import NDArray
 
 from .arrays import unmap
 from .batching import in_batches
-from .embeddings import CatalogError, Embeddings, Floats, checked_ids, reading
+from .columns import ROW, Wanted
+from .embeddings import Embeddings, Floats
+from .errors import CatalogError, EmptySource, reading
+from .item_ids import checked_ids
 from .spooled import naming_the_folder
 from .stored import FileState
 
 _UNPACKED_BYTES = 1 << 30
-_ID_NAMES = ("item_id", "item", "id", "pid", "asin")
 
 
 class ParquetEmbeddings(Embeddings):
@@ -32,26 +34,22 @@ class ParquetEmbeddings(Embeddings):
     more than 1 GiB in a temporary file (see `tempfile`), which vanishes with the process.
     """
 
-    def __init__(self, path: Path, vectors: str | None = None, ids: str | None = None) -> None:
+    def __init__(self, path: Path, wanted: Wanted) -> None:
         self.name, self.files = str(path), (path,)
         self._state = FileState(path)
         with reading(path), pq.ParquetFile(path) as file:
-            schema = file.schema_arrow
-            self._column = vector_column(path, schema, vectors)
             self.rows = file.metadata.num_rows
             if self.rows == 0:
-                raise CatalogError(f"{path} is empty: it has no rows")
+                raise EmptySource(f"{path} is empty: it has no rows")
+            self.columns = wanted.choose(path, file.schema_arrow)
+            self._column = str(self.columns.vectors)
             groups = [file.metadata.row_group(g).num_rows for g in range(file.num_row_groups)]
             self._group_ends = np.cumsum(groups)
-            named = id_column(path, schema, ids)
-            self.item_ids = (
-                checked_ids(
-                    file.read(columns=[named]).column(0).combine_chunks(),
-                    f"{path}: column {named!r}",
-                )
-                if named
-                else None
-            )
+            named = self.columns.ids
+            self.item_ids = None
+            if named not in (None, ROW):
+                ids = file.read(columns=[named]).column(named)
+                self.item_ids = checked_ids(ids, f"{path}: column {named!r}")
         self.width = 0
         for _, block in self._blocks(size=1):
             self.width = block.shape[1]
@@ -169,54 +167,3 @@ def as_matrix(
         raise CatalogError(f"{where} has a null inside the vector of row {rows[place // width]}")
     block: NDArray[Any] = values.to_numpy(zero_copy_only=False).reshape(-1, width)
     return block
-
-
-def vector_column(path: str | Path, schema: pa.Schema, wanted: str | None) -> str:
-    """The column `wanted`, or the only one of float lists; CatalogError if that is none."""
-    lists: list[str] = [
-        field.name
-        for field in schema
-        if (
-            pa.types.is_list(field.type)
-            or pa.types.is_large_list(field.type)
-            or pa.types.is_fixed_size_list(field.type)
-        )
-        and pa.types.is_floating(field.type.value_type)
-    ]
-    there = ", ".join(f"{field.name} ({field.type})" for field in schema)
-    if wanted is not None:
-        if wanted not in lists:
-            raise CatalogError(
-                f"{path} has no column {wanted!r} of float lists; its columns are {there}"
-            )
-        return wanted
-    if len(lists) == 1:
-        return lists[0]
-    if "embedding" in lists:
-        return "embedding"
-    problem = "several columns" if lists else "no column"
-    raise CatalogError(
-        f"{path} has {problem} of float lists, one is needed (or name it); its columns are {there}"
-    )
-
-
-def id_column(path: str | Path, schema: pa.Schema, wanted: str | None) -> str | None:
-    """The column `wanted`, or the one called as ids are, or the only one of strings or integers."""
-    names = [
-        field.name
-        for field in schema
-        if pa.types.is_integer(field.type)
-        or pa.types.is_string(field.type)
-        or pa.types.is_large_string(field.type)
-    ]
-    if wanted is not None:
-        if wanted not in names:
-            raise CatalogError(
-                f"{path} has no column {wanted!r} of strings or integers; it has "
-                f"{', '.join(names) if names else 'none'}"
-            )
-        return wanted
-    known = [name for name in _ID_NAMES if name in names]
-    if known:
-        return known[0]
-    return names[0] if len(names) == 1 else None

@@ -11,7 +11,9 @@ import numpy as np
 import pyarrow as pa
 
 from .arrays import ArrayEmbeddings
-from .embeddings import CatalogError, Embeddings, checked_ids
+from .embeddings import Embeddings
+from .errors import CatalogError
+from .item_ids import checked_ids, concat, kind_of
 
 
 def spool(source: Iterator[Any], name: str = "the iterator") -> ArrayEmbeddings:
@@ -25,7 +27,7 @@ def spool(source: Iterator[Any], name: str = "the iterator") -> ArrayEmbeddings:
         rows, width, ids = _write(source, name, file)
         matrix = np.memmap(file, np.float32, "r", shape=(rows, width))
     return ArrayEmbeddings(
-        name, matrix, checked_ids(pa.concat_arrays(ids), f"{name}: the item ids") if ids else None
+        name, matrix, checked_ids(concat(ids), f"{name}: the item ids") if ids else None
     )
 
 
@@ -53,8 +55,11 @@ def _write(source: Iterator[Any], name: str, file: BinaryIO) -> tuple[int, int, 
         if rows and (part.item_ids is None) == bool(ids):
             raise CatalogError(f"{name} must give item ids with every batch, or with none")
         if part.item_ids is not None:
-            if ids and part.item_ids.type != ids[0].type:
-                raise CatalogError(f"{name} names items by strings and by integers: choose one")
+            if ids and kind_of(part.item_ids) != kind_of(ids[0]):
+                raise CatalogError(
+                    f"{name} names items by {kind_of(ids[0])} and, from row {rows} on, by "
+                    f"{kind_of(part.item_ids)}: choose one"
+                )
             ids.append(part.item_ids)
         try:
             for block in part.batches():

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from .embeddings import CatalogError
+from .errors import CatalogError
 
 # A system call takes as long as copying some 16 KiB; so closer rows are read with what lies between
 # them. Longer pieces than the second gain nothing.

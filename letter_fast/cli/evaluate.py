@@ -7,6 +7,16 @@ from typing import Annotated
 
 import typer
 
+from .columns import (
+    CfByRow,
+    CfIds,
+    CfVectors,
+    IdColumn,
+    Vectors,
+    named_items,
+    open_cf,
+    usual_columns,
+)
 from .terminal import Json, OtherModel, WithRemoved, print_json
 
 
@@ -33,9 +43,11 @@ def evaluate(
     plots: Annotated[
         Path | None, typer.Option(help="Folder for PNGs: code usage, losses, perplexity.")
     ] = None,
-    vectors: Annotated[
-        str | None, typer.Option(help="Column or tensor that holds the vectors.")
-    ] = None,
+    vectors: Vectors = None,
+    id_column: IdColumn = None,
+    cf_vectors: CfVectors = None,
+    cf_ids: CfIds = None,
+    cf_by_row: CfByRow = False,
     json: Json = False,
 ) -> None:
     """Measure tokenizers: reconstruction, code usage, collisions, agreement with CF.
@@ -50,7 +62,7 @@ def evaluate(
     from rich.console import Console
 
     from letter_fast.atomic import check_folder
-    from letter_fast.catalog import Embeddings
+    from letter_fast.catalog import Embeddings, Flags
     from letter_fast.evaluation import comparison_table
     from letter_fast.evaluation import evaluate as measure
     from letter_fast.evaluation.plots import plot_run, plot_usage
@@ -64,15 +76,20 @@ def evaluate(
     if plots is not None:
         check_folder(plots, inputs=(embeddings,))
         _check_names(models)
-    catalog = Embeddings.open(embeddings, vectors=vectors)
-    targets = Embeddings.open(cf) if cf is not None else None
-    table = SemanticIds.load(ids) if ids is not None else None
-    runs = {}
-    written: list[Path] = []
     for name in models:
         if not local_path(name).is_dir():
             raise ValueError(f"{name} is not a folder; give the folder that train wrote")
-        model = load(name)
+    tokenizers = {name: load(name) for name in models}
+    usual = usual_columns(tokenizers)
+    flags = Flags(ids="--id-column")
+    catalog = Embeddings.open(
+        embeddings, vectors=vectors, ids=id_column, usual=usual.embeddings, flags=flags
+    )
+    targets = open_cf(cf, cf_vectors, cf_ids, cf_by_row, usual.cf)
+    table = SemanticIds.load(ids) if ids is not None else None
+    runs = {}
+    written: list[Path] = []
+    for name, model in tokenizers.items():
         has_log = plots is not None and (Path(name) / LOG_FILE).is_file()
         log = read_log(Path(name)) if has_log else []
         result = measure(
@@ -80,6 +97,7 @@ def evaluate(
             catalog,
             targets,
             table,
+            cf_by_row=cf_by_row,
             with_removed=with_removed,
             other_model=other_model,
             cf_missing=cf_missing,
@@ -93,10 +111,12 @@ def evaluate(
             if log and isinstance(model, Letter):
                 written += plot_run(folder, log, model.config)
     if json:
-        print_json({name: run.to_dict() for name, run in runs.items()})
+        named = {"item_ids": catalog.named_by}
+        print_json({name: {**named, **run.to_dict()} for name, run in runs.items()})
         return
     headings = {name if ids is None else f"{ids} of {name}": run for name, run in runs.items()}
     Console().print(comparison_table(headings))
+    print(named_items(catalog))
     if result.beyond:
         print(
             f"not measured: {result.beyond:,} live items of {ids} that {embeddings} lacks, the "

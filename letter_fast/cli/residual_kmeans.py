@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .columns import named_items
 from .interrupts import resumable
 from .terminal import print_json, progress
 
@@ -24,8 +25,12 @@ def fit(
     device: torch.device,
     fresh: bool,
     json: bool,
+    hint: str,
 ) -> None:
-    """Fits the model into the folder `out`, and says how well its codes serve the catalog."""
+    """Fits the model into the folder `out`, and says how well its codes serve the catalog.
+
+    hint: the last line, the next command.
+    """
     from letter_fast.evaluation import evaluate
     from letter_fast.model import ResidualKMeans
     from letter_fast.training import fit_residual_kmeans
@@ -43,7 +48,8 @@ def fit(
             fit_residual_kmeans(model, catalog, out, settings, resume=not fresh, on_level=show)
     result = evaluate(model, catalog)
     if json:
-        print_json({"model": str(out), "levels": levels, **result.to_dict()})
+        summary = {"model": str(out), "item_ids": catalog.named_by, "levels": levels}
+        print_json({**summary, **result.to_dict()})
         return
     print(f"fitted {levels} levels; the model is in {out}")
     for level, size in enumerate(config.codebook_size):
@@ -53,4 +59,5 @@ def fit(
             "squared length is left over"
         )
     print(f"reconstruction {result.reconstruction:.4g}, collisions {result.collision_rate:.2%}")
-    print(f"next: letter-fast tokenize {out} {catalog.name} --out ids.parquet")
+    print(named_items(catalog))
+    print(hint)

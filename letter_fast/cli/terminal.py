@@ -54,7 +54,7 @@ def _plain(error: UnicodeError) -> tuple[str, int]:
 
 def print_json(value: Mapping[str, Any]) -> None:
     """One JSON object on stdout."""
-    print(json.dumps(value, indent=2))
+    print(json.dumps(value, indent=2, default=repr))  # of ids that are bytes
 
 
 @contextmanager

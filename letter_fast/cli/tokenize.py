@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from .columns import Ids, Vectors, named_items
 from .interrupts import resumable
 from .terminal import Json, OtherModel, print_json, progress
 
@@ -58,10 +59,8 @@ def tokenize(
         Path | None, typer.Option(help="Also write LETTER's index.json here.")
     ] = None,
     batch_size: Annotated[int, typer.Option(help="Items read together; changes no ID.")] = 4096,
-    vectors: Annotated[
-        str | None, typer.Option(help="Column or tensor that holds the vectors.")
-    ] = None,
-    ids: Annotated[str | None, typer.Option(help="Column that holds the item ids.")] = None,
+    vectors: Vectors = None,
+    ids: Ids = None,
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Ignore what a killed run of the same --out left.")
     ] = False,
@@ -77,7 +76,7 @@ def tokenize(
     from letter_fast.atomic import check_target, make_folder
     from letter_fast.catalog import Embeddings
     from letter_fast.locks import only_writer
-    from letter_fast.model import load
+    from letter_fast.model import load, trained_on
     from letter_fast.paths import beside, local_path
     from letter_fast.tokenization import SemanticIds
     from letter_fast.tokenization import tokenize as run
@@ -92,8 +91,9 @@ def tokenize(
         raise ValueError(f"--out and --index-json are both {out}")
     if not local_path(model).is_dir():
         raise ValueError(f"{model} is not a folder; give the folder that train wrote")
-    catalog = Embeddings.open(embeddings, vectors=vectors, ids=ids)
     tokenizer = load(model)
+    usual = trained_on(tokenizer).embeddings
+    catalog = Embeddings.open(embeddings, vectors=vectors, ids=ids, usual=usual)
     earlier = SemanticIds.load(existing) if existing is not None else None
     unfinished = beside(out, ".unfinished")
     encoding = Stopwatch()
@@ -137,10 +137,12 @@ def tokenize(
     live = int(table.is_live.sum())
     if json:
         summary = {"ids": str(out), "items": live, "removed": len(table) - live}
+        summary |= {"item_ids": catalog.named_by}
         changes = found[0]._asdict() if found else None
         print_json({**summary, "sizes": table.sizes, "existing": changes, **facts, **times})
         return
     print(f"{live:,} items named in {out}, codebooks {table.sizes}")
+    print(named_items(catalog))
     if found:
         print(_changes(found[0], removed, refresh))
     print(_summary(facts) if "before" in facts else "nothing new: every item had its ID")

@@ -7,6 +7,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from .columns import (
+    CfByRow,
+    CfIds,
+    CfVectors,
+    Ids,
+    Vectors,
+    named_items,
+    open_cf,
+    tokenize_hint,
+)
 from .interrupts import resumable
 from .terminal import Json, numbers, print_json, progress
 
@@ -50,10 +60,11 @@ def train(
             "flags override it."
         ),
     ] = None,
-    vectors: Annotated[
-        str | None, typer.Option(help="Column or tensor that holds the vectors.")
-    ] = None,
-    ids: Annotated[str | None, typer.Option(help="Column that holds the item ids.")] = None,
+    vectors: Vectors = None,
+    ids: Ids = None,
+    cf_vectors: CfVectors = None,
+    cf_ids: CfIds = None,
+    cf_by_row: CfByRow = False,
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Ignore a checkpoint in the output folder.")
     ] = False,
@@ -189,14 +200,15 @@ def train(
     }
     check_folder(out, inputs=(embeddings, cf))
     catalog = Embeddings.open(embeddings, vectors=vectors, ids=ids)
-    targets = Embeddings.open(cf) if cf is not None else None
+    targets = open_cf(cf, cf_vectors, cf_ids, cf_by_row)
+    hint = tokenize_hint(out, embeddings, vectors, ids)
     shapes: dict[str, Any] = {"input_dim": catalog.width}
     if chosen_model(config, model) == ResidualKMeansConfig.model_type:
         refuse_processes("residual k-means")
         if targets is not None:
             raise ValueError("residual k-means uses no collaborative embeddings: leave out --cf")
         chosen = build(config, flags, ResidualKMeansConfig, FitSettings, shapes)
-        fit(catalog, *chosen, out, _usable(device), fresh, json)
+        fit(catalog, *chosen, out, _usable(device), fresh, json, hint)
         return
     shapes |= {"cf_weight": 0.0} if targets is None else {"cf_dim": targets.width}
     model_config, settings = build(config, flags, LetterConfig, TrainSettings, shapes)
@@ -220,6 +232,7 @@ def train(
                 targets,
                 out,
                 settings,
+                cf_by_row=cf_by_row,
                 device=place,
                 resume=not fresh,
                 on_epoch=show,
@@ -227,6 +240,7 @@ def train(
     if not talks:
         return
     summary = {"model": str(out), "epochs": result.epochs, "stopped_early": result.stopped_early}
+    summary |= {"item_ids": catalog.named_by}
     if json:
         print_json({**summary, **result.record})
         return
@@ -236,7 +250,8 @@ def train(
     print(f", collisions {record['collision_rate']:.2%}" if "collision_rate" in record else "")
     if without := record.get("without_cf"):
         print(f"{without:,} of {catalog.rows:,} items have no CF vector and had no CF term")
-    print(f"next: letter-fast tokenize {out} {embeddings} --out ids.parquet")
+    print(named_items(catalog))
+    print(hint)
 
 
 def _usable(device: str) -> torch.device:

@@ -6,10 +6,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from letter_fast.catalog import Embeddings
+from letter_fast.catalog.item_ids import ItemId, kind_of, places_of
 from letter_fast.quantizer import ResidualQuantizer
 from letter_fast.tokenization import SemanticIds
 from letter_fast.tokenization.digests import UNKNOWN, Digests
@@ -24,7 +24,7 @@ class JoinedTable(NamedTuple):
     """[N] of the embeddings that the IDs were made from."""
     beyond: int
     """Live items of the table that the catalog lacks."""
-    first_beyond: str | int | None
+    first_beyond: ItemId | None
 
     def changed(self, digests: Digests) -> int | None:
         """Items with another embedding than their ID was made from; None if one is unknown.
@@ -53,14 +53,12 @@ def joined(
         )
     items = pa.array(np.arange(catalog.rows)) if catalog.item_ids is None else catalog.item_ids
     names = table.item_ids
-    if catalog.item_ids is None and items.type != names.type:
+    if catalog.item_ids is None and kind_of(items) != kind_of(names):
         raise ValueError(
             f"{catalog.name} has no item ids, but {table.name} names items ({names[:1].to_pylist()}"
             ", …): give the catalog with its ids"
         )
-    if items.type != names.type:  # 17 and "17" name one item
-        items, names = items.cast(pa.string()), names.cast(pa.string())
-    row = pc.index_in(items, value_set=names)
+    row = places_of(items, names)
     _refuse(table, catalog, items, row.is_null(), "lacks", "tokenize with --existing first")
     rows = row.to_numpy().astype(np.int64)
     live = table.is_live | with_removed

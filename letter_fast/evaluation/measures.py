@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from letter_fast.catalog import Embeddings, align_cf
-from letter_fast.model import Letter, Tokenizer, check_trained
+from letter_fast.catalog.item_ids import ItemId
+from letter_fast.model import Letter, Tokenizer, check_trained, trained_on
 from letter_fast.tokenization import SemanticIds, collision_statistics
 from letter_fast.tokenization.digests import row_digests
 from letter_fast.tokenization.provenance import check_model
@@ -61,7 +62,7 @@ class Evaluation:
     """Of a table: items with another embedding than the one their ID was made from."""
     beyond: int = 0
     """Of a table: its live items that the catalog lacks, and that were not measured."""
-    first_beyond: str | int | None = None
+    first_beyond: ItemId | None = None
     """One of them."""
     missing: dict[str, str] = field(default_factory=dict)
     """Why a measure is None, by name."""
@@ -78,6 +79,7 @@ def evaluate(
     cf: Any = None,
     ids: SemanticIds | None = None,
     *,
+    cf_by_row: bool = False,
     with_removed: bool = False,
     other_model: bool = False,
     cf_missing: str = "error",
@@ -88,7 +90,8 @@ def evaluate(
 
     Every measure is of the same codes. A table is joined by item id.
 
-    embeddings, cf: what `Embeddings.open` takes.
+    embeddings, cf: what `Embeddings.open` takes, with the columns the model was trained with.
+    cf_by_row: row i of both is one item, whatever ids there are.
     with_removed: items that the table marks as removed are measured too.
     other_model: the table is another model's, and that is meant.
     cf_missing: "mask" leaves items that `cf` lacks out of what is measured with it.
@@ -96,7 +99,8 @@ def evaluate(
         ValueError: inputs, model and IDs don't fit each other, or the model was never trained.
     """
     check_trained(model)
-    catalog = Embeddings.open(embeddings)
+    usual = trained_on(model)
+    catalog = Embeddings.open(embeddings, usual=usual.embeddings)
     catalog.check_width(model.config.input_dim)
     quantizer = model.quantizer
     table = None
@@ -138,7 +142,7 @@ def evaluate(
     if cf is None:
         missing = dict.fromkeys(("cf_recall", "neighbour_overlap", "random_overlap"), "needs CF")
     else:
-        targets = align_cf(catalog, Embeddings.open(cf), cf_missing)
+        targets = align_cf(catalog, Embeddings.open(cf, usual=usual.cf), cf_missing, cf_by_row)
         h = torch.from_numpy(np.concatenate(list(targets.batches())))
         if isinstance(model, Letter):
             projected = model.cf_projection(h.to(device)).cpu()

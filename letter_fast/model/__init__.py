@@ -3,7 +3,7 @@
 from .config import LetterConfig, ResidualKMeansConfig
 from .letter import Letter, LetterLosses, Share
 from .residual_kmeans import ResidualKMeans
-from .tokenizer import MODELS, Tokenizer, check_trained, load
+from .tokenizer import MODELS, Tokenizer, check_trained, load, trained_on
 
 __all__ = [
     "MODELS",
@@ -16,4 +16,5 @@ __all__ = [
     "Tokenizer",
     "check_trained",
     "load",
+    "trained_on",
 ]

@@ -176,7 +176,9 @@ class Letter(
 
     def _save_pretrained(self, save_directory: Path) -> None:
         config = self.config
-        write_model(save_directory, config.model_type, config.to_dict(), self.state_dict())
+        write_model(
+            save_directory, config.model_type, config.to_dict(), self.state_dict(), self.trained_on
+        )
 
     @classmethod
     def from_pretrained(  # type: ignore[override]

@@ -7,15 +7,16 @@ import json
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import torch
 from huggingface_hub import PyTorchModelHubMixin, hf_hub_download
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
-from torch import Tensor, nn
+from torch import Tensor
 
 from letter_fast.atomic import make_folder, write_bytes
+from letter_fast.catalog import TrainedOn
 from letter_fast.paths import local_path
 
 CONFIG_FILE = "config.json"
@@ -25,7 +26,20 @@ CARD_FILE = "README.md"
 # What folders hold that were written before they said so.
 _FIRST_TYPE = "letter"
 
-Model = TypeVar("Model", bound=nn.Module)
+
+class Saved(Protocol):
+    """A module that remembers the columns it was trained with."""
+
+    trained_on: TrainedOn
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> Any:
+        """That of `torch.nn.Module`."""
+
+    def eval(self) -> Any:
+        """That of `torch.nn.Module`."""
+
+
+Model = TypeVar("Model", bound=Saved)
 
 
 def model_card(name: str, what: str) -> str:
@@ -49,7 +63,12 @@ ids = lf.tokenize(model, "embeddings.npy")
 
 
 class ModelFolder(PyTorchModelHubMixin):
-    """What models share of the Hugging Face hub's way to save."""
+    """What models share of the Hugging Face hub's way to save.
+
+    trained_on: the columns of the files it was trained with, which its folder remembers.
+    """
+
+    trained_on: TrainedOn = TrainedOn()
 
     def save_pretrained(self, save_directory: str | os.PathLike[str], **options: Any) -> str | None:
         """Writes config.json, model.safetensors and README.md into a folder, made if need be.
@@ -75,11 +94,16 @@ def fingerprint(config: Mapping[str, Any], state: Mapping[str, Tensor]) -> str:
 
 
 def write_model(
-    folder: Path, model_type: str, config: Mapping[str, Any], state: Mapping[str, Tensor]
+    folder: Path,
+    model_type: str,
+    config: Mapping[str, Any],
+    state: Mapping[str, Tensor],
+    trained_on: TrainedOn,
 ) -> None:
     """Writes both files; config.json comes last, so that no folder looks whole before it is."""
     tensors = {name: value.detach().cpu().contiguous() for name, value in state.items()}
-    text = json.dumps({"model_type": model_type, **config}, indent=2) + "\n"
+    columns = {"trained_on": trained_on.to_dict()} if trained_on != TrainedOn() else {}
+    text = json.dumps({"model_type": model_type, **config, **columns}, indent=2) + "\n"
     write_bytes(folder / WEIGHTS_FILE, save(tensors, metadata={"format": "pt"}))
     write_bytes(folder / CONFIG_FILE, text.encode())
 
@@ -103,6 +127,7 @@ def read_model(
     if found != model_type:
         raise ValueError(f"{config_file} says model_type {found!r}, not {model_type!r}")
     try:
+        trained_on = TrainedOn.from_dict(values.pop("trained_on", {}))
         model = build(values)
     except ValueError as error:
         raise ValueError(f"{config_file}: {error}") from error
@@ -111,12 +136,12 @@ def read_model(
     except (SafetensorError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
         raise ValueError(f"{weights_file} does not hold this model's weights: {reason}") from error
-    return model.eval()
+    model.trained_on = trained_on
+    model.eval()
+    return model
 
 
-def read_config(
-    name: str | os.PathLike[str], hub: Mapping[str, Any]
-) -> tuple[str, Mapping[str, Any]]:
+def read_config(name: str | os.PathLike[str], hub: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
     """model_type and configuration; errors and hub as in `read_model`."""
     path = _fetch(name, CONFIG_FILE, hub)
     try:

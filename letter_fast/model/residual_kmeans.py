@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from letter_fast import validation
-from letter_fast.catalog import Embeddings, MappedEmbeddings
+from letter_fast.catalog import Embeddings, MappedEmbeddings, TrainedOn
 from letter_fast.catalog.embeddings import Floats
 from letter_fast.clustering.rows import Rows, RowsInBlocks, RowsInMemory
 from letter_fast.quantizer import ResidualQuantizer
@@ -69,6 +69,7 @@ class ResidualKMeans(
         """
         catalog = Embeddings.open(embeddings)
         self.check_fits(catalog)
+        self.trained_on = TrainedOn(catalog.columns)
         rows = self._rows(catalog)
         for level in range(first_level):
             rows = rows.less(self.quantizer.codebook(level).float().contiguous())
@@ -150,7 +151,9 @@ class ResidualKMeans(
 
     def _save_pretrained(self, save_directory: Path) -> None:
         config = self.config
-        write_model(save_directory, config.model_type, config.to_dict(), self.state_dict())
+        write_model(
+            save_directory, config.model_type, config.to_dict(), self.state_dict(), self.trained_on
+        )
 
     @classmethod
     def from_pretrained(  # type: ignore[override]

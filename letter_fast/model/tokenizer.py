@@ -8,6 +8,7 @@ from typing import Any, Protocol
 from torch import Tensor
 
 from letter_fast import validation
+from letter_fast.catalog import TrainedOn
 from letter_fast.quantizer import ResidualQuantizer
 
 from .config import LetterConfig, ResidualKMeansConfig
@@ -64,6 +65,12 @@ def check_trained(model: Tokenizer) -> None:
             "load one that was (one that your own loop has trained: "
             "model.quantizer.initialized.fill_(True))"
         )
+
+
+def trained_on(model: Tokenizer) -> TrainedOn:
+    """The columns it was trained with; none of a model that doesn't remember."""
+    found: TrainedOn = getattr(model, "trained_on", TrainedOn())
+    return found
 
 
 def load(folder: str | os.PathLike[str], map_location: str = "cpu") -> Tokenizer:

@@ -18,7 +18,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
-from .lookup import ItemIndex
+from letter_fast.catalog.item_ids import places_of
+
 from .provenance import same_model
 from .semantic_ids import SemanticIds
 
@@ -72,9 +73,7 @@ def diff(old: SemanticIds, new: SemanticIds, with_removed: bool = False) -> Tabl
         np.ones(len(table), dtype=bool) if with_removed else table.is_live for table in (old, new)
     )
     named, names = new.item_ids.filter(pa.array(here)), old.item_ids
-    if named.type != names.type:  # 17 and "17" name one item
-        named, names = named.cast(pa.string()), names.cast(pa.string())
-    place = ItemIndex(names).rows(named)
+    place = places_of(named, names).fill_null(-1).to_numpy().astype(np.int64)
     known = place >= 0
     common = known & np.append(there, False)[place]
     before, after = old.codes[place[common]], new.codes[here][common]

@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from letter_fast import validation
+from letter_fast.catalog.item_ids import in_common, kind_of
 
 from .digests import UNKNOWN, Digests
 from .groups import Codes, joined
@@ -116,7 +117,10 @@ def keep(
             changes,
         )  # fmt: skip
     _check_fits(ids, existing, sizes, policy)
-    row = pc.index_in(ids, value_set=existing.item_ids)
+    both = in_common(ids, existing.item_ids)
+    assert both is not None  # as checked
+    ids, named = both
+    row = pc.index_in(ids, value_set=named)
     known = row.is_valid().to_numpy(zero_copy_only=False)
     places = row.drop_null().to_numpy().astype(np.int64)
     absent = np.ones(len(existing), dtype=bool)
@@ -149,7 +153,7 @@ def keep(
         known,
         existing.codes[places],
         np.where(before == UNKNOWN, present, before),
-        existing.item_ids.filter(pa.array(absent)),
+        named.filter(pa.array(absent)),
         existing.codes[absent],
         recorded[absent],
         absent_live if keeping.removed == "keep" else np.zeros_like(absent_live),
@@ -167,9 +171,10 @@ def _check_fits(ids: pa.Array, existing: SemanticIds, sizes: list[int], policy: 
             f"the existing IDs have codebooks of {existing.sizes}; this model with "
             f"unique={policy!r} needs {wanted}"
         )
-    if ids.type != existing.item_ids.type:
+    if in_common(ids, existing.item_ids) is None:
         raise ValueError(
-            f"the existing IDs are of items named by {existing.item_ids.type}, these by {ids.type}"
+            f"the existing IDs are of items named by {kind_of(existing.item_ids)} "
+            f"({existing.item_ids.type}), these by {kind_of(ids)} ({ids.type})"
         )
 
 

@@ -16,43 +16,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from .table_file import first_line
+from letter_fast.catalog.item_ids import ItemId
+
 from .trie import PrefixTrie, lexicographic_order
 
 Rows = NDArray[np.int64]
 
 
-def ids_of_type(wanted: Any, type_: pa.DataType) -> pa.Array:
-    """Item ids as a table with ids of `type_` has them: 17 and "17" name one item. wanted [B]
-
-    Raises:
-        ValueError: one can't be such an id: a fraction, or "017" where ids are numbers.
-    """
-    try:
-        given = wanted if isinstance(wanted, pa.Array | pa.ChunkedArray) else pa.array(wanted)
-        if isinstance(given, pa.ChunkedArray):
-            given = given.combine_chunks()
-        if pa.types.is_dictionary(given.type):
-            given = given.dictionary_decode()
-        text = any(kind(given.type) for kind in _TEXTS)
-        if not (text or pa.types.is_integer(given.type) or len(given) == given.null_count):
-            raise TypeError(f"got {given.type}")
-        ids = given.cast(type_)
-        if text and pa.types.is_integer(type_):
-            same = pc.equal(ids.cast(given.type), given).fill_null(True)
-            if not pc.all(same).as_py():
-                first = given[same.index(False).as_py()].as_py()
-                raise TypeError(f"{first!r} is no number as they are written")
-    except (pa.ArrowException, TypeError, OverflowError) as error:
-        raise ValueError(f"item ids are {type_}: {first_line(error)}") from error
-    return ids
-
-
-_TEXTS = (pa.types.is_string, pa.types.is_large_string)
-
-
 class ItemIndex:
-    """Item id → row. ids [N]: unique strings or int64."""
+    """Item id → row. ids [N]: unique, in the form of `catalog.item_ids`."""
 
     def __init__(self, ids: pa.Array) -> None:
         self.ids = ids
@@ -64,7 +36,7 @@ class ItemIndex:
             return None
         return _compact(pc.sort_indices(self.ids).to_numpy())
 
-    def row(self, wanted: str | int) -> int:
+    def row(self, wanted: ItemId) -> int:
         """The row of one id, −1 of an unknown one."""
         ranks = range(len(self.ids))
         rank = bisect_left(ranks, wanted, key=lambda rank: self.ids[self._row(rank)].as_py())

@@ -11,10 +11,10 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from letter_fast.catalog.embeddings import checked_ids
+from letter_fast.catalog.item_ids import ItemId, asked_ids, checked_ids
 
 from .digests import Digests
-from .lookup import CodeIndex, ItemIndex, Rows, ids_of_type
+from .lookup import CodeIndex, ItemIndex, Rows
 from .packing import pack, pack_bits
 from .table_file import RESERVED, TableParts, first_line, read_table, write_table
 from .trie import PrefixTrie
@@ -31,7 +31,7 @@ class SemanticIds:
     Args:
         codes: [N, T] integers, zero-based.
         sizes: T codebook sizes; token t lies in 0 … sizes[t] − 1.
-        item_ids: [N] unique strings or integers; None takes row numbers.
+        item_ids: [N] unique, of the types that `catalog.item_ids` lists; None takes row numbers.
         metadata: anything JSON holds, stored with the table (policy, model fingerprint, …).
         margins: [N, L ≤ T], how much farther the runner-up was at each level; None if unknown.
         is_live: [N] bool, false of items that are removed: their IDs stay theirs, so that nobody
@@ -120,16 +120,20 @@ class SemanticIds:
 
     # Lookups
 
-    def codes_of(self, item_id: str | int) -> tuple[int, ...]:
+    def codes_of(self, item_id: ItemId) -> tuple[int, ...]:
         """The ID of an item; KeyError if it has none."""
-        kind = str if pa.types.is_string(self.item_ids.type) else int | np.integer
-        named = isinstance(item_id, kind) and not isinstance(item_id, bool)
-        row = self._item_index.row(item_id) if named else -1
+        kind = self.item_ids.type
+        wanted = item_id
+        if kind == pa.binary() and isinstance(item_id, str):
+            wanted = item_id.encode()
+        python = {pa.string(): str, pa.binary(): bytes}.get(kind, (int, np.integer))
+        named = isinstance(wanted, python) and not isinstance(wanted, bool)
+        row = self._item_index.row(wanted) if named else -1
         if row < 0:
             raise KeyError(item_id)
         return tuple(self.codes[row].tolist())
 
-    def items_of(self, codes: Sequence[int]) -> list[str | int]:
+    def items_of(self, codes: Sequence[int]) -> list[ItemId]:
         """The items an ID names: none, one, or (with collisions) several."""
         return self._items(self._code_index.all_rows(codes))
 
@@ -140,7 +144,11 @@ class SemanticIds:
             ValueError: what is asked for can't be such an id (17 and "17" name one item, "017" does
                 not).
         """
-        return self._item_index.rows(ids_of_type(item_ids, self.item_ids.type))
+        wanted = asked_ids(item_ids, self.item_ids.type)
+        there = wanted.is_valid().to_numpy(zero_copy_only=False)
+        rows = np.full(len(wanted), -1)
+        rows[there] = self._item_index.rows(wanted.drop_null())
+        return rows
 
     def rows_of_codes(self, codes: NDArray[Any]) -> Rows:
         """The row each ID names, −1 where none; with collisions the first, live ones before others.
@@ -149,15 +157,15 @@ class SemanticIds:
         """
         return self._code_index.rows(codes)
 
-    def duplicates(self) -> dict[tuple[int, ...], list[str | int]]:
+    def duplicates(self) -> dict[tuple[int, ...], list[ItemId]]:
         """The IDs that name more than one item."""
         return {
             tuple(self.codes[rows[0]].tolist()): self._items(rows)
             for rows in self._code_index.shared()
         }
 
-    def _items(self, rows: Rows) -> list[str | int]:
-        items: list[str | int] = self.item_ids.take(pa.array(rows)).to_pylist()
+    def _items(self, rows: Rows) -> list[ItemId]:
+        items: list[ItemId] = self.item_ids.take(pa.array(rows)).to_pylist()
         return items
 
     @cached_property
@@ -193,7 +201,7 @@ class SemanticIds:
 
     def decode(
         self, sequences: Any, start: int, prompt_length: int, beams: int = 1
-    ) -> list[list[str | int]]:
+    ) -> list[list[ItemId]]:
         """The live items that a model generated for each prompt, best first, each once.
 
         Beam search fills up with IDs that it has already where there are fewer than beams. What
@@ -221,7 +229,7 @@ class SemanticIds:
         ]
         return [[item for one in group for item in self._live_items(one)] for group in groups]
 
-    def _live_items(self, codes: Sequence[int]) -> list[str | int]:
+    def _live_items(self, codes: Sequence[int]) -> list[ItemId]:
         rows = self._code_index.all_rows(codes)
         return self._items(rows[self.is_live[rows]])
 

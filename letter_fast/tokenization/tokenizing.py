@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 
 from letter_fast import validation
 from letter_fast.catalog import Embeddings
-from letter_fast.catalog.embeddings import checked_ids
-from letter_fast.model import Tokenizer, check_trained
+from letter_fast.catalog.columns import ROW
+from letter_fast.catalog.item_ids import checked_ids, concat
+from letter_fast.model import Tokenizer, check_trained, trained_on
 
 from .digests import OF_ZEROS, Digests, digests_of
 from .encode import LatentsOnDemand, encode_rows
@@ -48,7 +49,8 @@ def tokenize(
     """The ID table of a catalog; codes are held whole, embeddings a few batches at a time.
 
     embeddings: what `Embeddings.open` takes, [N, S]: the whole catalog, or with removed="keep" only
-        what is new.
+        what is new. Its columns are those the model was trained with, unless it is opened with
+        others, `Embeddings.open(path, ids="sku")`.
     unique: how collisions are resolved, see `letter_fast.tokenization.policies`.
     existing: an earlier table. Its items keep their IDs and are not encoded again; their embeddings
         are read, to count those that changed.
@@ -60,7 +62,7 @@ def tokenize(
     other_model: `existing` is another model's, and that is meant; the table then lists both.
     margins: also say how much farther the runner-up was at each level, when an item was encoded;
         NaN for items of an existing table without margins. A table that has them keeps them.
-    item_ids: [N] ids, for sources that carry none.
+    item_ids: [N] ids, for sources that carry none; of a file or table with columns, instead of any.
     batch_size: rows that are read together; changes no ID.
     unfinished: a folder for codes that are finished, so that the same call goes on where a killed
         one was, see `finished`. It stays; delete it when the table is saved.
@@ -82,7 +84,11 @@ def tokenize(
     fingerprint = model.fingerprint()
     if existing is not None:
         check_model(existing, fingerprint, other_model)
-    catalog = Embeddings.open(embeddings)
+    catalog = Embeddings.open(
+        embeddings,
+        ids=ROW if item_ids is not None else None,
+        usual=trained_on(model).embeddings,
+    )
     catalog.check_width(model.config.input_dim)
     ids = catalog.item_ids if item_ids is None else checked_ids(item_ids, "item_ids")
     if ids is None:
@@ -164,7 +170,7 @@ def id_table(
     return SemanticIds(
         _in_table_order(kept, kept.codes, resolution.codes, kept.absent_codes),
         sizes,
-        pa.concat_arrays([ids, kept.absent_ids]),
+        concat([ids, kept.absent_ids]),
         metadata,
         margins,
         is_live=np.concatenate([np.ones(len(ids), dtype=bool), kept.absent_live]),
@@ -190,7 +196,7 @@ def warn_of_equal(digests: Digests) -> None:
 
 def _ranks(ids: pa.Array) -> NDArray[np.int64]:
     """The place of each id among all, if they were sorted. ids [R] distinct -> [R]"""
-    if pa.types.is_string(ids.type):
+    if not pa.types.is_integer(ids.type):
         ranks: NDArray[np.int64] = pc.rank(ids, tiebreaker="first").to_numpy().astype(np.int64)
         return ranks
     ranks = np.empty(len(ids), dtype=np.int64)

@@ -40,11 +40,11 @@ def check_catalog(
 
 
 def matching_targets(
-    model: Letter, catalog: Embeddings, cf: Any, missing: str = "error"
+    model: Letter, catalog: Embeddings, cf: Any, missing: str = "error", by_row: bool = False
 ) -> Embeddings | None:
     """The CF vectors in the catalog's order, or None where the model has no use for them.
 
-    missing: as `align_cf`.
+    missing, by_row: as `align_cf`.
     Raises:
         ValueError: something does not fit.
     """
@@ -61,7 +61,7 @@ def matching_targets(
             f"cf_weight is {config.cf_weight} but no collaborative embeddings were given: pass cf, "
             "or set cf_weight=0 (RQ-VAE)"
         )
-    targets = align_cf(catalog, Embeddings.open(cf), missing)
+    targets = align_cf(catalog, Embeddings.open(cf), missing, by_row)
     width = config.cf_dim or config.latent_dim
     if targets.width != width:
         raise ValueError(

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from letter_fast.atomic import check_folder, make_folder
-from letter_fast.catalog import Embeddings
+from letter_fast.catalog import Columns, Embeddings, TrainedOn
 from letter_fast.extras import require
 from letter_fast.locks import only_writer
 from letter_fast.model import Letter
@@ -52,6 +52,7 @@ def train(
     out: str | os.PathLike[str] | None = None,
     settings: TrainSettings | None = None,
     *,
+    cf_by_row: bool = False,
     device: str | torch.device | None = None,
     resume: bool = True,
     on_epoch: Callable[[dict[str, Any]], None] | None = None,
@@ -61,8 +62,10 @@ def train(
     Under torchrun all processes train the one model together, see `letter_fast.training.ranks`.
 
     embeddings: what `Embeddings.open` takes: a file, an array, a tensor; [N, S].
-    cf: collaborative embeddings [N, H] likewise, matched by item id or by row; needed if α > 0. A
-        row of zeros stands for no CF: the item has no CF term; records say how many (without_cf).
+    cf: collaborative embeddings [N, H] likewise, needed if α > 0; matched by item id, or by row
+        where neither side has ids. A row of zeros stands for no CF: the item has no CF term;
+        records say how many (without_cf).
+    cf_by_row: row i of both is one item, whatever ids there are.
     resume: go on from the checkpoint in `out`, which an interrupted run leaves of its last epoch;
         on one device the result has the same bits as an unbroken run's.
     on_epoch: called with each epoch's record, in the first process.
@@ -77,11 +80,12 @@ def train(
     if settings.tensorboard:
         require("tensorboard", "a log for TensorBoard")
     catalog = Embeddings.open(embeddings)
-    targets = matching_targets(model, catalog, cf, settings.cf_missing)
+    targets = matching_targets(model, catalog, cf, settings.cf_missing, cf_by_row)
     check_catalog(catalog, model.config.codebook_size, settings.allow_collisions)
     without_cf = 0 if targets is None else count_without_cf(targets)
     ranks = join(torch.device(device or model.quantizer.codebooks.device))
     _check_batch_norm(model, catalog.rows, settings, ranks)
+    model.trained_on = TrainedOn(catalog.columns, targets.columns if targets else Columns())
     model.to(ranks.device).train()
     run = Run(model, settings)
 

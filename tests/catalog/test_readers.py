@@ -129,6 +129,9 @@ def test_unknown_suffix_and_folder(tmp_path: Path) -> None:
     (tmp_path / "e.csv").write_text("1,2")
     with pytest.raises(CatalogError, match="no known suffix"):
         Embeddings.open(tmp_path / "e.csv")
+    with pytest.raises(CatalogError, match=r"has 'e.csv' in it, which holds no embeddings"):
+        Embeddings.open(tmp_path)
+    (tmp_path / "e.csv").unlink()
     with pytest.raises(CatalogError, match="is a folder without embeddings"):
         Embeddings.open(tmp_path)
 
@@ -141,7 +144,10 @@ def test_unknown_suffix_and_folder(tmp_path: Path) -> None:
         ({"v": [[1.0, 2.0], [1.0]]}, "width 1 in row 1"),
         ({"v": [[1.0], None]}, "no vector in row 1"),
         ({"v": [[1.0, None], [1.0, 2.0]]}, "null inside the vector of row 0"),
-        ({"v": [[1.0], [2.0]], "item_id": ["a", "a"]}, "'a' in row 1; item ids must be unique"),
+        (
+            {"v": [[1.0], [2.0]], "item_id": ["a", "a"]},
+            "'a' in row 1, after row 0; item ids must be unique",
+        ),
         ({"v": [[1.0], [2.0]], "item_id": ["a", None]}, "1 are null"),
         ({"v": pa.array([], pa.list_(pa.float32()))}, "is empty"),
     ],
@@ -186,9 +192,9 @@ def test_cf_by_id_and_by_row() -> None:
     with pytest.raises(CatalogError, match="lacks 1 of 3 items of the array, the first is 'd'"):
         align_cf(Embeddings.open((["a", "d", "b"], DATA[:3])), cf)
     plain = Embeddings.open(DATA[:3])
-    assert align_cf(items, plain) is plain
+    assert align_cf(plain, plain) is plain
     with pytest.raises(CatalogError, match="has 4 rows, the array has 3"):
-        align_cf(plain, cf)
+        align_cf(plain, cf, by_row=True)
     numbers = Embeddings.open(([1, 2], DATA[:2]))
     words = Embeddings.open((["2", "1"], DATA[4:6]))
     np.testing.assert_array_equal(align_cf(numbers, words).take(np.arange(2)), DATA[[5, 4]])

@@ -63,7 +63,9 @@ def test_shards_that_do_not_fit_are_named(tmp_path: Path) -> None:
     with pytest.raises(CatalogError, match=r"wide.npy has vectors of width 7, .*part-0.parquet of"):
         Embeddings.open(folder)
     np.save(folder / "wide.npy", DATA[:2])
-    with pytest.raises(CatalogError, match=r"wide.npy names its items by row number, .* by string"):
+    with pytest.raises(
+        CatalogError, match=r"wide.npy names its items by row number, .*'item_id', text"
+    ):
         Embeddings.open(folder)
     (folder / "wide.npy").unlink()
     pq.write_table(
@@ -121,7 +123,7 @@ def test_iterators_are_kept_on_disk() -> None:
         ([DATA, DATA[:, :3]], "width 3 from row 57 on, 6 before"),
         ([DATA, (["a"], DATA[:1])], "item ids with every batch, or with none"),
         ([(["a"], DATA[:1]), DATA], "item ids with every batch, or with none"),
-        ([(["a"], DATA[:1]), ([1], DATA[:1])], "by strings and by integers"),
+        ([(["a"], DATA[:1]), ([1], DATA[:1])], "by text and, from row 1 on, by integers"),
         ([(["a"], DATA[:1]), (["a"], DATA[:1])], "1 are repeated, the first is 'a' in row 1"),
         ([DATA, DATA * np.inf], "in the batch from row 57 on: .*row 0 holds NaN or Inf"),
     ],
@@ -184,3 +186,151 @@ def test_threads_keep_order_errors_and_the_backend(threads: int) -> None:
         assert torch.get_num_threads() == threads
     finally:
         torch.set_num_threads(before)
+
+
+def write(path: Path, rows: slice, ids: object = None, name: str = "item_id") -> None:
+    """One shard: .npy, or .parquet, with ids where there are any."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.suffix == ".npy":
+        np.save(path, DATA[rows])
+    else:
+        columns = {} if ids is None else {name: ids}
+        pq.write_table(pa.table({**columns, "vector": list(DATA[rows])}), path)
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["part_1", "part_2", "part_10"],
+        ["part-00000-ab1-c000.snappy", "part-00001-ab1-c000.snappy", "part-00010-ab1-c000.snappy"],
+        ["0", "1", "02", "10"],
+        ["2026-9-30", "2026-10-1", "2026-11-1"],
+        ["train-0-of-12", "train-2-of-12", "train-11-of-12"],
+        ["apples", "bananas", "cherries"],
+        ["day=9/part-1", "day=10/part-0", "day=10/part-1"],
+    ],
+)
+@pytest.mark.parametrize("suffix", [".npy", ".parquet", ".NPY", ".pq"])
+def test_numbers_order_rows_without_ids(tmp_path: Path, names: list[str], suffix: str) -> None:
+    for number, name in enumerate(names):
+        lower = tmp_path / f"{name}{'.npy' if suffix.lower() == '.npy' else '.parquet'}"
+        write(lower, slice(number * 5, number * 5 + 5))
+        lower.rename(tmp_path / f"{name}{suffix}")
+    source = Embeddings.open(tmp_path)
+    assert source.item_ids is None
+    np.testing.assert_array_equal(np.concatenate(list(source.batches())), DATA[: 5 * len(names)])
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["part-1.npy", "part-01.npy"],
+        ["part-00000-aaa.npy", "part-00000-bbb.npy"],
+        ["head.npy", "part-1.npy"],
+        ["books-1.npy", "movies-1.npy"],
+        ["part-0.npy", "part-0.parquet"],
+        ["text.npy", "text.parquet"],
+        ["a1.npy", "b.npy"],
+    ],
+)
+def test_an_order_that_is_not_known_is_asked_for(tmp_path: Path, names: list[str]) -> None:
+    for number, name in enumerate(names):
+        write(tmp_path / name, slice(number, number + 1))
+    with pytest.raises(
+        CatalogError, match=r"can't be told from their names.*give them ids"
+    ) as told:
+        Embeddings.open(tmp_path)
+    assert all(name in str(told.value) for name in names)
+    for name in names:
+        (tmp_path / name).unlink()
+        write(tmp_path / f"{name}.parquet", slice(0, 1), [name])
+    assert set(Embeddings.open(tmp_path).item_ids.to_pylist()) == set(names)
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".parquet"])
+def test_empty_parts_add_nothing(tmp_path: Path, suffix: str) -> None:
+    for number, rows in enumerate([slice(0, 0), slice(0, 3), slice(0, 0), slice(3, 5)]):
+        write(tmp_path / f"part-{number}{suffix}", rows)
+    if suffix == ".npy":
+        np.save(tmp_path / "part-4.npy", np.zeros(0))
+    else:  # as Spark writes one of other columns, or of none
+        pq.write_table(pa.table({"other": pa.array([], pa.int8())}), tmp_path / "part-4.parquet")
+    source = Embeddings.open(tmp_path)
+    np.testing.assert_array_equal(np.concatenate(list(source.batches())), DATA[:5])
+    for number in (1, 3):
+        write(tmp_path / f"part-{number}{suffix}", slice(0, 0))
+    with pytest.raises(CatalogError, match="is empty: none of its 5 shards has rows"):
+        Embeddings.open(tmp_path)
+
+
+def test_a_shard_cut_to_nothing_is_not_an_empty_part(tmp_path: Path) -> None:
+    write(tmp_path / "part-0.npy", slice(0, 3))
+    (tmp_path / "part-1.npy").touch()
+    with pytest.raises(CatalogError, match=r"part-1.npy can't be read as npy"):
+        Embeddings.open(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("others", "named"),
+    [
+        ({"old/part-0.parquet": "shard"}, "has a folder 'old' in it"),
+        ({"part-1.parquet/part-0.parquet": "shard"}, "has a folder 'part-1.parquet' in it"),
+        ({"part-1.csv": "text"}, "has 'part-1.csv' in it"),
+        ({"part-1.parquet.gz": "text"}, "has 'part-1.parquet.gz' in it"),
+        ({"data-0.arrow": "text"}, "write it by dataset.to_parquet"),
+        ({"dataset_dict.json": "text"}, "write it by dataset.to_parquet"),
+        ({"_delta_log/0.json": "text"}, "is a table of Delta Lake"),
+        ({".hoodie/x": "text"}, "is a table of Hudi"),
+        ({"day=1/old/part-0.parquet": "shard"}, "day=1 has a folder 'old' in it"),
+        ({"part-1.parquet": "unnamed"}, "names its items by row number, .*'item_id', text"),
+        ({"part-1.npy": "npy"}, "names its items by row number"),
+        ({"part-1.parquet": "numbered"}, "by column 'item_id', integers, .* text"),
+        ({"part-1.parquet": "bytes"}, "by column 'item_id', bytes, .* text"),
+        ({"part-1.parquet": "asin"}, "by column 'asin', text, .*'item_id', text"),
+        ({"part-1.parquet": "repeated"}, r"'a' in row 0 of .*part-1.*, after row 0 of .*part-0"),
+        ({"part-1.parquet": "null"}, r"part-1.parquet: column 'item_id': 1 are null.* row 1"),
+    ],
+)
+def test_nothing_in_a_folder_is_passed_over(
+    tmp_path: Path, others: dict[str, str], named: str
+) -> None:
+    write(tmp_path / "part-0.parquet", slice(0, 2), ["a", "b"])
+    kinds = {
+        "shard": ["c", "d"], "unnamed": None, "npy": None, "numbered": [1, 2], "asin": ["c", "d"],
+        "bytes": [b"c", b"d"], "repeated": ["a", "c"], "null": ["c", None],
+    }  # fmt: skip
+    for name, kind in others.items():
+        if kind == "text":
+            (tmp_path / name).parent.mkdir(exist_ok=True)
+            (tmp_path / name).write_text("x")
+        else:
+            column = "asin" if kind == "asin" else "item_id"
+            write(tmp_path / name, slice(2, 4), kinds[kind], column)
+    with pytest.raises(CatalogError, match=named):
+        Embeddings.open(tmp_path)
+
+
+def test_what_is_aside_and_what_is_a_partition(tmp_path: Path) -> None:
+    for name in ("_SUCCESS", "_metadata", ".part-0.parquet.crc", "README.md", "LICENSE", "x.crc"):
+        (tmp_path / name).write_text("x")
+    (tmp_path / "_temporary").mkdir()
+    (tmp_path / ".ipynb_checkpoints").mkdir()
+    write(tmp_path / "part-0.parquet", slice(0, 2), ["a", "b"])
+    write(tmp_path / "category=Books" / "day=2" / "part-0.parquet", slice(2, 4), ["c", "d"])
+    write(tmp_path / "category=Films" / "day=1" / "part-0.parquet", slice(4, 5), ["e"])
+    source = Embeddings.open(tmp_path)
+    assert sorted(source.item_ids.to_pylist()) == ["a", "b", "c", "d", "e"]
+    order = [ord(name) - ord("a") for name in source.item_ids.to_pylist()]
+    np.testing.assert_array_equal(np.concatenate(list(source.batches())), DATA[order])
+
+
+def test_shards_of_one_kind_of_id(tmp_path: Path) -> None:
+    """Widths and encodings may differ from shard to shard."""
+    write(tmp_path / "part-0.parquet", slice(0, 2), pa.array([1, 2], pa.int8()))
+    write(tmp_path / "part-1.parquet", slice(2, 4), pa.array([3, 4]).dictionary_encode())
+    write(tmp_path / "part-2.parquet", slice(4, 6), pa.array([2**63 + 1, 2**64 - 1], pa.uint64()))
+    source = Embeddings.open(tmp_path)
+    assert source.item_ids.to_pylist() == [1, 2, 3, 4, 2**63 + 1, 2**64 - 1]
+    write(tmp_path / "part-0.parquet", slice(0, 2), pa.array([-1, 2], pa.int8()))
+    with pytest.raises(CatalogError, match="int64 and uint64 have no type in common"):
+        Embeddings.open(tmp_path)

@@ -35,7 +35,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pq.write_table(pa.table({"item_id": ids, "vector": list(TEXT)}), root / "text.parquet")
     np.save(root / "text.npy", TEXT)
     np.save(root / "cf.npy", CF)
-    arguments = [str(root / "text.parquet"), "--cf", str(root / "cf.npy")]
+    arguments = [str(root / "text.npy"), "--cf", str(root / "cf.npy")]
     assert run(["train", *arguments, "--out", str(root / "run"), *SMALL]) == 0
     return root
 
@@ -63,7 +63,7 @@ def test_train_tokenize_evaluate(folder: Path, capfd: pytest.CaptureFixture[str]
 
     capfd.readouterr()
     plots = folder / "plots"
-    more = ["--cf", str(folder / "cf.npy"), "--plots", str(plots), "--json"]
+    more = ["--cf", str(folder / "cf.npy"), "--cf-by-row", "--plots", str(plots), "--json"]
     assert run(["evaluate", str(folder / "run"), "--embeddings", text, *more]) == 0
     result = json.loads(capfd.readouterr().out)[str(folder / "run")]
     assert len(result["usage"]) == 3
@@ -140,7 +140,7 @@ KMEANS = ["--model", "residual-kmeans", "--codebook-size", "8,4,16"]
 @pytest.fixture(scope="module")
 def kmeans(folder: Path) -> Path:
     """A fitted residual k-means of the same catalog."""
-    text = str(folder / "text.parquet")
+    text = str(folder / "text.npy")
     assert run(["train", text, "--out", str(folder / "kmeans"), *KMEANS, "--balanced"]) == 0
     return folder / "kmeans"
 
@@ -174,7 +174,8 @@ def test_residual_kmeans_from_end_to_end(
     assert ids.metadata["model"] == model.fingerprint()
 
     both = ["evaluate", str(kmeans), str(folder / "run"), "--embeddings", text]
-    assert run([*both, "--cf", str(folder / "cf.npy"), "--plots", str(tmp_path / "plots")]) == 0
+    cf = ["--cf", str(folder / "cf.npy"), "--cf-by-row"]
+    assert run([*both, *cf, "--plots", str(tmp_path / "plots")]) == 0
     assert "latent error, level 3" in capfd.readouterr().out
     assert [path.name for path in (tmp_path / "plots" / "kmeans").iterdir()] == ["usage.png"]
 
@@ -349,8 +350,8 @@ def write_bad(root: Path) -> dict[str, str]:
             ["train", "text.npy", "--out", "file", "--codebook-size", "8"],
             "there is a file of that name",
         ),
-        (["train", "text.npy", "--out", "OUT", "--ids", "item"], "can't hold item ids"),
-        (["train", "text.npy", "--out", "OUT", "--vectors", "x"], "holds one array"),
+        (["train", "text.npy", "--out", "OUT", "--ids", "item"], "has no columns"),
+        (["train", "text.npy", "--out", "OUT", "--vectors", "x"], "has no columns"),
         (["train", "cut.npy", "--out", "OUT"], "cut.npy can't be read as npy"),
         (["train", "cut.parquet", "--out", "OUT"], "cut.parquet can't be read as parquet"),
         (
@@ -366,7 +367,7 @@ def write_bad(root: Path) -> dict[str, str]:
             ],
             "lacks 120 of 120",
         ),
-        (["train", "bad", "--out", "OUT"], "cut.npy can't be read as npy"),
+        (["train", "bad", "--out", "OUT"], "which holds no embeddings that can be read"),
         (["train", "text.npy", "--out", "OUT", "--config", "none.toml"], "does not exist"),
         (["train", "text.npy", "--out", "OUT", "--device", "gpu"], "can't be used"),
         (["train", "nan.npy", "--out", "OUT", *KMEANS], "row 5 holds NaN or Inf"),

@@ -123,5 +123,5 @@ def test_tables_that_do_not_fit(model: Letter) -> None:
     other = SemanticIds(first.codes, [6, 6, 41], first.item_ids, first.metadata)
     with pytest.raises(ValueError, match=r"codebooks of \[6, 6, 41\]"):
         table_of(model, np.arange(60), "optimal", other)
-    with pytest.raises(ValueError, match="items named by string, these by int64"):
+    with pytest.raises(ValueError, match=r"named by text \(string\), these by integers \(int64\)"):
         tokenize(model, TEXT[:60], existing=first)

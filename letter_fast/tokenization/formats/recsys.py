@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, BinaryIO
 import numpy as np
 import pyarrow as pa
 
+from letter_fast.catalog.item_ids import as_arrow
 from letter_fast.tokenization.vocabulary import Vocabulary
 
 from .facts import IN_FILE, Facts
@@ -35,11 +36,21 @@ def write(table: SemanticIds, facts: Facts, file: BinaryIO) -> None:
     for begin in range(0, len(table), _BLOCK):
         rows = slice(begin, begin + _BLOCK)
         token_ids = vocabulary.token_ids(table.codes[rows], facts.level_offset or 0).tolist()
-        items = table.item_ids[rows].to_pylist()
+        items = _json_ids(table.item_ids[rows]).to_pylist()
         file.writelines(
             f'{{"item_id": {json.dumps(item)}, "token_ids": {tokens}}}\n'.encode()
             for item, tokens in zip(items, token_ids)
         )
+
+
+def _json_ids(ids: pa.Array) -> pa.Array:
+    """Bytes as the text they are the UTF-8 of; ValueError where they are none."""
+    try:
+        return ids.cast(pa.string()) if ids.type == pa.binary() else ids
+    except pa.ArrowInvalid as error:
+        raise ValueError(
+            "some item ids are bytes that are no UTF-8 text, which JSON can't hold"
+        ) from error
 
 
 def read(path: Path, facts: Facts) -> Contents:
@@ -63,7 +74,7 @@ def read(path: Path, facts: Facts) -> Contents:
             rows.append(tokens)
     token_ids = np.array(rows, dtype=np.int64).reshape(-1, len(sizes))
     codes = Vocabulary(sizes, "<{level}_{code}>").codes(token_ids, facts.level_offset or 0)
-    return Contents(codes, pa.array(items, None if items else pa.int64()))
+    return Contents(codes, as_arrow(items, "item_id") if items else pa.array([], pa.int64()))
 
 
 FORMAT = Format(
