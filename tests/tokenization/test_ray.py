@@ -52,7 +52,7 @@ def test_groups_are_resolved_as_the_whole(policy: str, sizes: tuple[int, ...]) -
     model = make_model(sizes)
     existing = lf.tokenize(model, TEXT[:90], policy, item_ids=NAMES[:90])
     new = slice(90, ROWS)
-    whole = lf.tokenize(model, TEXT[new], policy, existing, item_ids=NAMES[new])
+    whole = lf.tokenize(model, TEXT[new], policy, existing, removed="keep", item_ids=NAMES[new])
     ids = pa.array(NAMES[new].tolist())
     encoder = cluster._Encoder(model, "item_id", "vector", ids, False)
     parts = [encoder.encode(table(slice(start, start + 64))) for start in range(0, ROWS, 64)]
