@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from math import prod
 from typing import Any
@@ -125,25 +126,43 @@ def random_ids(items: int, sizes: tuple[int, ...], seed: int) -> lf.SemanticIds:
 
 
 def facts(codes: NDArray[np.int64], sizes: list[int], dataset: Dataset) -> dict[str, Any]:
-    """What the IDs look like: perplexity of each level, and how far prefixes follow CF.
+    """What the IDs look like: perplexity of each level, and who shares prefixes.
 
-    cf_prefix: share of items whose nearest item by CF (cosine) has the same first l codes, l = 1 …
+    Shares of pairs with the same first l codes, l = 1, 2, …: cf_prefix, an item and its nearest one
+    by CF (cosine); next_prefix, an item and the different one that came next, in training and among
+    the last of a history and its target on validation and test.
     """
     perplexity = []
     for level, size in enumerate(sizes):
         share = np.bincount(codes[:, level], minlength=size) / len(codes)
         share = share[share > 0]
         perplexity.append(round(float(np.exp(-(share * np.log(share)).sum())), 1))
-    found: dict[str, Any] = {"perplexity": perplexity}
+    parts = {"train": _pairs(dataset.sequences)}
+    for name, cases in (("valid", dataset.valid), ("test", dataset.test)):
+        parts[name] = _pairs([h[-1], t] for h, t in zip(cases.histories, cases.targets.tolist()))
+    following = {name: _shared(codes, pairs) for name, pairs in parts.items()}
+    found: dict[str, Any] = {"perplexity": perplexity, "next_prefix": following}
     if dataset.cf is not None:
         has = np.flatnonzero(dataset.cf.any(axis=1))
         unit = dataset.cf[has] / np.linalg.norm(dataset.cf[has], axis=1, keepdims=True)
         alike = unit @ unit.T
         np.fill_diagonal(alike, -np.inf)
-        same = codes[has] == codes[has[alike.argmax(axis=1)]]
-        prefix = np.cumprod(same, axis=1).mean(axis=0)
-        found["cf_prefix"] = [round(float(value), 4) for value in prefix]
+        nearest = np.stack([has, has[alike.argmax(axis=1)]], axis=1)
+        found["cf_prefix"] = _shared(codes, nearest)
     return found
+
+
+def _pairs(sequences: Iterable[list[int]]) -> NDArray[np.int64]:
+    """Neighbours in the sequences that are different items. [M, 2]"""
+    pairs = [pair for sequence in sequences for pair in zip(sequence, sequence[1:])]
+    both = np.array(pairs, dtype=np.int64).reshape(-1, 2)
+    return both[both[:, 0] != both[:, 1]]
+
+
+def _shared(codes: NDArray[np.int64], pairs: NDArray[np.int64]) -> list[float]:
+    """Share of the pairs of items whose first l codes are equal, l = 1, 2, …"""
+    same = codes[pairs[:, 0]] == codes[pairs[:, 1]]
+    return [round(float(value), 4) for value in np.cumprod(same, axis=1).mean(axis=0)]
 
 
 def _fitting(dataset: Dataset, kind: Kind) -> dict[str, Any]:

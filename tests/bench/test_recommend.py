@@ -179,6 +179,17 @@ def test_floors() -> None:
     assert floors.ranks(found, "co-occurrence", cases).tolist() == [0, 0, 0]
 
 
+def test_prefixes_that_pairs_share() -> None:
+    """On a walk, neighbours are consecutive rows; these IDs change their first code every four."""
+    found = data.Dataset("walk", 40, *data.leave_last_out(walkers()))
+    codes = np.stack([np.arange(40) // 4, np.arange(40) % 4], axis=1)
+    facts = ids.facts(codes, [10, 4], found)
+    assert facts["perplexity"] == [10.0, 4.0]
+    for first, second in facts["next_prefix"].values():
+        assert 0.6 < first < 0.9
+        assert second == 0
+
+
 def test_the_temperature_sharpens_the_loss() -> None:
     table = ids.random_ids(40, (4, 5, 6), seed=2)
     network = network_of(table)
