@@ -25,7 +25,10 @@ from .generator import Budget
 from .interactions import Columns
 
 _RESULTS = Path(__file__).resolve().parents[1] / "results"
-_MAIN = ["letter", "rq-vae", "kmeans", "balanced-kmeans", "random", "popularity", "co-occurrence"]
+_MAIN = [
+    "published", "letter", "rq-vae", "kmeans", "balanced-kmeans", "random", "popularity",
+    "co-occurrence",
+]  # fmt: skip
 QUICK = Budget(
     width=32, feed_forward=64, samples=2000, epochs=4, evaluate_every=2, validated=200, tested=500
 )
@@ -40,42 +43,43 @@ def main() -> None:
 
 
 def _compare(options: argparse.Namespace) -> None:
-    shape, budget = _size(options)
     columns = Columns(options.user, options.item, options.time)
-    datasets, plans = {}, []
-    for name in options.data:
-        datasets[name] = data.load(name, columns, options.text, options.shared)
-        able = ids.possible(datasets[name])
-        missing = [kind for kind in options.ids or [] if kind not in able]
-        if missing:
-            raise ValueError(f"{name} has no text, CF or published IDs for {', '.join(missing)}")
-    # Seed by seed, so that an unfinished comparison is a whole one of fewer seeds.
-    for seed in options.seeds:
-        for name in options.data:
-            able = ids.possible(datasets[name])
-            for kind in options.ids or [kind for kind in _MAIN if kind in able] + (
-                ["published"] if "published" in able else []
-            ):
-                if kind not in ids.FLOORS or seed == options.seeds[0]:
-                    plans.append(runs.Plan(name, kind, seed, shape, budget))
-
+    datasets = {
+        name: data.load(name, columns, options.text, options.shared) for name in options.data
+    }
+    plans = _plans(options, datasets)
     waiting = [plan for plan in plans if runs.kept(plan, options.runs) is None]
-    began, done = time.perf_counter(), 0
+    began = time.perf_counter()
     with limited(1):
-        for plan in [] if options.report else waiting:
-            title = f"[{done + 1}/{len(waiting)}] {plan.dataset} {plan.kind} seed {plan.seed}"
+        for number, plan in enumerate([] if options.report else waiting, start=1):
+            title = f"[{number}/{len(waiting)}] {plan.dataset} {plan.kind} seed {plan.seed}"
 
             def tell(message: str, title: str = title) -> None:
-                print(
-                    f"{time.strftime('%H:%M:%S')} {title}: {message}", file=sys.stderr, flush=True
-                )
+                now = time.strftime("%H:%M:%S")
+                print(f"{now} {title}: {message}", file=sys.stderr, flush=True)
 
             result = runs.run(plan, datasets[plan.dataset], options.runs, tell)
-            done += 1
-            left = (time.perf_counter() - began) / done * (len(waiting) - done)
+            left = (time.perf_counter() - began) / number * (len(waiting) - number)
             test = ", ".join(f"{name} {value:.4f}" for name, value in result["test"].items())
             tell(f"test {test}; {result['seconds']:.0f} s, {left / 60:.0f} minutes to go")
     _show(options, plans)
+
+
+def _plans(options: argparse.Namespace, datasets: dict[str, data.Dataset]) -> list[runs.Plan]:
+    """What is to be run, seed by seed: an unfinished comparison is a whole one of fewer seeds."""
+    shape, budget = _size(options)
+    seeds = options.seeds or ([0] if options.quick else [0, 1, 2])
+    plans = []
+    for seed in seeds:
+        for name, dataset in datasets.items():
+            able = ids.possible(dataset)
+            chosen = options.ids or [kind for kind in _MAIN if kind in able]
+            if missing := [kind for kind in chosen if kind not in able]:
+                raise ValueError(f"{name} has no text, CF or published IDs for {missing[0]}")
+            for kind in chosen:
+                if kind not in ids.FLOORS or seed == seeds[0]:  # floors have no seed
+                    plans.append(runs.Plan(name, kind, seed, shape, budget))
+    return plans
 
 
 def _show(options: argparse.Namespace, plans: list[runs.Plan]) -> None:
@@ -121,9 +125,12 @@ def _options() -> argparse.Namespace:
         help=f"{', '.join(data.NAMES)}, or a file of interactions: .inter or .parquet (movielens)",
     )  # fmt: skip
     parser.add_argument(
-        "--ids", nargs="+", choices=ids.KINDS, help=f"({' '.join(_MAIN)}, and published)"
+        "--ids",
+        nargs="+",
+        choices=ids.KINDS,
+        help=f"(of {' '.join(_MAIN)} those the data have what they need for)",
     )
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], help="(0 1 2)")
+    parser.add_argument("--seeds", nargs="+", type=int, help="(0 1 2; 0 with --quick)")
     parser.add_argument("--quick", action="store_true", help="tiny generator, few samples")
     parser.add_argument("--report", action="store_true", help="train nothing")
     parser.add_argument("--runs", type=Path, default=_RESULTS / "recommend", help="kept runs")

@@ -51,6 +51,17 @@ class Budget:
     tested: int = 5000
     beams: int = 20
 
+    def __post_init__(self) -> None:
+        names = ("samples", "epochs", "validated", "tested", "temperature", "history", "beams")
+        check_positive(self, *names)
+
+
+def check_positive(options: Any, *names: str) -> None:
+    """ValueError names the first of these fields that is not above 0."""
+    for name in names:
+        if not getattr(options, name) > 0:
+            raise ValueError(f"{name} must be above 0, got {getattr(options, name)}")
+
 
 def build(sizes: Sequence[int], budget: Budget, seed: int) -> Any:
     """A T5 with random weights, seen from transformers as any other."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from itertools import pairwise
 from math import prod
 from typing import Any
 
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 import letter_fast as lf
 
 from .data import Dataset
+from .generator import check_positive
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,9 @@ class Shape:
     epochs: int = 150
     batch_size: int = 512
     revive_after: int = 5
+
+    def __post_init__(self) -> None:
+        check_positive(self, "levels", "codewords")
 
     @property
     def sizes(self) -> tuple[int, ...]:
@@ -120,7 +125,15 @@ def make(dataset: Dataset, kind: Kind, shape: Shape, seed: int) -> lf.SemanticId
 
 
 def random_ids(items: int, sizes: tuple[int, ...], seed: int) -> lf.SemanticIds:
-    """Distinct IDs that know nothing of their items."""
+    """Distinct IDs that know nothing of their items.
+
+    Raises:
+        ValueError: there are not so many.
+    """
+    if prod(sizes) < items:
+        raise ValueError(
+            f"{items} items need more than {prod(sizes)} IDs: more levels or codewords"
+        )
     drawn = np.random.default_rng(seed).choice(prod(sizes), items, replace=False)
     return lf.SemanticIds(np.stack(np.unravel_index(drawn, sizes), axis=1), sizes)
 
@@ -154,9 +167,10 @@ def facts(codes: NDArray[np.int64], sizes: list[int], dataset: Dataset) -> dict[
 
 def _pairs(sequences: Iterable[list[int]]) -> NDArray[np.int64]:
     """Neighbours in the sequences that are different items. [M, 2]"""
-    pairs = [pair for sequence in sequences for pair in zip(sequence, sequence[1:])]
-    both = np.array(pairs, dtype=np.int64).reshape(-1, 2)
-    return both[both[:, 0] != both[:, 1]]
+    pairs = [pair for sequence in sequences for pair in pairwise(sequence)]
+    both: NDArray[np.int64] = np.array(pairs, dtype=np.int64).reshape(-1, 2)
+    apart: NDArray[np.bool_] = both[:, 0] != both[:, 1]
+    return both[apart]
 
 
 def _shared(codes: NDArray[np.int64], pairs: NDArray[np.int64]) -> list[float]:

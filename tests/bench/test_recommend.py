@@ -295,6 +295,31 @@ def test_a_bad_file_of_interactions(kind: str, words: str, tmp_path: Path) -> No
         read_interactions(broken(tmp_path, kind), Columns())
 
 
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--ids", "published"], "has no text, CF or published IDs for published"),
+        (["--ids", "kmeans"], "has no text, CF or published IDs for kmeans"),
+        (["--ids", "random", "--levels", "1", "--codewords", "8"], "40 items need more than 8 IDs"),
+        (["--epochs", "0"], "epochs must be above 0, got 0"),
+        (["--temperature", "0"], "temperature must be above 0, got 0.0"),
+        (["--report"], "holds no run of this comparison yet"),
+        (["--user", "who"], "no column 'who': name the user with --user"),
+    ],
+    ids=lambda part: part[0] if isinstance(part, list) else "",
+)
+def test_what_cannot_be_compared_is_said_in_a_line(
+    flags: list[str], words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    interactions, _ = write_interactions(tmp_path)
+    command = ["recommend", "--quick", "--data", str(interactions), "--runs", str(tmp_path / "r")]
+    monkeypatch.setattr(sys, "argv", [*command, *flags])
+    with pytest.raises(SystemExit) as ended:
+        entrance.main()
+    assert words in str(ended.value)
+    assert "\n" not in str(ended.value)
+
+
 def test_a_file_of_recbole(tmp_path: Path) -> None:
     path = tmp_path / "small.inter"
     path.write_text("user_id:token\titem_id:token\trating:float\ttimestamp:float\n1\t9\t4\t2.5\n")
