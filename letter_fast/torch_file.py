@@ -189,6 +189,7 @@ class _Unpickler(pickle._Unpickler):
     """
 
     dispatch: ClassVar[dict[int, Callable[[Any], None]]] = dict(_ORDINARY)
+    read: Callable[[int], bytes]
     stack: list[Any]
     metastack: list[list[Any]]
 
@@ -279,6 +280,13 @@ class _Unpickler(pickle._Unpickler):
         _check_keys(self.stack)
         _ORDINARY[pickle.FROZENSET[0]](self)
 
+    def load_bytearray8(self) -> None:
+        size = int.from_bytes(self.read(8), "little")
+        data = self.read(size)  # of what is there, where the original makes room for what is named
+        if len(data) < size:
+            raise _Refusal("is cut off in its data.pkl")
+        self.stack.append(bytearray(data))
+
     dispatch[pickle.BUILD[0]] = load_build
     dispatch[pickle.SETITEM[0]] = load_setitem
     dispatch[pickle.SETITEMS[0]] = load_setitems
@@ -287,7 +295,7 @@ class _Unpickler(pickle._Unpickler):
     dispatch[pickle.APPENDS[0]] = load_appends
     dispatch[pickle.ADDITEMS[0]] = load_additems
     dispatch[pickle.FROZENSET[0]] = load_frozenset
-    del dispatch[pickle.BYTEARRAY8[0]]  # it makes room for as much as it names
+    dispatch[pickle.BYTEARRAY8[0]] = load_bytearray8
 
 
 def _check_target(target: Any, kind: type) -> None:

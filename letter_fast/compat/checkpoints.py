@@ -50,12 +50,14 @@ def tensors(content: Mapping[Any, Any], key: str, path: _Path) -> dict[str, Tens
 
 
 def check_weights(state: Mapping[str, Tensor], path: _Path) -> None:
-    """Refuses weights that aren't finite floating-point numbers: ValueError names the first."""
+    """Refuses weights that are none, or no finite floating-point numbers: names the first."""
     for name, tensor in state.items():
         if name.endswith("num_batches_tracked"):
             continue
         if not tensor.is_floating_point():
             raise ValueError(f"{path}: {name} must be floating point, got {tensor.dtype}")
+        if 0 in tensor.shape:
+            raise ValueError(f"{path}: {name} is empty: shape {list(tensor.shape)}")
         if not bool(tensor.isfinite().all()):
             raise ValueError(f"{path}: {name} holds NaN or Inf")
 

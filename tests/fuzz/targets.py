@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -26,6 +27,7 @@ from letter_fast.tokenization import SemanticIds, export_ids, import_ids
 from letter_fast.tokenization.formats import read_items
 from letter_fast.training.journal import read_log
 
+FIXTURES = Path(__file__).parent.parent / "fixtures"
 ROWS, WIDTH = 24, 4
 _RANDOM = np.random.default_rng(0)
 TEXT = _RANDOM.standard_normal((ROWS, WIDTH), dtype=np.float32)
@@ -212,7 +214,7 @@ def make_recommender(folder: Path) -> None:
 
 
 def read_recommender(folder: Path) -> None:
-    model = rqvae_recommender.RqVae.from_checkpoint(folder / "it.pt")
+    model = rqvae_recommender.RqVae.from_checkpoint(folder / "it.pt", False, "relu")
     model.get_semantic_ids(torch.from_numpy(TEXT))
 
 
@@ -225,6 +227,15 @@ def make_grid(folder: Path) -> None:
 def read_grid(folder: Path) -> None:
     model = grid.ResidualQuantization.from_checkpoint(folder / "it.ckpt")
     model(torch.zeros(2, 3))
+
+
+def recorded(project: str, file: str, read: Callable[[Path], Any]) -> Target:
+    """A checkpoint that the project's own trainer wrote, with all the objects it puts in."""
+
+    def make(folder: Path) -> None:
+        shutil.copy(FIXTURES / project / file, folder / file)
+
+    return Target(make, (file,), lambda folder: read(folder / file))
 
 
 def make_npy(folder: Path) -> None:
@@ -282,5 +293,12 @@ TARGETS = {
     "LC-Rec's checkpoint": rqvae(lc_rec.RQVAE),
     "RQ-VAE-Recommender's checkpoint": Target(make_recommender, ("it.pt",), read_recommender),
     "GRID's checkpoint": Target(make_grid, ("it.ckpt",), read_grid),
+    "recorded LETTER": recorded("letter", "bn.pth", letter.RQVAE.from_checkpoint),
+    "recorded LC-Rec": recorded("lc_rec", "bn.pth", lc_rec.RQVAE.from_checkpoint),
+    "recorded MiniOneRec": recorded("minionerec", "plus.pth", lc_rec.RQVAE.from_checkpoint),
+    "recorded RQ-VAE-Recommender": recorded(
+        "rqvae_recommender", "both.pt", rqvae_recommender.RqVae.from_checkpoint
+    ),
+    "recorded GRID": recorded("grid", "rqvae.ckpt", grid.ResidualQuantization.from_checkpoint),
     "log": Target(make_log, ("log.jsonl",), read_run),
 }  # fmt: skip

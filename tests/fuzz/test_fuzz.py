@@ -6,13 +6,7 @@ import pytest
 from fuzz.runner import faults
 from fuzz.targets import TARGETS
 
-# Their readers are being mended.
-OPEN = [name for name in TARGETS if name.endswith("s checkpoint")]
 
-
-@pytest.mark.parametrize(
-    "name",
-    [pytest.param(name, marks=pytest.mark.xfail if name in OPEN else ()) for name in TARGETS],
-)
+@pytest.mark.parametrize("name", TARGETS)
 def test_damaged_input_is_read_or_refused_in_one_line(name: str) -> None:
     assert not list(faults(name, range(10)))
