@@ -31,6 +31,10 @@ Array = NDArray[Any]
 Init = str | Array | Callable[..., Array]
 
 
+class SparseInputError(NotImplementedError, TypeError):
+    """k-means-constrained raises the one, scikit-learn the other."""
+
+
 class _Run(NamedTuple):
     """centers [K, D], labels [N], inertia, n_iter: where one run ended."""
 
@@ -67,7 +71,7 @@ class _Centers(ClassNamePrefixFeaturesOutMixin, Transformer, ClusterMixin, BaseE
         if not reset:
             check_is_fitted(self)
         if hasattr(X, "toarray"):
-            raise NotImplementedError("sparse X is not supported: pass X.toarray()")
+            raise SparseInputError("sparse X is not supported: pass X.toarray()")
         rows: Array = validate_data(self, X, reset=reset, dtype=[np.float64, np.float32], order="C")
         return rows
 

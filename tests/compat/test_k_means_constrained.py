@@ -11,6 +11,7 @@ import pytest
 from scipy.sparse import csr_matrix
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
+from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from letter_fast.compat.k_means_constrained import KMeansConstrained, k_means_constrained
 
@@ -19,6 +20,11 @@ theirs = pytest.importorskip("k_means_constrained", reason="k-means-constrained 
 # Large, so that distances rounded to 1/1000 are distances.
 X = 1000 * oracle.clustered(240, 5, 9, seed=1).double().numpy()
 BOUNDS = [(None, None), (10, 60), (24, 24), (None, 30)]
+
+
+@parametrize_with_checks([KMeansConstrained(3, n_init=2, random_state=0)])
+def test_scikit_learn_checks(estimator: KMeansConstrained, check: Any) -> None:
+    check(estimator)
 
 
 @pytest.mark.filterwarnings("ignore:Passing more than 2 positional arguments")  # of theirs
