@@ -15,17 +15,22 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, ClusterMixin
-from sklearn.base import TransformerMixin as Transformer
-from sklearn.cluster import kmeans_plusplus
-from sklearn.metrics.pairwise import euclidean_distances
-from sklearn.utils import check_array, check_random_state
-from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor
 
 from letter_fast import ops, validation
 from letter_fast.clustering import balanced_assign
 from letter_fast.clustering.balanced import COSTS, check_bounds
+from letter_fast.extras import missing
+
+try:
+    from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, ClusterMixin
+    from sklearn.base import TransformerMixin as Transformer
+    from sklearn.cluster import kmeans_plusplus
+    from sklearn.metrics.pairwise import euclidean_distances
+    from sklearn.utils import check_array, check_random_state
+    from sklearn.utils.validation import check_is_fitted, validate_data
+except ImportError as error:
+    raise missing("sklearn", "letter_fast.compat.k_means_constrained", error) from error
 
 Array = NDArray[Any]
 Init = str | Array | Callable[..., Array]

@@ -8,13 +8,18 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.base import BaseEstimator, TransformerMixin
-from sklearn.utils import check_random_state
-from sklearn.utils.validation import check_is_fitted, validate_data
 
 from letter_fast import validation
+from letter_fast.extras import missing
 from letter_fast.model.residual_kmeans import unit_rows_in_double
 from letter_fast.quantizer import ResidualQuantizer
+
+try:
+    from sklearn.base import BaseEstimator, TransformerMixin
+    from sklearn.utils import check_random_state
+    from sklearn.utils.validation import check_is_fitted, validate_data
+except ImportError as error:
+    raise missing("sklearn", "letter_fast.compat.sklearn", error) from error
 
 Floats = NDArray[Any]  # float32 or float64
 

@@ -157,6 +157,7 @@ def test_the_quickstart_works_in_a_bare_environment(bare: Path, tmp_path: Path) 
 NEEDS = {
     "import letter_fast.ray": "ray[data]",
     "import letter_fast.compat.sklearn": "scikit-learn",
+    "import letter_fast.compat.k_means_constrained": "scikit-learn",
     "from letter_fast.compat.faiss import from_faiss; from_faiss(None)": "faiss-cpu",
     "import letter_fast as lf; model = lf.Letter(lf.LetterConfig(input_dim=4, cf_weight=0)); "
     "lf.train(model, None, settings=lf.TrainSettings(tensorboard=True))": "tensorboard",
