@@ -72,7 +72,7 @@ class Checkpoint(NamedTuple):
         books: list[Tensor] = []
         while (name := f"rq.vq_layers.{len(books)}.embedding.weight") in self.state:
             books.append(self.state[name])
-        if not books or any(book.dim() != 2 for book in books):
+        if not books or any(book.dim() != 2 or book.numel() == 0 for book in books):
             raise ValueError(f"{self.path} is no checkpoint of an RQ-VAE: it has no {name}")
         shape = {
             "in_dim": weights[0].shape[1],
