@@ -16,6 +16,8 @@ from .locks import try_lock
 from .paths import beside, local_path
 
 _TOKEN = "0123abcd"  # eight characters stand between a file's name and .part
+# As many symbolic links as the system follows.
+_LINKS = 40
 # What this process is writing, for the end that runs no `finally`.
 _parts: set[Path] = set()
 
@@ -113,7 +115,7 @@ def check_folder(
     _check_is_none_of(folder, inputs)
     place = Path(os.path.realpath(folder))
     there = next(one for one in (place, *place.parents) if os.path.lexists(one))
-    if not there.is_dir():
+    if not there.is_dir() or _is_stream(folder):
         raise ValueError(f"{folder} can't be a folder: there is a file of that name")
     if not os.access(there, os.W_OK | os.X_OK):
         raise ValueError(f"{folder} can't be written: {there} is no writable folder")
@@ -156,10 +158,9 @@ def _new_part(target: Path, mode: int) -> tuple[Path, _Part]:
         part = beside(target, f".{secrets.token_hex(len(_TOKEN) // 2)}.part", prefix=".")
         file = _Part(os.open(part, os.O_RDWR | os.O_CREAT | os.O_EXCL, mode), "wb")
         _parts.add(part)
-        try_lock(file.fileno())
-        if os.fstat(file.fileno()).st_nlink:
+        if try_lock(file.fileno()) is not False and os.fstat(file.fileno()).st_nlink:
             return part, file
-        file.close()  # taken for an abandoned one before it was locked
+        file.close()  # another writer has taken it for an abandoned one before it was locked
         _parts.discard(part)
 
 
@@ -191,9 +192,15 @@ def _take_permissions(handle: int, before: os.stat_result) -> None:
 
 
 def _is_stream(path: Path) -> bool:
-    """Whether it names an open file of some process, as /dev/stdout does."""
-    places = (os.path.abspath(path), os.readlink(path) if path.is_symlink() else "")
-    return any(place.startswith(("/proc/", "/dev/fd/")) for place in places)
+    """Whether it names an open file of some process, as /dev/stdout does, perhaps through links."""
+    place = os.path.abspath(path)
+    for _ in range(_LINKS):
+        if place.startswith(("/proc/", "/dev/fd/")):
+            return True
+        if not os.path.islink(place):
+            break
+        place = os.path.abspath(os.path.join(os.path.dirname(place), os.readlink(place)))
+    return False
 
 
 def _kind(mode: int) -> str:

@@ -1,13 +1,12 @@
-"""letter-fast: how commands are run and how they end: an exit code, and one line if it isn't 0."""
+"""letter-fast: how commands are run and how they end: an exit code, and one line if it isn't 0.
+
+Whatever can be is imported where it is used: until `main` is at work, Ctrl-C is a traceback.
+"""
 
 from __future__ import annotations
 
 import os
 import sys
-import warnings
-
-from letter_fast.atomic import remove_parts
-from letter_fast.torchrun import refuse_processes
 
 from .interrupts import Interrupted, Watch
 
@@ -16,18 +15,36 @@ _SHOW_CURSOR = "\x1b[?25h"
 
 def main() -> None:
     """Entry point of the `letter-fast` script."""
-    warnings.formatwarning = lambda message, *_: f"letter-fast: warning: {message}\n"
-    Watch(give_up=_give_up)
-    from .terminal import print_anywhere  # here, where an import can be interrupted
+    try:
+        watch = Watch(give_up=_give_up)
+        _prepare()
+        code = run(sys.argv[1:])
+        watch.over = True
+    except Interrupted as error:  # where `run` was not at work yet, or not any more
+        code = _fail(str(error), error.code)
+    sys.exit(code)
+
+
+def _prepare() -> None:
+    import threading
+    import warnings
+
+    from .terminal import print_anywhere
 
     print_anywhere()
-    sys.exit(run(sys.argv[1:]))
+    # TensorBoard's thread fails on a full disk; who asks it to write next is told.
+    threading.excepthook = lambda what: (
+        None if isinstance(what.exc_value, OSError) else threading.__excepthook__(what)
+    )
+    warnings.formatwarning = lambda message, *_: f"letter-fast: warning: {message}\n"
 
 
 def run(arguments: list[str]) -> int:
     """Runs one command; 0, or 2 (interrupted: 128 + the signal) after one line on stderr."""
     try:
-        from .commands import app  # here, where an import can be interrupted
+        from letter_fast.torchrun import refuse_processes
+
+        from .commands import app
 
         if arguments[:1] != ["train"]:  # the only one that shares its work, of some models
             refuse_processes(arguments[0] if arguments else "letter-fast")
@@ -65,6 +82,8 @@ def _flush() -> None:
 
 
 def _give_up(error: Interrupted) -> None:
+    from letter_fast.atomic import remove_parts
+
     remove_parts()
     if sys.stderr.isatty():
         sys.stderr.write(_SHOW_CURSOR)

@@ -53,11 +53,13 @@ class Watch:
 
     give_up: called in another thread before the process ends at once: after a second signal, or
         where the main thread has not ended long after the first.
+    over: set when the work has ended, and told how; from then on a signal just ends the process.
     """
 
     def __init__(self, give_up: Callable[[Interrupted], None]) -> None:
         self._give_up = give_up
         self._armed, self._repeats = True, 0
+        self.over = False
         seen, wake = os.pipe()
         os.set_blocking(wake, False)
         for number in _SIGNALS:
@@ -73,7 +75,7 @@ class Watch:
                 self._again(number)
                 return
             frame = frame.f_back
-        if self._armed:
+        if self._armed and not self.over:
             self._armed = False  # what ends the work is not to be interrupted itself
             raise Interrupted(number)
 
@@ -110,5 +112,6 @@ class Watch:
             elif number in _SIGNALS and time.monotonic() - began > _ECHO:
                 break
         error = Interrupted(first)
-        self._give_up(error)
+        if not self.over:
+            self._give_up(error)
         os._exit(error.code)

@@ -143,7 +143,8 @@ class Lines:
         seconds = time.monotonic() - self._began
         rate = (facts["completed"] - self._found) / max(seconds, 1e-9)
         total = facts.get("total") or 0
-        parts = [f"{facts['description']}: {facts['completed']:,} of {total:,} {unit}"]
+        whole = f" of {total:,}" if total else ""
+        parts = [f"{facts['description']}: {facts['completed']:,}{whole} {unit}"]
         if rate and facts["completed"] < total:
             left = math.ceil((total - facts["completed"]) / rate / 60)
             parts += [f"{rate:,.3g} {unit}/s", f"{left:,} min left"]

@@ -146,7 +146,7 @@ def read_config(name: str | os.PathLike[str], hub: Mapping[str, Any]) -> tuple[s
     path = _fetch(name, CONFIG_FILE, hub)
     try:
         values = json.loads(path.read_text())
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is not JSON: {error}") from error
     if not isinstance(values, dict):
         raise ValueError(f"{path} must hold a JSON object")

@@ -111,7 +111,8 @@ class Run:
             and (best is None or alike(best, mine["model"]))
             and isinstance(record, dict)
             and all(isinstance(record.get(name), float) for name in ("loss", "recon"))
-            and record.get("epoch") == state["epoch"]
+            and isinstance(record.get("epoch"), int)
+            and record["epoch"] == state["epoch"]
             and state["epoch"] >= 1
             and min(state["waited"], state["journal"]) >= 0
             and self._fits_optimizer(state.get("optimizer"))
