@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from io import FileIO
 from pathlib import Path
 from typing import Any
@@ -42,11 +43,12 @@ class Journal:
         if self._file is not None:
             self._append(json.dumps(record).encode() + b"\n")
         if self._events is not None:
-            for name, value in record.items():
-                values = value if isinstance(value, list) else [value]
-                for level, number in enumerate(values):
-                    tag = f"{name}/level_{level + 1}" if isinstance(value, list) else name
-                    self._events.add_scalar(tag, number, record["epoch"])
+            with _naming(self._events.log_dir):
+                for name, value in record.items():
+                    values = value if isinstance(value, list) else [value]
+                    for level, number in enumerate(values):
+                        tag = f"{name}/level_{level + 1}" if isinstance(value, list) else name
+                        self._events.add_scalar(tag, number, record["epoch"])
 
     def size(self) -> int:
         """Bytes written so far; a checkpoint remembers it."""
@@ -77,7 +79,18 @@ class Journal:
         if self._file is not None:
             self._file.close()
         if self._events is not None:
-            self._events.close()
+            with _naming(self._events.log_dir):
+                self._events.close()
+
+
+@contextmanager
+def _naming(folder: str) -> Iterator[None]:
+    """Has an OSError of TensorBoard's thread, which does not say where, name the folder."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = folder
+        raise
 
 
 def read_log(folder: Path) -> list[dict[str, Any]]:

@@ -104,7 +104,7 @@ def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def train(path: Path, change: Callable[[], None]) -> None:
-    config = lf.LetterConfig(WIDTH, (4,), latent_dim=4, codebook_size=(4, 4), cf_weight=0)
+    config = lf.LetterConfig(WIDTH, (4,), latent_dim=4, codebook_size=(16, 16, 16), cf_weight=0)
     settings = lf.TrainSettings(epochs=3, batch_size=50, evaluate_every=1, allow_collisions=True)
     lf.train(
         lf.Letter(config), path, out=path.parent / "run", settings=settings,

@@ -25,13 +25,13 @@ REFUSED = r"is not a readable checkpoint; delete it|belongs to a run with other|
 
 
 def train(folder: Path) -> str:
-    config = lf.LetterConfig(6, (4,), latent_dim=4, codebook_size=(4, 4), cf_weight=0)
+    config = lf.LetterConfig(6, (4,), latent_dim=4, codebook_size=(4, 4, 4), cf_weight=0)
     result = lf.train(lf.Letter(config), TEXT, out=folder, settings=SETTINGS)
     return result.model.fingerprint()
 
 
 def fit(folder: Path) -> str:
-    model = ResidualKMeans(ResidualKMeansConfig(6, (4, 4)))
+    model = ResidualKMeans(ResidualKMeansConfig(6, (8, 8)))
     fit_residual_kmeans(model, TEXT, folder, FitSettings())
     return model.fingerprint()
 
@@ -128,6 +128,6 @@ def test_a_log_that_is_shorter_than_the_checkpoint_says(tmp_path: Path) -> None:
     first = log.read_bytes().splitlines(keepends=True)[0]
     log.write_bytes(first)
     more = lf.TrainSettings(epochs=3, early_stop="loss", evaluate_every=1)
-    config = lf.LetterConfig(6, (4,), latent_dim=4, codebook_size=(4, 4), cf_weight=0)
+    config = lf.LetterConfig(6, (4,), latent_dim=4, codebook_size=(4, 4, 4), cf_weight=0)
     lf.train(lf.Letter(config), TEXT, out=tmp_path, settings=more)
     assert [record["epoch"] for record in read_log(tmp_path)] == [1, 3]

@@ -51,7 +51,7 @@ def parts(tmp_path: Path) -> Callable[[], list[str]]:
 
 
 TRAIN = (
-    "train text.npy --out run --hidden 8 --latent-dim 4 --codebook-size 8,8 --epochs 9 "
+    "train text.npy --out run --hidden 8 --latent-dim 4 --codebook-size 8,8,8 --epochs 9 "
     "--checkpoint-every 5"
 )
 IN_EPOCHS = f"""
@@ -170,7 +170,7 @@ app.main()
 
 
 def test_ctrl_c_in_python_leaves_the_last_finished_epoch(tmp_path: Path) -> None:
-    config = lf.LetterConfig(24, (8,), latent_dim=4, codebook_size=(8, 8), cf_weight=0)
+    config = lf.LetterConfig(24, (8,), latent_dim=4, codebook_size=(8, 8, 8), cf_weight=0)
 
     def model() -> lf.Letter:
         torch.manual_seed(0)
@@ -194,7 +194,7 @@ def test_ctrl_c_in_python_leaves_the_last_finished_epoch(tmp_path: Path) -> None
 
 
 def test_an_error_leaves_no_more_than_it_did(tmp_path: Path) -> None:
-    config = lf.LetterConfig(24, (8,), latent_dim=4, codebook_size=(8, 8), cf_weight=0)
+    config = lf.LetterConfig(24, (8,), latent_dim=4, codebook_size=(8, 8, 8), cf_weight=0)
 
     def fail(_: object) -> None:
         raise RuntimeError

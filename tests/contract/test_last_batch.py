@@ -23,7 +23,7 @@ CF = oracle.clustered(200, 4, 6, seed=2).numpy()
 def model(batch_norm: bool, cf: bool, update: str = "gradient") -> lf.Letter:
     torch.manual_seed(0)
     config = lf.LetterConfig(
-        6, (8,), latent_dim=4, codebook_size=(4, 4), cf_weight=0.1 if cf else 0,
+        6, (8,), latent_dim=4, codebook_size=(8, 8, 4), cf_weight=0.1 if cf else 0,
         diversity_weight=1e-4 if update == "gradient" else 0,
         batch_norm=batch_norm, codebook_update=update,
     )  # fmt: skip
