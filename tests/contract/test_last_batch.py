@@ -82,7 +82,7 @@ def test_what_batch_norm_cannot_learn_from_is_refused_first(
         6,
         (8,),
         latent_dim=4,
-        codebook_size=(1, 1),
+        codebook_size=(min(rows, 8),) * 2,
         cf_weight=0,
         diversity_weight=0,
         batch_norm=True,
