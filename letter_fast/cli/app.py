@@ -32,10 +32,13 @@ def _prepare() -> None:
     from .terminal import print_anywhere
 
     print_anywhere()
-    # TensorBoard's thread fails on a full disk; who asks it to write next is told.
-    threading.excepthook = lambda what: (
-        None if isinstance(what.exc_value, OSError) else threading.__excepthook__(what)
-    )
+
+    def told(what: threading.ExceptHookArgs) -> None:
+        # TensorBoard's thread fails on a full disk; who asks it to write next is told.
+        if not isinstance(what.exc_value, OSError):
+            threading.__excepthook__(what)
+
+    threading.excepthook = told
     warnings.formatwarning = lambda message, *_: f"letter-fast: warning: {message}\n"
 
 
