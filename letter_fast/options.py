@@ -23,7 +23,7 @@ def check_keys(values: Mapping[str, Any], known: Sequence[str], what: str) -> No
         if key not in known:
             near = get_close_matches(key, known, n=1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise ValueError(f"unknown {what} option {key!r}{hint}")
+            raise ValueError(f"unknown {what} option {shown(key)}{hint}")
 
 
 def check_types(options: Any) -> None:
