@@ -151,6 +151,7 @@ def evaluate(
                     f"the collaborative embeddings have width {h.shape[1]}, the model expects "
                     f"{model.config.cf_dim or quantizer.dim}"
                 )
+            projected[~h.any(dim=1)] = 0.0  # the map's bias is no CF
             recall = cf_recall(torch.cat(quantized), projected, seed)
         else:
             missing["cf_recall"] = "its latents have no CF"

@@ -15,6 +15,7 @@ import torch
 import letter_fast as lf
 from letter_fast.catalog import CatalogError, Embeddings, align_cf
 from letter_fast.cli.app import run
+from letter_fast.evaluation import evaluate
 from letter_fast.model import Share
 from letter_fast.training.journal import read_log
 
@@ -149,6 +150,23 @@ def test_a_cold_item_is_not_moved_by_cf(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(lf.Letter, "losses", spying)
     lf.train(model(), TEXT, ZEROS, settings=settings(epochs=1))
     assert sum(seen) == 16
+
+
+@pytest.mark.parametrize("cf_dim", [None, 6])
+def test_cold_items_are_not_asked_for_in_evaluation(cf_dim: int | None) -> None:
+    """With a linear map, whose bias makes something of zeros, and without."""
+    h = oracle.clustered(80, cf_dim or 4, 6, seed=2).numpy()
+    h[COLD] = 0.0
+    letter = model(cf_dim=cf_dim)
+    lf.train(letter, TEXT, h, settings=settings())
+    found = evaluate(letter, TEXT, h).cf_recall
+    with torch.no_grad():
+        q = letter.quantizer.decode(letter.encode(torch.from_numpy(TEXT)))
+        mapped = letter.cf_projection(torch.from_numpy(h))
+        mapped[COLD] = 0.0
+        scores = q @ mapped.T
+    better = (scores >= scores.diagonal()[:, None]).sum(dim=1)
+    assert found == pytest.approx(float((better[WARM] <= 10).double().mean()))
 
 
 COMMANDS = {
