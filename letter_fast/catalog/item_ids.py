@@ -155,6 +155,8 @@ def asked_ids(values: Any, kind: pa.DataType) -> pa.Array:
     ids = canonical(ids, "item ids")
     if ids.type == kind:
         return ids
+    if ids.type == pa.binary():
+        raise CatalogError(f"item ids are {kind}, got bytes: decode them")
     try:
         if pa.types.is_integer(ids.type) and pa.types.is_integer(kind):
             signed = kind == pa.int64()
@@ -167,7 +169,7 @@ def asked_ids(values: Any, kind: pa.DataType) -> pa.Array:
                 first = digits[padded.index(True).as_py()].as_py()
                 raise CatalogError(f"item ids are {kind}: {first!r} is no number as it is written")
             return digits.cast(kind)
-        return (ids if pa.types.is_binary(ids.type) else ids.cast(pa.string())).cast(kind)
+        return ids.cast(pa.string()).cast(kind)
     except pa.ArrowException as error:
         raise CatalogError(f"item ids are {kind}: {first_line(error)}") from error
 
