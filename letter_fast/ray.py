@@ -150,7 +150,7 @@ def _names(paths: list[str], wanted: Wanted) -> tuple[pa.Array, tuple[str, str]]
             columns = wanted.choose(path, shard.schema)
             if columns.ids in (None, ROW):
                 raise CatalogError(
-                    f"{path}: rows of a cluster have no numbers: name a column of ids"
+                    f"{path}: there is no column of item ids, and rows of a cluster have no numbers"
                 )
             where = f"{path}: column {columns.ids!r}"
             found.append(canonical(shard.to_table([columns.ids])[columns.ids], where))
