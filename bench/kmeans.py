@@ -39,7 +39,7 @@ SIZES = (Size(W1, 1_000_000), Size(W2, 50_000))
 
 
 def ours(x: Tensor, start: Tensor, iterations: int) -> float:
-    found = kmeans(x, len(start), start=start, iterations=iterations, tolerance=-1.0)
+    found = kmeans(x, len(start), start=start, iterations=iterations, tolerance=0.0)
     return found.inertia
 
 

@@ -20,8 +20,19 @@ from torch import Tensor
 
 from .cpp.library import NativeLibraryError
 from .cpp.library import load as load_library
+from .refusals import CODE_OUTSIDE, NO_GROUPS, NO_ROOM, NOT_FINITE
 
-__all__ = ["BACKENDS", "Backend", "host", "pick", "use_backend"]
+__all__ = [
+    "BACKENDS",
+    "CODE_OUTSIDE",
+    "NOT_FINITE",
+    "NO_GROUPS",
+    "NO_ROOM",
+    "Backend",
+    "host",
+    "pick",
+    "use_backend",
+]
 
 BACKENDS = ("reference", "cpp", "triton")
 
@@ -29,7 +40,9 @@ _forced: ContextVar[str | None] = ContextVar("letter_fast_backend", default=None
 
 
 class Backend(Protocol):
-    """What every backend offers. Inputs are trusted to have the shapes and dtypes named here.
+    """What every backend offers. Inputs are trusted to have the shapes and dtypes named here
+    (letter_fast/ops/checks.py). Codes outside their codebook and groups that are none raise
+    ValueError on the CPU (refusals.py); on a GPU, which nobody waits for, they are trusted.
 
     x is float32, float16 or bfloat16 with any strides and is compared as float32; codebooks and
     offsets are contiguous. A row with NaN or Inf gets code −1, quantized 0, and NaN for every other

@@ -1,11 +1,12 @@
-"""The library's operations as functions of tensors."""
+"""The library's operations as functions of tensors; of arrays, lists and frames as well."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 from letter_fast import ops, validation
@@ -50,43 +51,55 @@ class SearchResult(NamedTuple):
     quantized: Tensor
 
 
-def nearest(x: Tensor, codebook: Tensor, offset: Tensor | None = None) -> NearestResult:
+def nearest(x: ArrayLike, codebook: ArrayLike, offset: ArrayLike | None = None) -> NearestResult:
     """argmin_k ‖x − e_k‖² + offset_k, exact in real arithmetic; the lowest k among equals.
 
     x [..., D] floating point (compared as float32), codebook [K, D], offset [K]
     Raises:
-        ValueError: shapes or dtypes don't fit, or a row holds NaN or Inf.
+        ValueError: shapes or dtypes don't fit, or a row or codeword holds NaN or Inf.
     """
     table = validation.codebook(codebook)
-    flat = validation.rows(x, table.shape[1])
-    if offset is not None:
-        if offset.shape != table.shape[:1]:
-            raise ValueError(f"offset must have shape [{table.shape[0]}], got {list(offset.shape)}")
-        offset = offset.detach().double().contiguous()
-        validation.together(x, {"offset": offset})
-    validation.together(x, {"codebook": table})
-    code, score = ops.nearest(flat, table, offset)
+    points = validation.floats(x, table.shape[1])
+    flat = validation.rows(points, table.shape[1])
+    validation.together(points, {"codebook": table})
+    code, score = ops.nearest(flat, table, _offset(offset, table))
     validation.finite_codes(code)
-    return NearestResult(code.view(x.shape[:-1]), score.view(x.shape[:-1]))
+    return NearestResult(code.view(points.shape[:-1]), score.view(points.shape[:-1]))
 
 
-def residual_search(x: Tensor, codebooks: Sequence[Tensor]) -> SearchResult:
+def _offset(offset: ArrayLike | None, table: Tensor) -> Tensor | None:
+    if offset is None:
+        return None
+    found = validation.tensor(offset, "offset").detach().double().contiguous()
+    if found.shape != table.shape[:1]:
+        raise ValueError(f"offset must have shape [{table.shape[0]}], got {list(found.shape)}")
+    validation.together(table, {"offset": found})
+    if not bool(found.isfinite().all()):
+        raise ValueError("offset must be finite, some of it is NaN or Inf")
+    return found
+
+
+def residual_search(x: ArrayLike, codebooks: Sequence[ArrayLike]) -> SearchResult:
     """Codes of every level: c_l = argmin_k ‖r_{l−1} − e_k‖², r_l = fl32(r_{l−1} − e_{c_l}).
 
     x [..., D] floating point (searched as float32), codebooks L × [K_l, D]
     Raises:
-        ValueError: no level, shapes or dtypes don't fit, or a row holds NaN or Inf.
+        ValueError: no level, shapes or dtypes don't fit, or a row or codeword holds NaN or Inf.
     """
-    if not codebooks:
+    if isinstance(codebooks, str) or not isinstance(codebooks, Iterable):
+        raise ValueError(f"codebooks must be a list of them, got {type(codebooks).__name__}")
+    if not len(codebooks):
         raise ValueError("codebooks is empty: at least one level is needed")
     tables = [validation.codebook(table, f"codebooks[{i}]") for i, table in enumerate(codebooks)]
     widths = [table.shape[1] for table in tables]
     if len(set(widths)) > 1:
         raise ValueError(f"codebooks must share one width, got {widths}")
-    flat = validation.rows(x, widths[0])
-    validation.together(x, {f"codebooks[{i}]": table for i, table in enumerate(tables)})
+    points = validation.floats(x, widths[0])
+    flat = validation.rows(points, widths[0])
+    validation.together(points, {f"codebooks[{i}]": table for i, table in enumerate(tables)})
     codes, quantized, _, _ = ops.residual_search(
         flat, torch.cat(tables), [len(table) for table in tables]
     )
     validation.finite_codes(codes)
-    return SearchResult(codes.view(*x.shape[:-1], len(tables)), quantized.view(x.shape))
+    shape = points.shape
+    return SearchResult(codes.view(*shape[:-1], len(tables)), quantized.view(shape))

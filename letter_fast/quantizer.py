@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
 from letter_fast import ops, validation
 from letter_fast.clustering.balanced import balanced_kmeans
 from letter_fast.clustering.kmeans import kmeans
 from letter_fast.clustering.rows import RowsInMemory, open_rows
-from letter_fast.losses import REDUCTIONS, RESIDUAL_GRADS, residual_losses
+from letter_fast.losses import REDUCTIONS, RESIDUAL_GRADS
+from letter_fast.losses.quantization import losses_of_found
 from letter_fast.moving_average import follow_rows
+from letter_fast.ops.checks import MOST_SWEEPS
 
 FIT_METHODS = ("balanced_kmeans", "kmeans")
 CODEBOOK_UPDATES = ("gradient", "ema")
@@ -91,39 +94,28 @@ class ResidualQuantizer(nn.Module):
         ema_decay: float = 0.99,
     ) -> None:
         super().__init__()
-        sizes = [codebook_size] if isinstance(codebook_size, int) else list(codebook_size)
-        if dim < 1 or not sizes or min(sizes) < 1:
-            raise ValueError(f"dim and every codebook size must be at least 1, got {dim}, {sizes}")
-        epsilons = (
-            [float(sinkhorn_epsilon)] * len(sizes)
-            if isinstance(sinkhorn_epsilon, int | float)
-            else [float(value) for value in sinkhorn_epsilon]
-        )
-        if len(epsilons) != len(sizes) or min(epsilons) < 0:
-            raise ValueError(
-                f"sinkhorn_epsilon needs {len(sizes)} values of at least 0, got {epsilons}"
-            )
-        self.dim = dim
-        self.codebook_sizes = sizes
-        self.commitment_weight = commitment_weight
+        self.dim = validation.integer(dim, "dim", 1, validation.MOST)
+        self.codebook_sizes = sizes = validation.sizes(codebook_size)
+        validation.fits_in_memory(sum(sizes) * self.dim, "the codebooks")
+        self.commitment_weight = validation.number(commitment_weight, "commitment_weight")
         self.residual_grad = validation.choice(residual_grad, RESIDUAL_GRADS, "residual_grad")
-        self.sinkhorn_epsilon = epsilons
-        self.sinkhorn_sweeps = sinkhorn_sweeps
+        self.sinkhorn_epsilon = _epsilons(sinkhorn_epsilon, len(sizes))
+        self.sinkhorn_sweeps = validation.integer(
+            sinkhorn_sweeps, "sinkhorn_sweeps", 1, MOST_SWEEPS
+        )
         self.reduction = validation.choice(reduction, REDUCTIONS, "reduction")
         self.nonfinite = validation.choice(nonfinite, ("raise", "mark"), "nonfinite")
 
         averaged = validation.choice(codebook_update, CODEBOOK_UPDATES, "codebook_update") == "ema"
-        if not 0 <= ema_decay < 1:
-            raise ValueError(f"ema_decay must be in [0, 1), got {ema_decay}")
-        self.ema_decay = ema_decay
+        self.ema_decay = validation.number(ema_decay, "ema_decay", below=1.0)
         self.all_reduce: Callable[[Tensor], object] | None = None
 
-        self.codebooks = nn.Parameter(torch.empty(sum(sizes), dim), requires_grad=not averaged)
+        self.codebooks = nn.Parameter(torch.empty(sum(sizes), self.dim), requires_grad=not averaged)
         self.register_buffer("initialized", torch.tensor(False))
         self.register_buffer("ema_weights", torch.zeros(sum(sizes)) if averaged else None)
         with torch.no_grad():
-            for level, size in enumerate(sizes):
-                self.codebook(level).uniform_(-1.0 / size, 1.0 / size)
+            for words in self.codebooks.split(sizes):
+                words.uniform_(-1.0 / len(words), 1.0 / len(words))
 
     @property
     def levels(self) -> int:
@@ -132,10 +124,21 @@ class ResidualQuantizer(nn.Module):
 
     def codebook(self, level: int) -> Tensor:
         """The codewords of one level, a view [K_l, D] of the parameter."""
-        view: Tensor = self.codebooks.split(self.codebook_sizes)[level]
-        return view
+        level = validation.integer(level, "level", -self.levels, self.levels - 1) % self.levels
+        sizes = self._checked_sizes()
+        return self.codebooks.narrow(0, sum(sizes[:level]), sizes[level])
 
-    def forward(self, z: Tensor, use_sinkhorn: bool | None = None) -> QuantizerOutput:
+    def _checked_sizes(self) -> list[int]:
+        """`codebook_sizes`; ValueError if somebody has changed them since."""
+        sizes = self.codebook_sizes
+        if not sizes or min(sizes) < 1 or sum(sizes) != len(self.codebooks):
+            raise ValueError(
+                f"codebook_sizes were changed to {sizes}; the codebooks have "
+                f"{len(self.codebooks)} codewords: make another quantizer instead"
+            )
+        return sizes
+
+    def forward(self, z: ArrayLike, use_sinkhorn: bool | None = None) -> QuantizerOutput:
         """Quantizes `z` and says what that costs.
 
         z [..., D] floating point; codes are chosen and losses computed in float32 (losses of a
@@ -144,17 +147,18 @@ class ResidualQuantizer(nn.Module):
         Raises:
             ValueError: wrong width, or rows with NaN or Inf unless nonfinite="mark".
         """
-        flat = z.reshape(-1, self.dim) if z.shape[-1:] == (self.dim,) else z
+        z = validation.floats(z, self.dim, "z")
+        flat = z.reshape(-1, self.dim)
         codes = self._choose(flat, self.training if use_sinkhorn is None else use_sinkhorn)
         averaged = self.ema_weights is not None
-        terms = residual_losses(
+        terms = losses_of_found(
             flat,
             # The backward pass walks with the codebooks of this pass, not with those it leaves.
             self.codebooks.clone() if averaged else self.codebooks,
             self.codebook_sizes,
             codes,
-            residual_grad=self.residual_grad,
-            reduction=self.reduction,
+            self.residual_grad,
+            self.reduction,
         )
         level_losses = self.commitment_weight * terms.commitment
         if not averaged:
@@ -172,31 +176,31 @@ class ResidualQuantizer(nn.Module):
 
     @torch.no_grad()
     def encode(
-        self, z: Tensor, beam: int = 1, return_margin: bool = False
+        self, z: ArrayLike, beam: int = 1, return_margin: bool = False
     ) -> Tensor | EncodeResult:
         """Codes of each row: exact, and the same on every backend, device and batch split.
 
         z [..., D] -> codes [..., L] int64
-        beam: paths kept per level; more lower the reconstruction error and cost time.
+        beam: paths kept per level, the least distant ones (equal codewords count once); more lower
+            the reconstruction error and cost time.
         return_margin: also give the gap to the runner-up per level (beam 1 only).
         Raises:
-            ValueError: as `forward`; beam below 1; margins asked of a beam.
+            ValueError: as `forward`; codewords with NaN or Inf; beam below 1; margins of a beam.
         """
+        z = validation.floats(z, self.dim, "z")
         flat = validation.rows(z, self.dim, "z")
         codes: Tensor
-        if beam < 1:
-            raise ValueError(f"beam must be at least 1, got {beam}")
+        beam = validation.integer(beam, "beam", 1, validation.MOST)
         if return_margin and beam > 1:
             raise ValueError("margins are defined for beam=1 only")
         shape = (*z.shape[:-1], self.levels)
-        table = self.codebooks.detach().float()
+        sizes, table = self._checked_sizes(), self.codebooks.detach().float()
+        validation.finite_codewords(table, "the codebooks")
         if beam > 1:
-            codes, _ = ops.residual_search_beam(flat, table, self.codebook_sizes, beam)
+            codes, _ = ops.residual_search_beam(flat, table, sizes, beam)
             self._check(codes)
             return codes.view(shape)
-        codes, _, margin, _ = ops.residual_search(
-            flat, table, self.codebook_sizes, None, False, return_margin
-        )
+        codes, _, margin, _ = ops.residual_search(flat, table, sizes, None, False, return_margin)
         self._check(codes)
         return (
             EncodeResult(codes.view(shape), margin.view(shape))
@@ -204,29 +208,23 @@ class ResidualQuantizer(nn.Module):
             else codes.view(shape)
         )
 
-    def decode(self, codes: Tensor) -> Tensor:
+    def decode(self, codes: ArrayLike) -> Tensor:
         """The sum of the named codewords, in level order; 0 for a marked row.
 
         codes [..., l ≤ L] integer -> [..., D]; fewer codes than levels give the partial sum.
         Raises:
-            ValueError: a code is out of range for its level.
+            ValueError: a code is out of range for its level, or codewords hold NaN or Inf.
         """
-        depth = codes.shape[-1]
-        if codes.is_floating_point() or not 0 < depth <= self.levels:
-            raise ValueError(
-                f"codes must be integers with a last dimension of 1 to {self.levels}, "
-                f"got {codes.dtype} {list(codes.shape)}"
-            )
-        flat = codes.reshape(-1, depth).long()
-        sizes = flat.new_tensor(self.codebook_sizes[:depth])
-        if bool(((flat >= sizes) | (flat < -1)).any()):
-            raise ValueError(f"a code is outside its codebook; the sizes are {self.codebook_sizes}")
+        sizes = self._checked_sizes()
+        named = validation.codes_of(codes, sizes)
+        validation.together(self.codebooks, {"codes": named}, "the codebooks")
+        validation.finite_codewords(self.codebooks.detach(), "the codebooks")
+        flat = named.reshape(-1, named.shape[-1])
         valid = flat[:, :1] >= 0
         total = self.codebooks.new_zeros(len(flat), self.dim)
-        for level in range(depth):
-            word = self.codebook(level)[flat[:, level].clamp(min=0)]
-            total = total + torch.where(valid, word, 0.0)
-        return total.view(*codes.shape[:-1], self.dim)
+        for code, words in zip(flat.unbind(1), self.codebooks.split(sizes)):
+            total = total + torch.where(valid, words[code.clamp(min=0)], 0.0)
+        return total.view(*named.shape[:-1], self.dim)
 
     @torch.no_grad()
     def fit(
@@ -250,17 +248,18 @@ class ResidualQuantizer(nn.Module):
             ValueError: fewer rows than codewords, wrong width, or rows with NaN or Inf.
         """
         validation.choice(method, FIT_METHODS, "method")
+        sizes, seed = self._checked_sizes(), validation.integer(seed, "seed")
         rows = open_rows(latents, "latents", self.codebooks.device)
         if rows.width != self.dim:
             raise ValueError(f"latents must have a width of {self.dim}, got {rows.width}")
-        if rows.count < max(self.codebook_sizes):
+        if rows.count < max(sizes):
             raise ValueError(
-                f"{rows.count} rows can't start a codebook of {max(self.codebook_sizes)} "
+                f"{rows.count} rows can't start a codebook of {max(sizes)} "
                 "codewords: use a smaller codebook_size or more rows"
             )
         if method == "balanced_kmeans" and not isinstance(rows, RowsInMemory):
             rows = RowsInMemory(rows.sample(_BALANCED_ROWS, seed)[0], rows.name)
-        for level, size in enumerate(self.codebook_sizes):
+        for level, size in enumerate(sizes):
             options: dict[str, Any] = {
                 "restarts": restarts,
                 "iterations": iterations,
@@ -287,11 +286,12 @@ class ResidualQuantizer(nn.Module):
         )
 
     def _choose(self, z: Tensor, use_sinkhorn: bool) -> Tensor:
-        epsilons = self.sinkhorn_epsilon if use_sinkhorn else [0.0] * self.levels
+        sizes = self._checked_sizes()
+        epsilons = self.sinkhorn_epsilon if use_sinkhorn else [0.0] * len(sizes)
         codes = choose_codes(
             validation.rows(z, self.dim, "z"),
             self.codebooks,
-            self.codebook_sizes,
+            sizes,
             epsilons,
             self.sinkhorn_sweeps,
         )
@@ -314,8 +314,23 @@ class ResidualQuantizer(nn.Module):
         )
 
     def _check(self, codes: Tensor) -> None:
-        if self.nonfinite == "raise":
+        if self.nonfinite != "raise":
+            return
+        try:
             validation.finite_codes(codes, "z", ', or pass nonfinite="mark"')
+        except ValueError:
+            validation.finite_codewords(self.codebooks.detach(), "the codebooks")
+            raise
+
+
+def _epsilons(value: Any, levels: int) -> list[float]:
+    """ε of each level; one number is that of all."""
+    if not isinstance(value, Iterable) or isinstance(value, str):
+        return [validation.number(value, "sinkhorn_epsilon")] * levels
+    found = [validation.number(one, "each of sinkhorn_epsilon") for one in value]
+    if len(found) != levels:
+        raise ValueError(f"sinkhorn_epsilon needs {levels} values of at least 0, got {found}")
+    return found
 
 
 @torch.no_grad()
@@ -327,7 +342,11 @@ def choose_codes(
     z [N, D] as `validation.rows` gives it, codebooks [ΣK, D], level l being the next sizes[l] rows;
     epsilons [L], 0 taking the nearest codeword -> codes [N, L] int64, −1 for a row that is, or
     becomes, NaN or Inf
+    Raises:
+        ValueError: sizes and epsilons are of different lengths.
     """
+    if len(sizes) != len(epsilons):
+        raise ValueError(f"{len(sizes)} levels need as many epsilons, got {len(epsilons)}")
     residual, table = z, codebooks.float()
     everything = torch.tensor([0, len(z)])
     chosen = []

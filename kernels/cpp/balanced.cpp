@@ -18,6 +18,7 @@
 #endif
 
 #include "dispatch.h"
+#include "guard.h"
 #include "pack.h"
 
 namespace lf {
@@ -96,7 +97,7 @@ Arcs collect(const Balanced& problem, const float* centroids, Prices& prices, st
         scratch.emplace_back(std::aligned_alloc(64, bytes));
         if (!scratch.back()) throw std::bad_alloc();
     }
-    bool failed = false;
+    Caught caught;
 #pragma omp parallel for num_threads(threads) schedule(dynamic) if (threads > 1)
     for (std::int64_t chunk = 0; chunk < arcs.chunks(); ++chunk) {
 #ifdef _OPENMP
@@ -106,14 +107,11 @@ Arcs collect(const Balanced& problem, const float* centroids, Prices& prices, st
 #endif
         const DefaultArithmetic arithmetic;
         const std::int64_t first = chunk * Arcs::kChunk;
-        try {
+        caught.run([&] {
             problem.collect(search, {prices.now.data(), prices.slack.data(), prices.leave.data()}, first, std::min(Arcs::kChunk, search.rows - first), scratch[thread].get(), arcs.list(chunk));
-        } catch (const std::bad_alloc&) {
-#pragma omp atomic write
-            failed = true;
-        }
+        });
     }
-    if (failed) throw std::bad_alloc();
+    caught.rethrow();
     return arcs;
 }
 

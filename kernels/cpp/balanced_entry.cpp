@@ -1,10 +1,10 @@
 // The C ABI of size-constrained k-means: problems side by side where they are many, else threads within one.
 #include <algorithm>
 #include <cstdint>
-#include <new>
 
 #include "balanced.h"
 #include "dispatch.h"
+#include "guard.h"
 
 namespace lf {
 
@@ -37,46 +37,48 @@ struct BalancedRequest {
     std::int32_t instruction_set;
 };
 
-// 0, or 1 where memory ran out.
-LF_EXPORT std::int32_t lf_balanced_lloyd(const BalancedRequest* request) try {
-    const lf::DefaultArithmetic arithmetic;
-    using namespace lf;
-    const auto set = static_cast<Set>(request->instruction_set);
+namespace lf {
+namespace {
+
+void run(const BalancedRequest& request) {
+    const DefaultArithmetic arithmetic;
+    const auto set = static_cast<Set>(request.instruction_set);
     Bounds bounds;
-    bounds.low.assign(request->low, request->low + request->clusters);
-    bounds.high.assign(request->high, request->high + request->clusters);
-    const bool side_by_side = request->problems >= request->threads;
+    bounds.low.assign(request.low, request.low + request.clusters);
+    bounds.high.assign(request.high, request.high + request.clusters);
+    const bool side_by_side = request.problems >= request.threads;
     Balanced problem{};
     problem.rows.element = Element::float32;
-    problem.rows.rows = request->rows;
-    problem.rows.width = request->width;
-    problem.rows.row_stride = request->row_stride;
-    problem.rows.column_stride = request->column_stride;
+    problem.rows.rows = request.rows;
+    problem.rows.width = request.width;
+    problem.rows.row_stride = request.row_stride;
+    problem.rows.column_stride = request.column_stride;
     problem.layout = LF_PICK(set, kLayout);
     problem.scratch_bytes = LF_PICK(set, arcs_scratch_bytes);
     problem.collect = LF_PICK(set, collect_arcs);
     problem.bounds = &bounds;
-    problem.iterations = request->iterations;
-    problem.tolerance = request->tolerance;
-    problem.exponent = request->exponent;
-    problem.threads = side_by_side ? 1 : request->threads;
-    bool failed = false;
-#pragma omp parallel for num_threads(side_by_side ? request->threads : 1) schedule(dynamic) if (side_by_side)
-    for (std::int64_t i = 0; i < request->problems; ++i) {
+    problem.iterations = request.iterations;
+    problem.tolerance = request.tolerance;
+    problem.exponent = request.exponent;
+    problem.threads = side_by_side ? 1 : request.threads;
+    Caught caught;
+#pragma omp parallel for num_threads(side_by_side ? request.threads : 1) schedule(dynamic) if (side_by_side)
+    for (std::int64_t i = 0; i < request.problems; ++i) {
         const DefaultArithmetic inner;
         Balanced mine = problem;
-        mine.rows.x = request->x + i * request->problem_stride;
-        try {
-            balanced_lloyd(mine, request->centroids + i * request->clusters * request->width,
-                           request->labels + i * request->rows,
-                           request->prices + i * request->clusters,
-                           request->cost + i, request->bound + i);
-        } catch (const std::bad_alloc&) {
-#pragma omp atomic write
-            failed = true;
-        }
+        mine.rows.x = request.x + i * request.problem_stride;
+        caught.run([&] {
+            balanced_lloyd(mine, request.centroids + i * request.clusters * request.width, request.labels + i * request.rows,
+                           request.prices + i * request.clusters, request.cost + i, request.bound + i);
+        });
     }
-    return failed ? 1 : 0;
-} catch (const std::bad_alloc&) {
-    return 1;
+    caught.rethrow();
+}
+
+}  // namespace
+}  // namespace lf
+
+// -> Status
+LF_EXPORT std::int32_t lf_balanced_lloyd(const BalancedRequest* request) {
+    return lf::guarded([&] { lf::run(*request); });
 }

@@ -7,7 +7,7 @@ import ctypes
 import torch
 from torch import Tensor
 
-from .library import INSTRUCTION_SETS, instruction_set, load
+from .library import call
 
 
 class _Request(ctypes.Structure):
@@ -89,8 +89,6 @@ def priced_lloyd(
         bound=bound.data_ptr(),
         exponent=exponent,
         threads=torch.get_num_threads(),
-        instruction_set=INSTRUCTION_SETS.index(instruction_set()),
     )
-    if load().lf_balanced_lloyd(ctypes.byref(request)):
-        raise MemoryError("letter-fast: not enough memory for the arcs of the assignment")
+    call("lf_balanced_lloyd", request, "the arcs of the assignment")
     return centroids, labels, cost, bound, prices

@@ -7,7 +7,7 @@ import ctypes
 import torch
 from torch import Tensor
 
-from .library import INSTRUCTION_SETS, instruction_set, load
+from .library import call
 from .request import ELEMENTS
 
 
@@ -49,10 +49,6 @@ def code_sums(x: Tensor, codes: Tensor, count: int, exponent: int) -> tuple[Tens
         counts=counts.data_ptr(),
         element=ELEMENTS[x.dtype],
         threads=torch.get_num_threads(),
-        instruction_set=INSTRUCTION_SETS.index(instruction_set()),
     )
-    function = load().lf_code_sums
-    function.argtypes = [ctypes.POINTER(_Request)]
-    if function(ctypes.byref(request)):
-        raise MemoryError("letter-fast: not enough memory for the sums of each thread")
+    call("lf_code_sums", request, "the sums of each thread")
     return sums, counts

@@ -1,11 +1,11 @@
 // The C ABI of code_sums: shares columns, then rows, among threads.
 #include <algorithm>
 #include <cstdint>
-#include <exception>
 #include <vector>
 
 #include "code_sums.h"
 #include "dispatch.h"
+#include "guard.h"
 
 namespace lf {
 
@@ -40,11 +40,13 @@ struct CodeSumsRequest {
     std::int32_t instruction_set;
 };
 
-// 0, or 1 where memory ran out.
-LF_EXPORT std::int32_t lf_code_sums(const CodeSumsRequest* request) try {
-    using namespace lf;
-    const std::int64_t rows = request->rows, width = request->width, count = request->count;
-    const std::int64_t threads = std::max(request->threads, 1), entries = count * (width + 1);
+namespace lf {
+namespace {
+
+void run(const CodeSumsRequest& request) {
+    check_codes(request.codes, request.rows, request.count);
+    const std::int64_t rows = request.rows, width = request.width, count = request.count;
+    const std::int64_t threads = std::max(request.threads, 1), entries = count * (width + 1);
     const std::int64_t by_columns = std::clamp<std::int64_t>(width / kLeastColumns, 1, threads);
     const std::int64_t by_rows = std::max<std::int64_t>(
         1, std::min({threads / by_columns, 1 + rows / (kRowsPerCode * std::max<std::int64_t>(count, 1)),
@@ -52,37 +54,42 @@ LF_EXPORT std::int32_t lf_code_sums(const CodeSumsRequest* request) try {
     const std::int64_t parts = by_columns * by_rows;
     std::vector<std::int64_t> others((by_rows - 1) * entries);
     std::vector<std::vector<float>> scratch(parts, std::vector<float>((width / by_columns + 64) / 16 * 16));
-    const auto set = static_cast<Set>(request->instruction_set);
+    const auto set = static_cast<Set>(request.instruction_set);
     const auto add = LF_PICK(set, add_code_sums);
-    const std::int64_t size = request->element == static_cast<std::int32_t>(Element::float32) ? 4 : 2;
+    const std::int64_t size = request.element == static_cast<std::int32_t>(Element::float32) ? 4 : 2;
 
 #pragma omp parallel for num_threads(static_cast<int>(parts)) schedule(static, 1)
     for (std::int64_t i = 0; i < parts; ++i) {
         const DefaultArithmetic arithmetic;
         const std::int64_t column = i % by_columns, row = i / by_columns;
         const std::int64_t first = width * column / by_columns, begin = rows * row / by_rows;
-        std::int64_t* into = row == 0 ? request->sums : others.data() + (row - 1) * entries;
+        std::int64_t* into = row == 0 ? request.sums : others.data() + (row - 1) * entries;
         CodeSums part{};
-        part.x = static_cast<const char*>(request->x) + size * (begin * request->row_stride + first * request->column_stride);
-        part.element = static_cast<Element>(request->element);
+        part.x = static_cast<const char*>(request.x) + size * (begin * request.row_stride + first * request.column_stride);
+        part.element = static_cast<Element>(request.element);
         part.rows = rows * (row + 1) / by_rows - begin;
         part.width = width * (column + 1) / by_columns - first;
-        part.row_stride = request->row_stride;
-        part.column_stride = request->column_stride;
-        part.codes = request->codes + begin;
-        part.scale = request->scale;
+        part.row_stride = request.row_stride;
+        part.column_stride = request.column_stride;
+        part.codes = request.codes + begin;
+        part.scale = request.scale;
         part.sums = into + first;
         part.sums_stride = width;
-        if (column == 0) part.counts = row == 0 ? request->counts : into + count * width;
+        if (column == 0) part.counts = row == 0 ? request.counts : into + count * width;
         add(part, scratch[i].data());
     }
     // Integers: the order doesn't matter.
     for (std::int64_t part = 0; part + 1 < by_rows; ++part) {
         const std::int64_t* from = others.data() + part * entries;
-        for (std::int64_t j = 0; j < count * width; ++j) request->sums[j] += from[j];
-        for (std::int64_t k = 0; k < count; ++k) request->counts[k] += from[count * width + k];
+        for (std::int64_t j = 0; j < count * width; ++j) request.sums[j] += from[j];
+        for (std::int64_t k = 0; k < count; ++k) request.counts[k] += from[count * width + k];
     }
-    return 0;
-} catch (const std::exception&) {
-    return 1;
+}
+
+}  // namespace
+}  // namespace lf
+
+// -> Status
+LF_EXPORT std::int32_t lf_code_sums(const CodeSumsRequest* request) {
+    return lf::guarded([&] { lf::run(*request); });
 }

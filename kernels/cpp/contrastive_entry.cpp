@@ -1,7 +1,6 @@
 // Mean in-batch InfoNCE, −1/B Σ_i log softmax_j(q_i·h_j)[i], and its gradients:
 //
 //     ∂q_i = (Σ_j p_ij h_j − h_i)/B        ∂h_j = (Σ_i p_ij q_i − [j < B] q_j)/B
-#include <exception>
 #include <numeric>
 
 #include "softmax_run.h"
@@ -71,11 +70,10 @@ void gradient_of_h(const ContrastiveRequest& request) {
 }  // namespace
 }  // namespace lf
 
-// 0, or 1 where memory ran out.
-LF_EXPORT std::int32_t lf_contrastive(const ContrastiveRequest* request) try {
-    const lf::DefaultArithmetic arithmetic;
-    request->loss ? lf::loss_and_gradient(*request) : lf::gradient_of_h(*request);
-    return 0;
-} catch (const std::exception&) {
-    return 1;
+// -> Status
+LF_EXPORT std::int32_t lf_contrastive(const ContrastiveRequest* request) {
+    return lf::guarded([&] {
+        const lf::DefaultArithmetic arithmetic;
+        request->loss ? lf::loss_and_gradient(*request) : lf::gradient_of_h(*request);
+    });
 }

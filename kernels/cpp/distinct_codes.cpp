@@ -66,6 +66,7 @@ class DistinctCodes {
         std::fill(owner_.begin() + request_.words, owner_.end(), kTaken);
         for (std::int64_t t = request_.taken_starts[group]; t < request_.taken_starts[group + 1]; ++t)
             owner_[request_.taken[t]] = kTaken;
+        if (rows > std::count(owner_.begin(), owner_.end(), kFree)) throw Refused{kNoRoom};
     }
 
     // Distances of the rows equal to row `first` of the canonical order.

@@ -8,7 +8,6 @@
 // shifts log Σ − log n. Nothing of the size K × K exists. Σ_rows e_k·e_t is ½ Σ_k e_k·c_k.
 #include <algorithm>
 #include <cmath>
-#include <exception>
 #include <numeric>
 
 #include "softmax_run.h"
@@ -84,6 +83,7 @@ void draw(const DiversityRequest& request, std::int64_t at, std::int64_t start, 
     level.drawn.assign(level.size * width, 0.0);
     for (std::int64_t row = 0; row < request.rows; ++row) {
         const std::int64_t code = request.codes[row * request.levels + at];
+        check_codes(&code, 1, level.size);
         if (code < 0) continue;
         ++level.counted;
         const std::int64_t partner = groups.partner(code, random_bits(key, static_cast<std::uint64_t>(row)) >> 32);
@@ -155,8 +155,10 @@ void run(const DiversityRequest& request) {
         levels[at].words = request.codebooks + starts[at] * request.width;
         levels[at].size = request.sizes[at];
     }
+    Caught caught;
 #pragma omp parallel for num_threads(run.threads_for(request.levels)) schedule(static)
-    for (std::int64_t at = 0; at < request.levels; ++at) draw(request, at, starts[at], levels[at]);
+    for (std::int64_t at = 0; at < request.levels; ++at) caught.run([&] { draw(request, at, starts[at], levels[at]); });
+    caught.rethrow();
     for (std::int64_t at = 0; at < request.levels; ++at)
         request.losses[at] = finish(levels[at], request.width, run, request.gradient ? request.gradient + starts[at] * request.width : nullptr);
 }
@@ -164,11 +166,10 @@ void run(const DiversityRequest& request) {
 }  // namespace
 }  // namespace lf
 
-// 0, or 1 where memory ran out.
-LF_EXPORT std::int32_t lf_diversity(const DiversityRequest* request) try {
-    const lf::DefaultArithmetic arithmetic;
-    lf::run(*request);
-    return 0;
-} catch (const std::exception&) {
-    return 1;
+// -> Status
+LF_EXPORT std::int32_t lf_diversity(const DiversityRequest* request) {
+    return lf::guarded([&] {
+        const lf::DefaultArithmetic arithmetic;
+        lf::run(*request);
+    });
 }

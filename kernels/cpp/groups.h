@@ -4,12 +4,13 @@
 #include <algorithm>
 #include <atomic>
 #include <cstdint>
-#include <exception>
 #include <numeric>
+#include <optional>
 #include <vector>
 
 #include "dispatch.h"
 #include "distances.h"
+#include "guard.h"
 
 // Mirrored by groups.py. Rows starts[g] … starts[g + 1] − 1 are group g, and taken[taken_starts[g]] … its taken codes.
 struct GroupsRequest {
@@ -21,7 +22,7 @@ struct GroupsRequest {
     const std::int64_t* taken;
     const std::int64_t* taken_starts;
     std::int64_t* codes;  // [rows]
-    std::int64_t groups, words, width;
+    std::int64_t groups, rows, taken_count, words, width;
     std::int64_t capacity;  // rows and taken places a code has room for in a group
     std::int32_t threads;
     std::int32_t instruction_set;
@@ -88,32 +89,37 @@ inline void sort_canonically(const GroupsRequest& request, std::vector<std::int6
     });
 }
 
-// Solves every group, each thread with a Worker of its own; 0, or 1 where memory ran out.
-template <class Worker> std::int32_t solve_groups(const GroupsRequest& request) try {
-    const Distances distances(request);
-    std::atomic<bool> failed{false};
+// Refuses what would lead a worker out of its arrays, or on for ever.
+inline void check(const GroupsRequest& request) {
+    check_groups(request.starts, request.groups, request.rows);
+    check_groups(request.taken_starts, request.groups, request.taken_count);
+    check_codes(request.home, request.rows, request.words);
+    check_codes(request.taken, request.taken_count, request.words);
+    if (std::count(request.home, request.home + request.rows, -1) || std::count(request.taken, request.taken + request.taken_count, -1))
+        throw Refused{kCodeOutside};
+    check_finite(request.x, request.rows * request.width);
+    check_finite(request.codebook, request.words * request.width);
+}
+
+// Solves every group, each thread with a Worker of its own. -> Status
+template <class Worker> std::int32_t solve_groups(const GroupsRequest& request) {
+    return guarded([&] {
+        check(request);
+        const Distances distances(request);
+        Caught caught;
+        std::atomic<bool> failed{false};
 #pragma omp parallel num_threads(std::max(request.threads, 1))
-    {
-        const DefaultArithmetic arithmetic;
-        try {
-            Worker worker(request, distances);
+        {
+            const DefaultArithmetic arithmetic;
+            std::optional<Worker> worker;
+            if (!caught.run([&] { worker.emplace(request, distances); })) failed = true;
             // Groups don't depend on each other: neither the split nor the order changes a result.
 #pragma omp for schedule(dynamic)
-            for (std::int64_t group = 0; group < request.groups; ++group) {
-                if (failed) continue;
-                try {
-                    worker.solve(group);
-                } catch (const std::exception&) {
-                    failed = true;
-                }
-            }
-        } catch (const std::exception&) {
-            failed = true;
+            for (std::int64_t group = 0; group < request.groups; ++group)
+                if (!failed && !caught.run([&] { worker->solve(group); })) failed = true;
         }
-    }
-    return failed ? 1 : 0;
-} catch (const std::exception&) {
-    return 1;
+        caught.rethrow();
+    });
 }
 
 }  // namespace lf

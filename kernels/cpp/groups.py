@@ -7,7 +7,7 @@ import ctypes
 import torch
 from torch import Tensor
 
-from .library import INSTRUCTION_SETS, instruction_set, load
+from .library import call
 
 
 class GroupsRequest(ctypes.Structure):
@@ -23,6 +23,8 @@ class GroupsRequest(ctypes.Structure):
         ("taken_starts", ctypes.c_void_p),
         ("codes", ctypes.c_void_p),
         ("groups", ctypes.c_int64),
+        ("rows", ctypes.c_int64),
+        ("taken_count", ctypes.c_int64),
         ("words", ctypes.c_int64),
         ("width", ctypes.c_int64),
         ("capacity", ctypes.c_int64),
@@ -46,6 +48,7 @@ def solve(
 
     Raises:
         MemoryError: the distances of a group could not be allocated.
+        ValueError: no groups, codes outside the codebook, too few codes, or NaN or Inf.
     """
     codes = torch.empty_like(home)
     request = GroupsRequest(
@@ -58,14 +61,12 @@ def solve(
         taken_starts=taken_starts.data_ptr(),
         codes=codes.data_ptr(),
         groups=len(starts) - 1,
+        rows=len(x),
+        taken_count=len(taken),
         words=codebook.shape[0],
         width=codebook.shape[1],
         capacity=capacity,
         threads=torch.get_num_threads(),
-        instruction_set=INSTRUCTION_SETS.index(instruction_set()),
     )
-    function = getattr(load(), entry)
-    function.argtypes = [ctypes.POINTER(GroupsRequest)]
-    if function(ctypes.byref(request)):
-        raise MemoryError("letter-fast: not enough memory to settle the groups")
+    call(entry, request, "the distances of the groups")
     return codes

@@ -3,7 +3,6 @@
 #include <cstdint>
 #include <cstdlib>
 #include <deque>
-#include <exception>
 #include <memory>
 #include <mutex>
 #include <new>
@@ -15,6 +14,7 @@
 #endif
 
 #include "dispatch.h"
+#include "guard.h"
 #include "pack.h"
 #include "search.h"
 
@@ -33,7 +33,7 @@ LF_FOR_EACH_SET(LF_DECLARE)
 namespace {
 
 // Raised whenever a signature of the C ABI changes; the loader refuses a library of another number.
-constexpr std::int32_t kAbiVersion = 5;
+constexpr std::int32_t kAbiVersion = 6;
 
 Set widest_set() {
 #ifdef LF_EMULATED
@@ -118,6 +118,7 @@ void run(const Search& search, const Kernels& kernels, std::int32_t threads) {
         std::fill_n(static_cast<char*>(memory), bytes, char{0});
         scratch.emplace_back(memory);
     }
+    Caught caught;
     // Rows don't depend on each other: neither the split nor the order changes a result.
 #pragma omp parallel for num_threads(count) schedule(dynamic, 4)
     for (std::int64_t i = 0; i < blocks; ++i) {
@@ -127,8 +128,9 @@ void run(const Search& search, const Kernels& kernels, std::int32_t threads) {
         const int thread = 0;
 #endif
         const DefaultArithmetic arithmetic;
-        block(search, i * search.block, scratch[thread].get());
+        caught.run([&] { block(search, i * search.block, scratch[thread].get()); });
     }
+    caught.rethrow();
 }
 
 }  // namespace
@@ -161,43 +163,49 @@ LF_EXPORT std::int32_t lf_abi_version() { return lf::kAbiVersion; }
 // 3 AVX-512 with VNNI.
 LF_EXPORT std::int32_t lf_instruction_set() { return lf::widest_set(); }
 
-// 0, or 1 where memory ran out.
-LF_EXPORT std::int32_t lf_residual_search(const SearchRequest* request) try {
-    const lf::DefaultArithmetic arithmetic;
-    const lf::Kernels kernels = lf::kernels_of(static_cast<lf::Set>(request->instruction_set));
-    std::vector<std::shared_ptr<const lf::PackedCodebook>> packed;
-    std::vector<lf::Codebook> views;
+namespace lf {
+namespace {
+
+void run(const SearchRequest& request) {
+    const DefaultArithmetic arithmetic;
+    const Kernels kernels = kernels_of(static_cast<Set>(request.instruction_set));
+    std::vector<std::shared_ptr<const PackedCodebook>> packed;
+    std::vector<Codebook> views;
     std::int64_t begin = 0;
-    for (std::int64_t level = 0; level < request->levels; ++level) {
-        const std::int64_t size = request->sizes[level];
-        packed.push_back(lf::pack(request->codebooks + begin * request->width,
-                                  request->offset ? request->offset + begin : nullptr, size, request->width,
-                                  kernels.layout));
+    for (std::int64_t level = 0; level < request.levels; ++level) {
+        const std::int64_t size = request.sizes[level];
+        packed.push_back(pack(request.codebooks + begin * request.width,
+                              request.offset ? request.offset + begin : nullptr, size, request.width, kernels.layout));
         views.push_back(packed.back()->view());
         begin += size;
     }
-    lf::Search search{};
-    search.x = request->x;
-    search.element = static_cast<lf::Element>(request->element);
-    search.rows = request->rows;
-    search.width = request->width;
-    search.row_stride = request->row_stride;
-    search.column_stride = request->column_stride;
-    search.levels = request->levels;
+    Search search{};
+    search.x = request.x;
+    search.element = static_cast<Element>(request.element);
+    search.rows = request.rows;
+    search.width = request.width;
+    search.row_stride = request.row_stride;
+    search.column_stride = request.column_stride;
+    search.levels = request.levels;
     search.codebooks = views.data();
-    search.beam = request->beam;
-    search.codes = request->codes;
-    search.quantized = request->quantized;
-    search.margins = request->margins;
-    search.errors = request->errors;
-    search.scores = request->scores;
+    search.beam = request.beam;
+    search.codes = request.codes;
+    search.quantized = request.quantized;
+    search.margins = request.margins;
+    search.errors = request.errors;
+    search.scores = request.scores;
     // Nothing bounds the distance to a codeword that was left out.
-    search.lower = packed.back()->left_out() ? nullptr : request->lower;
-    search.index = request->index;
+    search.lower = packed.back()->left_out() ? nullptr : request.lower;
+    search.index = request.index;
     search.stride = views.front().stride;
-    search.block = search.beam > 1 ? 1 : search.stride > lf::kWide ? lf::kWideBlockRows : lf::kBlockRows;
-    lf::run(search, kernels, request->threads);
-    return 0;
-} catch (const std::exception&) {
-    return 1;
+    search.block = search.beam > 1 ? 1 : search.stride > kWide ? kWideBlockRows : kBlockRows;
+    run(search, kernels, request.threads);
+}
+
+}  // namespace
+}  // namespace lf
+
+// -> Status
+LF_EXPORT std::int32_t lf_residual_search(const SearchRequest* request) {
+    return lf::guarded([&] { lf::run(*request); });
 }

@@ -7,8 +7,13 @@ import os
 from functools import cache
 from pathlib import Path
 
-ABI_VERSION = 5
+from ..refusals import CODE_OUTSIDE, NO_GROUPS, NO_ROOM, NOT_FINITE
+
+ABI_VERSION = 6
 INSTRUCTION_SETS = ("portable", "avx2", "avx512", "avx512_vnni")
+# `enum Status` of guard.h.
+DONE, NO_MEMORY, ANEW, FAILED = range(4)
+_REFUSALS = {4: CODE_OUTSIDE, 5: NO_GROUPS, 6: NO_ROOM, 7: NOT_FINITE}
 
 
 class NativeLibraryError(RuntimeError):
@@ -63,7 +68,6 @@ def load() -> ctypes.CDLL:
         raise NativeLibraryError(
             f"{path} has ABI {found}, this package needs {ABI_VERSION}: reinstall letter-fast"
         )
-    library.lf_residual_search.argtypes = [ctypes.POINTER(SearchRequest)]
     return library
 
 
@@ -89,20 +93,26 @@ def search(request: SearchRequest) -> None:
     Raises:
         MemoryError: the scratch of a thread, or the packed codebooks, could not be allocated.
     """
-    request.instruction_set = INSTRUCTION_SETS.index(instruction_set())
-    if load().lf_residual_search(ctypes.byref(request)):
-        raise MemoryError("letter-fast: not enough memory for the packed codebooks and scratch")
+    call("lf_residual_search", request, "the packed codebooks and scratch")
 
 
-def call(function: str, request: ctypes.Structure, scratch: str) -> None:
-    """Runs an entry point that takes one request with an instruction set.
+def call(function: str, request: ctypes.Structure, scratch: str) -> int:
+    """Runs an entry point that takes one request. -> DONE, or ANEW
 
     scratch: what it needs memory for.
     Raises:
         MemoryError: there is not enough.
+        ValueError: the numbers asked about can't be; see `_REFUSALS`.
     """
-    request.instruction_set = INSTRUCTION_SETS.index(instruction_set())
+    if hasattr(request, "instruction_set"):
+        request.instruction_set = INSTRUCTION_SETS.index(instruction_set())
     entry = getattr(load(), function)
     entry.argtypes = [ctypes.POINTER(type(request))]
-    if entry(ctypes.byref(request)):
+    status = int(entry(ctypes.byref(request)))
+    if status == NO_MEMORY:
         raise MemoryError(f"letter-fast: not enough memory for {scratch}")
+    if status in _REFUSALS:
+        raise ValueError(_REFUSALS[status])
+    if status not in (DONE, ANEW):
+        raise RuntimeError(f"letter-fast: {function} failed with status {status}")
+    return status

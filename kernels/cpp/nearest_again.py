@@ -7,7 +7,7 @@ import ctypes
 import torch
 from torch import Tensor
 
-from .library import INSTRUCTION_SETS, instruction_set, load, search
+from .library import call, search
 from .request import ELEMENTS, request
 
 
@@ -61,12 +61,8 @@ def nearest_again(
         lower=lower.data_ptr(),
         element=ELEMENTS[x.dtype],
         threads=torch.get_num_threads(),
-        instruction_set=INSTRUCTION_SETS.index(instruction_set()),
     )
-    function = load().lf_still_nearest
-    function.argtypes = [ctypes.POINTER(_StillRequest)]
-    if function(ctypes.byref(asked)):
-        raise MemoryError("letter-fast: not enough memory for a copy of the codebook")
+    call("lf_still_nearest", asked, "a copy of the codebook")
 
     open_rows = (~kept).nonzero().squeeze(1)
     rest = request(x, codebook, [len(codebook)], None, code)

@@ -7,7 +7,7 @@ import ctypes
 import torch
 from torch import Tensor
 
-from .library import INSTRUCTION_SETS, instruction_set, load
+from .library import call
 
 
 class _Request(ctypes.Structure):
@@ -52,8 +52,6 @@ def plus_plus(points: Tensor, weights: Tensor, draws: Tensor) -> Tensor:
         draws=draws.data_ptr(),
         picked=picked.data_ptr(),
         threads=torch.get_num_threads(),
-        instruction_set=INSTRUCTION_SETS.index(instruction_set()),
     )
-    if load().lf_plus_plus(ctypes.byref(request)):
-        raise MemoryError("letter-fast: not enough memory for a copy of the points")
+    call("lf_plus_plus", request, "a copy of the points")
     return picked

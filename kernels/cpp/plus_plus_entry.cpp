@@ -3,10 +3,14 @@
 #include <cmath>
 #include <cstdint>
 #include <limits>
-#include <new>
 #include <vector>
 
+#ifdef _OPENMP
+#include <omp.h>
+#endif
+
 #include "dispatch.h"
+#include "guard.h"
 #include "plus_plus.h"
 
 namespace lf {
@@ -103,13 +107,13 @@ class PlusPlus {
         return total;
     }
 
-    // The point whose part of the total holds the integer ⌊uniform · total⌋.
+    // The point whose part of the total holds the integer ⌊uniform · total⌋; the last, where parts aren't integers.
     std::int64_t draw(double uniform, double total) const {
         double left = std::min(std::floor(uniform * total), total - 1.0);
         std::int64_t block = 0;
-        for (; left >= mass_[block]; ++block) left -= mass_[block];
+        for (; block + 1 < blocks_ && left >= mass_[block]; ++block) left -= mass_[block];
         std::int64_t row = block * kPointBlock;
-        for (; left >= weight_[row] * nearest_[row]; ++row) left -= weight_[row] * nearest_[row];
+        for (; row + 1 < request_.rows && left >= weight_[row] * nearest_[row]; ++row) left -= weight_[row] * nearest_[row];
         return row;
     }
 
@@ -123,17 +127,20 @@ class PlusPlus {
         const PointBlocks points{request_.width, blocks_, x_.data(), square_.data(), weight_.data(), nearest_.data()};
         const Tries tries{count, tries_.data(), try_square_.data()};
         const auto try_points = LF_PICK(static_cast<Set>(request_.instruction_set), try_points);
-        std::vector<double> totals(count);
+        std::vector<double> totals(count), parts(threads_ * count);
 #pragma omp parallel num_threads(threads_) if (threads_ > 1)
         {
             const DefaultArithmetic arithmetic;
-            std::vector<double> mine(count);
+#ifdef _OPENMP
+            double* const mine = &parts[threads_ > 1 ? omp_get_thread_num() * count : 0];
+#else
+            double* const mine = parts.data();
+#endif
 #pragma omp for schedule(static)
             for (std::int64_t first = 0; first < blocks_; first += kPart)
-                try_points(points, tries, first, std::min(first + kPart, blocks_), left_.data(), mine.data());
-#pragma omp critical
-            for (std::int64_t t = 0; t < count; ++t) totals[t] += mine[t];
+                try_points(points, tries, first, std::min(first + kPart, blocks_), left_.data(), mine);
         }
+        for (std::size_t at = 0; at < parts.size(); ++at) totals[at % count] += parts[at];
         const auto best = std::min_element(totals.begin(), totals.end()) - totals.begin();
         std::copy_n(left_.begin() + best * blocks_ * kPointBlock, blocks_ * kPointBlock, nearest_.begin());
         return best;
@@ -150,19 +157,14 @@ class PlusPlus {
 }  // namespace
 }  // namespace lf
 
-// 0, or 1 where memory ran out.
+// -> Status
 LF_EXPORT std::int32_t lf_plus_plus(const PlusPlusRequest* request) {
     const bool alone = request->problems == 1;
-    bool failed = false;
+    lf::Caught caught;
 #pragma omp parallel for num_threads(request->threads) schedule(dynamic) if (!alone && request->threads > 1)
     for (std::int64_t i = 0; i < request->problems; ++i) {
         const lf::DefaultArithmetic arithmetic;
-        try {
-            lf::PlusPlus(*request, i, alone ? request->threads : 1).run();
-        } catch (const std::bad_alloc&) {
-#pragma omp atomic write
-            failed = true;
-        }
+        caught.run([&] { lf::PlusPlus(*request, i, alone ? request->threads : 1).run(); });
     }
-    return failed ? 1 : 0;
+    return lf::guarded([&] { caught.rethrow(); });
 }

@@ -1,7 +1,6 @@
 // The C ABI of residual_losses.cpp: forward over blocks of rows, backward over slices of columns.
 #include <algorithm>
 #include <cstdint>
-#include <exception>
 #include <numeric>
 #include <vector>
 
@@ -11,6 +10,7 @@
 
 #include "buffer.h"
 #include "dispatch.h"
+#include "guard.h"
 #include "residual_losses.h"
 
 namespace lf {
@@ -87,6 +87,7 @@ void backward(const ResidualWalk& walk, const WalkKernels& kernels, const Residu
 }
 
 void run(const ResidualLossesRequest& request) {
+    check_codes(request.codes, request.rows, request.levels, request.sizes);
     std::vector<std::int64_t> starts(request.levels + 1, 0);
     std::partial_sum(request.sizes, request.sizes + request.levels, starts.begin() + 1);
     ResidualWalk walk{};
@@ -114,11 +115,10 @@ void run(const ResidualLossesRequest& request) {
 }  // namespace
 }  // namespace lf
 
-// 0, or 1 where memory ran out.
-LF_EXPORT std::int32_t lf_residual_losses(const ResidualLossesRequest* request) try {
-    const lf::DefaultArithmetic arithmetic;
-    lf::run(*request);
-    return 0;
-} catch (const std::exception&) {
-    return 1;
+// -> Status
+LF_EXPORT std::int32_t lf_residual_losses(const ResidualLossesRequest* request) {
+    return lf::guarded([&] {
+        const lf::DefaultArithmetic arithmetic;
+        lf::run(*request);
+    });
 }

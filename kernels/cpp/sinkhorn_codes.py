@@ -7,7 +7,7 @@ import ctypes
 import torch
 from torch import Tensor
 
-from .library import INSTRUCTION_SETS, instruction_set, load
+from .library import call
 
 
 class SinkhornRequest(ctypes.Structure):
@@ -53,10 +53,6 @@ def sinkhorn_codes(
         sweeps=sweeps,
         codes=codes.data_ptr(),
         threads=torch.get_num_threads(),
-        instruction_set=INSTRUCTION_SETS.index(instruction_set()),
     )
-    function = load().lf_sinkhorn_codes
-    function.argtypes = [ctypes.POINTER(SinkhornRequest)]
-    if function(ctypes.byref(request)):
-        raise MemoryError("letter-fast: not enough memory for the Sinkhorn plan of a group")
+    call("lf_sinkhorn_codes", request, "the Sinkhorn plan of a group")
     return codes

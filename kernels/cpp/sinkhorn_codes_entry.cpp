@@ -3,7 +3,6 @@
 #include <cmath>
 #include <cstdint>
 #include <cstdlib>
-#include <exception>
 #include <memory>
 #include <new>
 #include <vector>
@@ -13,6 +12,7 @@
 #endif
 
 #include "dispatch.h"
+#include "guard.h"
 #include "sinkhorn_codes.h"
 
 namespace lf {
@@ -112,34 +112,42 @@ struct SinkhornRequest {
     std::int32_t instruction_set;
 };
 
-// 0, or 1 where memory ran out.
-LF_EXPORT std::int32_t lf_sinkhorn_codes(const SinkhornRequest* request) try {
-    const lf::DefaultArithmetic arithmetic;
-    std::fill_n(request->codes, request->rows, std::int64_t{-1});
-    const lf::Words words(request->codebook, request->words, request->width);
-    if (words.count() == 0) return 0;
+namespace lf {
+namespace {
+
+void run(const SinkhornRequest& request) {
+    const DefaultArithmetic arithmetic;
+    check_groups(request.starts, request.groups, request.rows);
+    std::fill_n(request.codes, request.rows, std::int64_t{-1});
+    const Words words(request.codebook, request.words, request.width);
+    if (words.count() == 0) return;
     std::vector<std::int64_t> row;  // the finite ones, group after group
-    std::vector<lf::Members> groups;
-    row.reserve(static_cast<std::size_t>(request->rows));  // so that no pointer into it moves
-    for (std::int64_t group = 0; group < request->groups; ++group) {
+    std::vector<Members> groups;
+    row.reserve(static_cast<std::size_t>(request.rows));  // so that no pointer into it moves
+    for (std::int64_t group = 0; group < request.groups; ++group) {
         const std::size_t begin = row.size();
-        for (std::int64_t i = request->starts[group]; i < request->starts[group + 1]; ++i)
-            if (lf::finite(request->x + i * request->width, request->width)) row.push_back(i);
+        for (std::int64_t i = request.starts[group]; i < request.starts[group + 1]; ++i)
+            if (finite(request.x + i * request.width, request.width)) row.push_back(i);
         const auto count = static_cast<std::int64_t>(row.size() - begin);
         if (count > 0) groups.push_back({row.data() + begin, count});
     }
-    lf::Mapping mapping{};
-    mapping.x = request->x;
-    mapping.width = request->width;
+    Mapping mapping{};
+    mapping.x = request.x;
+    mapping.width = request.width;
     mapping.panels = words.panels.data();
     mapping.words = words.count();
     mapping.stride = words.stride();
     mapping.name = words.name.data();
-    mapping.epsilon = request->epsilon;
-    mapping.sweeps = request->sweeps;
-    mapping.codes = request->codes;
-    lf::run(mapping, groups, static_cast<lf::Set>(request->instruction_set), std::max(1, request->threads));
-    return 0;
-} catch (const std::exception&) {
-    return 1;
+    mapping.epsilon = request.epsilon;
+    mapping.sweeps = request.sweeps;
+    mapping.codes = request.codes;
+    run(mapping, groups, static_cast<Set>(request.instruction_set), std::max(1, request.threads));
+}
+
+}  // namespace
+}  // namespace lf
+
+// -> Status
+LF_EXPORT std::int32_t lf_sinkhorn_codes(const SinkhornRequest* request) {
+    return lf::guarded([&] { lf::run(*request); });
 }

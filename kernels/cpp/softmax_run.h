@@ -10,6 +10,7 @@
 
 #include "buffer.h"
 #include "dispatch.h"
+#include "guard.h"
 #include "softmax.h"
 
 namespace lf {

@@ -2,7 +2,6 @@
 #include <algorithm>
 #include <cstdint>
 #include <cstring>
-#include <exception>
 #include <numeric>
 #include <vector>
 
@@ -11,6 +10,7 @@
 #endif
 
 #include "dispatch.h"
+#include "guard.h"
 #include "still_nearest.h"
 
 namespace lf {
@@ -51,49 +51,51 @@ struct StillRequest {
     std::int32_t instruction_set;
 };
 
-// 0, or 1 where memory ran out.
-LF_EXPORT std::int32_t lf_still_nearest(const StillRequest* request) try {
-    using namespace lf;
-    const std::int64_t count = request->count, width = request->width, stride = round_up(width, 32);
-    const auto set = static_cast<Set>(request->instruction_set);
+namespace lf {
+namespace {
+
+void run(const StillRequest& request) {
+    check_codes(request.codes, request.rows, request.count);
+    const std::int64_t count = request.count, width = request.width, stride = round_up(width, 32);
+    const auto set = static_cast<Set>(request.instruction_set);
 
     // The far ones first, and behind them the two whose movement bounds all others'.
     const std::int64_t far = count / kFarShare;
     std::vector<std::int64_t> order(count);
     std::iota(order.begin(), order.end(), 0);
     const auto further = [&](std::int64_t a, std::int64_t b) {
-        return request->movement[a] != request->movement[b] ? request->movement[a] > request->movement[b] : a < b;
+        return request.movement[a] != request.movement[b] ? request.movement[a] > request.movement[b] : a < b;
     };
     std::partial_sort(order.begin(), order.begin() + std::min(far + 2, count), order.end(), further);
     std::vector<float> words(count * stride, 0.0f), fall(count);
     std::vector<Far> near(count * far);
     for (std::int64_t k = 0; k < count; ++k) {
-        std::memcpy(&words[k * stride], request->codebook + k * width, width * sizeof(float));
+        std::memcpy(&words[k * stride], request.codebook + k * width, width * sizeof(float));
         const std::int64_t first = far < count && order[far] == k ? far + 1 : far;
-        fall[k] = first < count ? request->movement[order[first]] : 0.0f;
+        fall[k] = first < count ? request.movement[order[first]] : 0.0f;
     }
 
     StillNearest job{};
-    job.x = request->x;
-    job.element = static_cast<Element>(request->element);
-    job.rows = request->rows;
+    job.x = request.x;
+    job.element = static_cast<Element>(request.element);
+    job.rows = request.rows;
     job.width = width;
-    job.row_stride = request->row_stride;
-    job.column_stride = request->column_stride;
-    job.codes = request->codes;
-    job.bounds = request->bounds;
+    job.row_stride = request.row_stride;
+    job.column_stride = request.column_stride;
+    job.codes = request.codes;
+    job.bounds = request.bounds;
     job.words = words.data();
     job.fall = fall.data();
     job.far = order.data();
     job.far_count = far;
     job.near = near.data();
     job.stride = stride;
-    job.kept = request->kept;
-    job.scores = request->scores;
-    job.lower = request->lower;
+    job.kept = request.kept;
+    job.scores = request.scores;
+    job.lower = request.lower;
 
     const std::int64_t blocks = (job.rows + kBlockRows - 1) / kBlockRows;
-    const auto threads = static_cast<int>(std::clamp<std::int64_t>(request->threads, 1, std::max<std::int64_t>(blocks, 1)));
+    const auto threads = static_cast<int>(std::clamp<std::int64_t>(request.threads, 1, std::max<std::int64_t>(blocks, 1)));
     std::vector<std::vector<float>> scratch(threads, std::vector<float>(stride));
     const auto look = LF_PICK(set, look_around);
     const auto find = LF_PICK(set, find_still_nearest);
@@ -110,7 +112,12 @@ LF_EXPORT std::int32_t lf_still_nearest(const StillRequest* request) try {
 #pragma omp for schedule(dynamic, 4)
         for (std::int64_t i = 0; i < blocks; ++i) find(job, i * kBlockRows, std::min((i + 1) * kBlockRows, job.rows), row);
     }
-    return 0;
-} catch (const std::exception&) {
-    return 1;
+}
+
+}  // namespace
+}  // namespace lf
+
+// -> Status
+LF_EXPORT std::int32_t lf_still_nearest(const StillRequest* request) {
+    return lf::guarded([&] { lf::run(*request); });
 }

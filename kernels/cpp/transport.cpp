@@ -6,6 +6,10 @@
 #include <limits>
 #include <utility>
 
+#ifdef _OPENMP
+#include <omp.h>
+#endif
+
 namespace lf {
 namespace {
 
@@ -65,9 +69,14 @@ struct Contested {
     std::vector<std::int64_t> count(const std::vector<double>& prices, int threads) const {
         std::vector<std::int64_t> total = settled;
         if (rows() < kParallelRows) threads = 1;
+        std::vector<std::vector<std::int64_t>> parts(threads, std::vector<std::int64_t>(total.size()));
 #pragma omp parallel num_threads(threads) if (threads > 1)
         {
-            std::vector<std::int64_t> mine(total.size());
+#ifdef _OPENMP
+            std::vector<std::int64_t>& mine = parts[threads > 1 ? omp_get_thread_num() : 0];
+#else
+            std::vector<std::int64_t>& mine = parts[0];
+#endif
 #pragma omp for schedule(static)
             for (std::int64_t i = 0; i < rows(); ++i) {
                 std::int32_t best = cluster[begin[i]];
@@ -79,9 +88,9 @@ struct Contested {
                 }
                 ++mine[best];
             }
-#pragma omp critical
-            for (std::size_t k = 0; k < total.size(); ++k) total[k] += mine[k];
         }
+        for (const std::vector<std::int64_t>& mine : parts)
+            for (std::size_t k = 0; k < total.size(); ++k) total[k] += mine[k];
         return total;
     }
 };

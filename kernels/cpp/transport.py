@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .library import load
+from .library import DONE, call
 
 
 class _Request(ctypes.Structure):
@@ -74,7 +74,5 @@ def transport(
         bound=ctypes.addressof(bound),
         threads=torch.get_num_threads(),
     )
-    status = int(load().lf_transport(ctypes.byref(request)))
-    if status == 1:
-        raise MemoryError("letter-fast: not enough memory for the arcs of the assignment")
-    return Transport(labels, prices, cost.value, bound.value, status == 0)
+    status = call("lf_transport", request, "the arcs of the assignment")
+    return Transport(labels, prices, cost.value, bound.value, status == DONE)

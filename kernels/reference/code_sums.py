@@ -5,12 +5,15 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ..refusals import check_codes
+
 # Rows at once: bounds the memory, not the result.
 _BLOCK_ROWS = 1 << 16
 
 
 def code_sums(x: Tensor, codes: Tensor, count: int, exponent: int) -> tuple[Tensor, Tensor]:
     """x [N, D], codes [N] int64 < count, −1 for nowhere -> sums [count, D], counts [count] int64"""
+    check_codes(codes[:, None], [count])
     sums = x.new_zeros((count, x.shape[1]), dtype=torch.int64)
     for rows, names in zip(x.split(_BLOCK_ROWS), codes.split(_BLOCK_ROWS)):
         counted = names >= 0

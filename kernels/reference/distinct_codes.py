@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..refusals import NO_ROOM, check_groups
 from .groups import Floats, Integers, canonical_order, classes, squared_distances
 
 
@@ -35,6 +36,7 @@ def distinct_codes(
     """x [R, D], codebook [K, D] float32, starts [G + 1], home and rank [R], taken [T],
     taken_starts [G + 1] int64 -> codes [R] int64
     """
+    check_groups(x, codebook, starts, home, taken, taken_starts)
     codes = np.empty(len(home), dtype=np.int64)
     bounds, taken_bounds = starts.tolist(), taken_starts.tolist()
     words = codebook.numpy()
@@ -65,6 +67,8 @@ class _Matching:
 
     def codes(self) -> Integers:
         """The code of each row."""
+        if len(self.rows) > self.usable.sum():
+            raise ValueError(NO_ROOM)
         for row, code in enumerate(self.home):
             if self.usable[code] and self.owner[code] == _FREE:
                 self.owner[code], self.match[row] = row, code

@@ -16,6 +16,8 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+from ..refusals import check_codes
+
 
 def diversity(
     codes: Tensor,
@@ -28,6 +30,7 @@ def diversity(
     """codes [B, L] int64 (a row of −1 counts nowhere), codebooks [ΣK, D] float32 or float64,
     groups [ΣK] int64, seed [] int64 -> losses [L], gradient [ΣK, D] of their sum, or [0, D]
     """
+    check_codes(codes, sizes, whole_rows=False)
     partners = draw_partners(codes, sizes, groups, seed)
     counted = (codes[:, 0] >= 0).sum().clamp(min=1)
     losses, gradients = [], []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ..refusals import check_codes
 from .nearest import distinct_codewords, nearest_two
 
 
@@ -14,6 +15,7 @@ def nearest_again(
     """x [N, D], codebook [K, D] float32, codes [N] int64, bounds [N] and movement [K] float32
     -> code [N] int64, score [N] float64, lower [N] float32
     """
+    check_codes(codes[:, None], [len(codebook)])
     code, score, other = nearest_two(x, codebook, None)
     if len(distinct_codewords(codebook)) < len(codebook):
         return code, score, torch.zeros_like(bounds)

@@ -13,6 +13,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ..refusals import check_codes
+
 
 def residual_losses(
     x: Tensor, codebooks: Tensor, sizes: list[int], codes: Tensor
@@ -60,6 +62,7 @@ def _walk(
     x: Tensor, codebooks: Tensor, sizes: list[int], codes: Tensor
 ) -> tuple[list[Tensor], list[Tensor]]:
     """r_l and e_{c_l} of every level, [N, D] each; 0 for marked rows."""
+    check_codes(codes, sizes)
     valid = codes[:, :1] >= 0
     residual = torch.where(valid, x, 0.0)
     residuals, words = [], []

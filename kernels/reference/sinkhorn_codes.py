@@ -15,6 +15,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ..refusals import NO_GROUPS
+
 
 def sinkhorn_codes(
     x: Tensor, codebook: Tensor, starts: Tensor, epsilon: float, sweeps: int
@@ -23,6 +25,8 @@ def sinkhorn_codes(
 
     Group g is the rows starts[g]:starts[g + 1]. One with NaN or Inf is no part of it, and gets −1.
     """
+    if int(starts[0]) or int(starts[-1]) != len(x) or bool((starts.diff() < 0).any()):
+        raise ValueError(NO_GROUPS)
     x = x.float()
     words = codebook.isfinite().all(dim=1).nonzero().squeeze(1)
     codes = x.new_full((len(x),), -1, dtype=torch.int64)

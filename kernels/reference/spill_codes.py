@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..refusals import check_groups
 from .groups import Floats, Integers, canonical_order, classes, squared_distances
 
 
@@ -34,6 +35,7 @@ def spill_codes(
     """x [R, D], codebook [K, D] float32, starts [G + 1], home and rank [R], taken [T],
     taken_starts [G + 1] int64 -> codes [R] int64
     """
+    check_groups(x, codebook, starts, home, taken, taken_starts)
     codes = home.clone().numpy()
     bounds, taken_bounds = starts.tolist(), taken_starts.tolist()
     for group, (begin, end) in enumerate(pairwise(bounds)):

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from letter_fast import ops, validation
@@ -46,10 +46,10 @@ class BalancedKMeansResult(NamedTuple):
 
 
 def balanced_assign(
-    x: Tensor,
-    centroids: Tensor,
-    min_size: int | Tensor,
-    max_size: int | Tensor,
+    x: ArrayLike,
+    centroids: ArrayLike,
+    min_size: int | ArrayLike,
+    max_size: int | ArrayLike,
     *,
     cost: str = "squared",
 ) -> AssignmentResult:
@@ -62,27 +62,29 @@ def balanced_assign(
     """
     validation.choice(cost, COSTS, "cost")
     table = validation.codebook(centroids, "centroids")
-    validation.finite_codes(table.isfinite().all(dim=1).long() - 1, "centroids")
-    rows = check_rows(x, 1) if len(x) else validation.rows(x, table.shape[1]).float()
-    validation.rows(rows, table.shape[1])
-    validation.together(x, {"centroids": table})
+    points = validation.matrix(x)
+    validation.floats(points, table.shape[1])
+    rows = check_rows(points, 1) if len(points) else points.float()
+    validation.together(points, {"centroids": table})
     low, high = check_bounds(len(rows), len(table), min_size, max_size)
     if len(rows) == 0:
-        return AssignmentResult(torch.zeros(0, dtype=torch.int64, device=x.device), 0.0, 0.0, 0.0)
+        return AssignmentResult(
+            torch.zeros(0, dtype=torch.int64, device=rows.device), 0.0, 0.0, 0.0
+        )
     if cost == "distance":
         distances = _distances(rows, table)
         found = assign(distances, low.numpy(), high.numpy())
-        labels = torch.from_numpy(found.labels).to(x.device)
+        labels = torch.from_numpy(found.labels).to(rows.device)
         return AssignmentResult(labels, found.cost, found.bound, found.cost - found.bound)
     _, labels, total, bound = ops.balanced_lloyd(rows[None], table[None], low, high, 1, 0.0, 0)
     return AssignmentResult(labels[0], float(total), float(bound), float(total - bound))
 
 
 def balanced_kmeans(
-    x: Tensor,
+    x: ArrayLike,
     k: int,
-    min_size: int | Tensor | None = None,
-    max_size: int | Tensor | None = None,
+    min_size: int | ArrayLike | None = None,
+    max_size: int | ArrayLike | None = None,
     *,
     init: Tensor | None = None,
     restarts: int = 1,
@@ -97,7 +99,8 @@ def balanced_kmeans(
     Raises:
         ValueError: as `kmeans` and `balanced_assign`, or init with restarts.
     """
-    check_effort(restarts, iterations)
+    check_effort(restarts, iterations, tolerance)
+    k, seed = validation.integer(k, "k"), validation.integer(seed, "seed")
     rows = check_rows(x, k)
     first = None
     if init is not None:
@@ -121,8 +124,8 @@ def balanced_kmeans(
 def balanced_kmeans_of_each(
     x: Tensor,
     k: int,
-    min_size: int | Tensor | None = None,
-    max_size: int | Tensor | None = None,
+    min_size: int | ArrayLike | None = None,
+    max_size: int | ArrayLike | None = None,
     *,
     first: Tensor | None = None,
     restarts: int,
@@ -164,15 +167,15 @@ def balanced_kmeans_of_each(
 
 
 def check_bounds(
-    rows: int, k: int, min_size: int | Tensor, max_size: int | Tensor
+    rows: int, k: int, min_size: int | ArrayLike, max_size: int | ArrayLike
 ) -> tuple[Tensor, Tensor]:
     """Sizes as [K] int64 on the CPU, where the prices live."""
-    low, high = (torch.as_tensor(size).cpu().long().expand(k) for size in (min_size, max_size))
+    low, high = _sizes(min_size, k, "min_size"), _sizes(max_size, k, "max_size")
     high = high.clamp(max=rows)
     if bool((low < 0).any()) or bool((low > high).any()):
         raise ValueError(
             f"sizes must satisfy 0 ≤ min_size ≤ max_size, and min_size ≤ N: got min_size "
-            f"{min_size}, max_size {max_size} for {rows} rows"
+            f"{min_size!r}, max_size {max_size!r} for {rows} rows"
         )
     if int(low.sum()) > rows or int(high.sum()) < rows:
         raise ValueError(
@@ -180,6 +183,15 @@ def check_bounds(
             f"{int(low.sum())} to {int(high.sum())}"
         )
     return low.contiguous(), high.contiguous()
+
+
+def _sizes(size: int | ArrayLike, k: int, name: str) -> Tensor:
+    if hasattr(size, "__index__") and not isinstance(size, np.ndarray | Tensor):
+        return torch.full((k,), validation.integer(size, name, 0, validation.MOST))
+    found = validation.integers(size, name).cpu()
+    if found.shape not in ((), (k,)):
+        raise ValueError(f"{name} must be an integer or [{k}], got shape {list(found.shape)}")
+    return found.expand(k)
 
 
 def _distances(rows: Tensor, centroids: Tensor) -> NDArray[np.float64]:

@@ -6,10 +6,12 @@ and only rows that changed their centroid touch the sums.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 from letter_fast import ops, validation
@@ -25,6 +27,11 @@ __all__ = ["KMeansResult", "OnIteration", "check_rows", "kmeans"]
 _SAMPLE_ROWS, _SMALL_PART = 256, 8
 # Sums are made anew where the pass before changed the centroid of more than one row in this many.
 _MANY = 32
+# An inertia of fewer than 2^this units a row, and units of sums of more than 2^−this of what a row
+# typically has left over in a column, are too coarse.
+_ENOUGH, _FINE = 16, 12
+# More would be a slip; each takes as long as the first.
+MOST_RESTARTS = 1 << 16
 
 OnIteration = Callable[[int, float], None]
 
@@ -41,7 +48,7 @@ def kmeans(
     x: Any,
     k: int,
     *,
-    start: Tensor | None = None,
+    start: ArrayLike | None = None,
     restarts: int = 1,
     iterations: int = 100,
     tolerance: float = 1e-4,
@@ -62,7 +69,8 @@ def kmeans(
         ValueError: k > N or k < 1, restarts or iterations below 1, rows with NaN or Inf, or a
             source that can't be read again.
     """
-    check_effort(restarts, iterations)
+    check_effort(restarts, iterations, tolerance)
+    k, seed = validation.integer(k, "k"), validation.integer(seed, "seed")
     rows = open_rows(x)
     if not 1 <= k <= rows.count:
         raise ValueError(f"k must lie between 1 and the number of rows: k = {k}, N = {rows.count}")
@@ -84,11 +92,9 @@ def kmeans(
     return min(map(run, first), key=lambda result: result.inertia)
 
 
-def check_rows(x: Tensor, k: int) -> Tensor:
+def check_rows(x: ArrayLike, k: int) -> Tensor:
     """`x` as float32 rows that k clusters can be made of; ValueError otherwise."""
-    if x.dim() != 2:
-        raise ValueError(f"x must be [N, D], got shape {list(x.shape)}")
-    rows = validation.rows(x, x.shape[1]).float()
+    rows = validation.matrix(x).float()
     if not 1 <= k <= len(rows):
         raise ValueError(f"k must lie between 1 and the number of rows: k = {k}, N = {len(rows)}")
     # Extremes need no memory; `isfinite` takes as much again as the rows.
@@ -97,25 +103,26 @@ def check_rows(x: Tensor, k: int) -> Tensor:
     return rows
 
 
-def check_effort(restarts: int, iterations: int) -> None:
-    """Refuses to do nothing: ValueError names what is below 1."""
-    for name, value in (("restarts", restarts), ("iterations", iterations)):
-        if value < 1:
-            raise ValueError(f"{name} must be at least 1, got {value}")
+def check_effort(restarts: int, iterations: int, tolerance: float) -> None:
+    """Refuses to do nothing, or never to end: ValueError names what is out of range."""
+    validation.integer(restarts, "restarts", 1, MOST_RESTARTS)
+    validation.integer(iterations, "iterations", 1, validation.MOST)
+    validation.number(tolerance, "tolerance")
 
 
-def check_start(start: Tensor, k: int, width: int, name: str) -> Tensor:
+def check_start(start: ArrayLike, k: int, width: int, name: str) -> Tensor:
     """`start` as float32 centroids [k, width]; ValueError otherwise."""
-    centroids = validation.codebook(start, name)
+    centroids = validation.codebook(validation.floats(start, width, name), name)
     if centroids.shape != (k, width):
         raise ValueError(f"{name} must be [{k}, {width}], got {list(centroids.shape)}")
-    validation.finite_codes(centroids.isfinite().all(dim=1).long() - 1, name)
     return centroids
 
 
-def _means(sums: Tensor, sizes: Tensor, unit: int, previous: Tensor) -> Tensor:
-    """fl32(Σ / n): the one place where sums are rounded."""
-    means = (sums.double() * 2.0**-unit / sizes.clamp(min=1)[:, None]).float()
+def _means(sums: Tensor, sizes: Tensor, units: list[int], previous: Tensor) -> Tensor:
+    """fl32(Σ / n): the one place where sums are rounded. sums [G, K, D], in 2^−units[g] each"""
+    scale = torch.tensor([2.0**-unit for unit in units], dtype=torch.float64, device=sums.device)
+    total = (sums.double() * scale[:, None, None]).sum(dim=0)
+    means = (total / sizes.clamp(min=1)[:, None]).float()
     return torch.where(sizes[:, None] > 0, means, previous)
 
 
@@ -130,7 +137,9 @@ class _Clusters:
     """What is known of N rows, from one pass over them to the next.
 
     labels [N] int64 (−1 before the first pass); bounds [N] float32, below the distances to all
-    other centroids; sums [K, D] and sizes [K] int64 of the labels, counting in 2^−unit.
+    other centroids; sums [G, K, D] and sizes [K] int64 of the labels. The first sums count in
+    2^−units[0]; where that is too coarse for most rows, as a few lie very far out, what it leaves
+    over is counted in the finer units of the next, and so on.
     """
 
     def __init__(self, rows: Rows, centroids: Tensor, largest: float) -> None:
@@ -138,10 +147,10 @@ class _Clusters:
         self.labels = torch.full((rows.count,), -1, device=rows.device)
         self.bounds = torch.zeros(rows.count, device=rows.device)
         self.movement = torch.zeros(len(centroids), device=rows.device)
-        self.sums = torch.zeros(centroids.shape, dtype=torch.int64, device=rows.device)
+        self.units = [exponent(largest, rows.count)]
+        self.sums = torch.zeros((1, *centroids.shape), dtype=torch.int64, device=rows.device)
         self.sizes = torch.zeros(len(centroids), dtype=torch.int64, device=rows.device)
         self.changed = rows.count
-        self.unit = exponent(largest, rows.count)
         # No row is further from a mean of rows than twice the largest magnitude a column.
         self._square_unit = exponent(4.0 * rows.width * largest * largest, rows.count)
 
@@ -161,25 +170,76 @@ class _Clusters:
             changed = (labels != self.labels[part]).nonzero().squeeze(1)
             self.changed += len(changed)
             if anew:
-                sums, sizes = ops.code_sums(block, labels, len(self.centroids), self.unit)
-                self.sums += sums
-                self.sizes += sizes
+                self._add(block, labels)
             elif len(changed):
                 self._move(block[changed], self.labels[part][changed], labels[changed])
             self.labels[part] = labels
-        return total / 2.0**self._square_unit
+        inertia = total / 2.0**self._square_unit
+        if total < self.rows.count << _ENOUGH:  # in units that make it no more than a guess
+            inertia = self._small_inertia()
+        self._refine(inertia)
+        return inertia
+
+    def _small_inertia(self) -> float:
+        """Σ ‖x − c_label‖² in units of the largest of these distances, which takes two passes."""
+        largest = max(float(score.max()) for _, score in self._scores())
+        unit = exponent(largest, self.rows.count)
+        total = sum(int((score * 2.0**unit).round().long().sum()) for _, score in self._scores())
+        return math.ldexp(total, -unit)
+
+    def _scores(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Every block with the squared distances of its rows to their centroids.
+
+        No centroid has moved since they were labelled: there is nothing to search.
+        """
+        still, begin = torch.zeros_like(self.movement), 0
+        for block in self.rows.blocks():
+            part = slice(begin, begin + len(block))
+            begin = part.stop
+            proven = torch.full_like(self.bounds[part], math.inf)
+            _, score, _ = ops.nearest_again(block, self.centroids, self.labels[part], proven, still)
+            yield block, score
+
+    def _refine(self, inertia: float) -> None:
+        """Adds finer sums while the finest are coarse beside what a row typically has left over."""
+        typical = math.sqrt(inertia / (self.rows.count * self.rows.width))
+        while 0 < typical < 2.0 ** (_FINE - self.units[-1]):
+            self.units.append(self.units[-1] + exponent(0.5, self.rows.count))
+            self.sums = torch.cat([self.sums, torch.zeros_like(self.sums[:1])])
+            self.sums.zero_()
+            self.sizes.zero_()
+            begin = 0
+            for block in self.rows.blocks():
+                self._add(block, self.labels[begin : begin + len(block)])
+                begin += len(block)
+
+    def _add(self, rows: Tensor, labels: Tensor) -> None:
+        sums, sizes = self._sums_of(rows, labels, len(self.centroids))
+        self.sums += sums
+        self.sizes += sizes
 
     def _move(self, rows: Tensor, left: Tensor, entered: Tensor) -> None:
         """Takes rows out of the sums of one cluster and adds them to another's."""
         touched, place = torch.stack([left, entered]).unique(return_inverse=True)
-        less, fewer = ops.code_sums(rows, place[0], len(touched), self.unit)
-        more, further = ops.code_sums(rows, place[1], len(touched), self.unit)
-        self.sums[touched] += more - less
+        less, fewer = self._sums_of(rows, place[0], len(touched))
+        more, further = self._sums_of(rows, place[1], len(touched))
+        self.sums[:, touched] += more - less
         self.sizes[touched] += further - fewer
+
+    def _sums_of(self, rows: Tensor, labels: Tensor, count: int) -> tuple[Tensor, Tensor]:
+        """Sums in all units [G, count, D] and sizes [count]."""
+        parts: list[Tensor] = []
+        for unit in self.units:
+            if parts:  # exact: the bits of a float32 that the units before are too coarse for
+                scale = 2.0 ** self.units[len(parts) - 1]
+                rows = (rows.double() - (rows.double() * scale).round() / scale).float()
+            sums, sizes = ops.code_sums(rows, labels, count, unit)
+            parts.append(sums)
+        return torch.stack(parts), sizes
 
     def update(self) -> bool:
         """Centroids go to the means, those of no rows to the farthest rows. -> whether any moved"""
-        moved = _means(self.sums, self.sizes, self.unit, self.centroids)
+        moved = _means(self.sums, self.sizes, self.units, self.centroids)
         empty = (self.sizes == 0).nonzero().squeeze(1)
         if len(empty):
             moved[empty] = self._farthest(len(empty))
@@ -191,13 +251,7 @@ class _Clusters:
         """The rows farthest from their centroids, the first ones among equals. -> [count, D]"""
         rows = self.centroids[:0]
         scores = torch.empty(0, dtype=torch.float64, device=self.rows.device)
-        still, begin = torch.zeros_like(self.movement), 0
-        for block in self.rows.blocks():
-            part = slice(begin, begin + len(block))
-            begin = part.stop
-            _, score, _ = ops.nearest_again(
-                block, self.centroids, self.labels[part], self.bounds[part], still
-            )
+        for block, score in self._scores():
             # Rows held stand before those of the block, and the sort is stable.
             held, scores = len(rows), torch.cat([scores, score])
             order = scores.argsort(descending=True, stable=True)[:count]

@@ -108,7 +108,7 @@ class RowsInBlocks(Rows):
             self.count, self.width = source.rows, source.width
             return
         self.count, self.width = 0, -1
-        for block in map(_tensor, source):
+        for block in map(self._tensor, source):
             if block.ndim != 2 or self.width not in (-1, block.shape[1]):
                 raise ValueError(
                     f"{name} must come in blocks [n, D] of one width, got shape "
@@ -120,7 +120,7 @@ class RowsInBlocks(Rows):
 
     def blocks(self) -> Iterator[Tensor]:
         begin = 0
-        for block in map(_tensor, self._parts()):
+        for block in map(self._tensor, self._parts()):
             rows = validation.rows(block, self.width, self.name).to(self.device)
             for table, codes in self._earlier:
                 part = codes[begin : begin + len(rows)].long()
@@ -139,6 +139,9 @@ class RowsInBlocks(Rows):
         level = (table, torch.cat(codes))
         return RowsInBlocks(self._source, self.name, self.device, (*self._earlier, level))
 
+    def _tensor(self, block: Any) -> Tensor:
+        return validation.tensor(block, self.name)
+
     def _parts(self) -> Iterable[Any]:
         streams = hasattr(self._source, "batches")
         parts: Iterable[Any]
@@ -146,11 +149,17 @@ class RowsInBlocks(Rows):
         return parts
 
 
-def _tensor(block: Any) -> Tensor:
-    """A block as a tensor; PyTorch would warn of an array that can't be written to."""
-    if isinstance(block, np.ndarray) and not block.flags.writeable:
-        block = block.copy()
-    return torch.as_tensor(block)
+def _in_memory(x: Any) -> bool:
+    """Whether x is one matrix: a list of blocks is many, and an array on disk is read in blocks."""
+    if isinstance(x, np.ndarray):
+        return x.flags.writeable and not isinstance(x, np.memmap)
+    if isinstance(x, list):
+        return not x or (not hasattr(x[0], "shape") and not _is_nested(x[0]))
+    return isinstance(x, Tensor) or hasattr(x, "to_numpy")
+
+
+def _is_nested(row: Any) -> bool:
+    return isinstance(row, list | tuple) and bool(row) and isinstance(row[0], list | tuple)
 
 
 def open_rows(x: Any, name: str = "x", device: torch.device | None = None) -> Rows:
@@ -164,12 +173,8 @@ def open_rows(x: Any, name: str = "x", device: torch.device | None = None) -> Ro
     """
     if isinstance(x, Rows):
         return x
-    if isinstance(x, np.ndarray) and x.flags.writeable and not isinstance(x, np.memmap):
-        x = torch.from_numpy(x)
-    if isinstance(x, Tensor):
-        if x.dim() != 2 or x.shape[1] == 0:
-            raise ValueError(f"{name} must be [N, D], got shape {list(x.shape)}")
-        return RowsInMemory(validation.rows(x, x.shape[1], name), name)
+    if _in_memory(x):
+        return RowsInMemory(validation.matrix(x, name), name)
     if isinstance(x, str | os.PathLike | tuple | np.ndarray):
         from letter_fast.catalog import Embeddings  # not needed for tensors
 

@@ -1,6 +1,6 @@
 """Where k-means starts: k-means‖ (Bahmani et al. 2012), reduced to k by greedy k-means++.
 
-Every number is an integer below 2⁵³, held in float64: rows are rounded to a grid fine enough, and
+Every number is an integer below 2⁵³, held in float64: rows are rounded to a grid (grid.py), and
 sums of squares are then exact whatever adds them up in whatever order. A start is a function of
 rows and seed alone, not of threads, processor, BLAS or device.
 """
@@ -9,17 +9,29 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from letter_fast import ops
 
+from .grid import Grid, on_grid
+
 # A start looks at this many rows per centroid at most, and draws this many candidates per centroid
 # from them, in so many rounds.
 _ROWS, _CANDIDATES, _ROUNDS = 64, 4, 3
 # Fewer rows than this are all candidates.
 _FEW = 2048
+
+
+class _Points(NamedTuple):
+    """rows [N, D], where they are on the grid [N, D′], weights [N] float64; far [m, D]: starts."""
+
+    rows: Tensor
+    grid: Tensor
+    weights: Tensor
+    far: Tensor
 
 
 def starts(x: Tensor, k: int, seeds: list[int], restarts: int) -> Tensor:
@@ -32,27 +44,33 @@ def starts(x: Tensor, k: int, seeds: list[int], restarts: int) -> Tensor:
         for seed in seeds
         for restart in range(restarts)
     ]
-    if x.shape[1] <= max(_FEW, 2 * _CANDIDATES * k):
-        rows = for_each(x, restarts)
-        points = for_each(torch.stack([_on_grid(problem) for problem in x]), restarts)
-        weights = torch.ones(rows.shape[:2], dtype=torch.float64, device=x.device)
-    else:
-        shared = [_on_grid(problem) for problem in x] if x.shape[1] <= _ROWS * k else None
-        drawn = []
-        for number, generator in enumerate(generators):
-            sample = (
-                x[number // restarts] if shared else _sample(x[number // restarts], k, generator)
-            )
-            grid = shared[number // restarts] if shared else _on_grid(sample)
-            drawn.append(_oversample(sample, grid, k, generator))
-        # Candidates of no weight fill up the shorter lists: they are never picked.
-        rows, points, weights = map(_pad, zip(*drawn))
+    few = x.shape[1] <= max(_FEW, 2 * _CANDIDATES * k)
+    grids = [on_grid(problem, k) for problem in x] if few or x.shape[1] <= _ROWS * k else None
+    drawn = []
+    for number, generator in enumerate(generators):
+        problem = x[number // restarts]
+        rows = problem if grids else _sample(problem, k, generator)
+        grid = grids[number // restarts] if grids else on_grid(rows, k)
+        drawn.append(_all(rows, grid) if few else _oversample(rows, grid, k, generator))
     tries = 2 + int(math.log(k))  # as scikit-learn
     draws = torch.stack(
         [torch.rand(k, tries, generator=each, dtype=torch.float64) for each in generators]
     )
-    picks = ops.plus_plus(points, weights, draws.to(x.device))
-    return torch.stack([of_one[pick] for of_one, pick in zip(rows, picks)])
+    # Candidates of no weight fill up the shorter lists: they are never picked.
+    picks = ops.plus_plus(
+        _pad([of_one.grid for of_one in drawn]),
+        _pad([of_one.weights for of_one in drawn]),
+        draws.to(x.device),
+    )
+    return torch.stack(
+        [torch.cat([of_one.far, of_one.rows[pick]])[:k] for of_one, pick in zip(drawn, picks)]
+    )
+
+
+def _all(rows: Tensor, grid: Grid) -> _Points:
+    weights = torch.ones(len(rows), dtype=torch.float64, device=rows.device)
+    weights[grid.far] = 0.0
+    return _Points(rows, grid.points, weights, rows[grid.far])
 
 
 def for_each(x: Tensor, restarts: int) -> Tensor:
@@ -64,16 +82,14 @@ def for_each(x: Tensor, restarts: int) -> Tensor:
 
 
 def _pad(tensors: Sequence[Tensor]) -> Tensor:
-    """[P, most, …], zeros behind the shorter ones."""
-    return torch.nn.utils.rnn.pad_sequence(list(tensors), batch_first=True)
-
-
-def _on_grid(rows: Tensor) -> Tensor:
-    """Rows as float32 integers, so few that N times the largest ‖x − y‖² stays within 2⁵³."""
-    low, high = rows.aminmax(dim=0)
-    centred = rows.double() - (low.double() + high.double()) / 2
-    _, magnitude = math.frexp(float(centred.abs().max()))
-    return (centred * 2.0 ** ((51 - rows.numel().bit_length()) // 2 - magnitude)).round().float()
+    """One tensor [P, …] of what may differ in size, zeros behind and beside the smaller ones."""
+    most = [max(sizes) for sizes in zip(*(one.shape for one in tensors))]
+    if all(list(one.shape) == most for one in tensors):
+        return torch.stack(list(tensors))
+    padded = tensors[0].new_zeros((len(tensors), *most))
+    for one, into in zip(tensors, padded):
+        into[tuple(map(slice, one.shape))] = one
+    return padded
 
 
 def _sample(rows: Tensor, k: int, generator: torch.Generator) -> Tensor:
@@ -81,14 +97,11 @@ def _sample(rows: Tensor, k: int, generator: torch.Generator) -> Tensor:
     return rows[chosen.sort().values.to(rows.device)]
 
 
-def _oversample(
-    rows: Tensor, grid: Tensor, k: int, generator: torch.Generator
-) -> tuple[Tensor, Tensor, Tensor]:
-    """About 4k rows, drawn in rounds ∝ squared distance to those of the rounds before.
-
-    -> the rows [M, D], as points of the grid [M, D], and how many rows are nearest to each [M]
-       float64
+def _oversample(rows: Tensor, on: Grid, k: int, generator: torch.Generator) -> _Points:
+    """About 4k rows, drawn in rounds ∝ squared distance to those of the rounds before; weights are
+    how many rows are nearest to each, but none for rows that are starts anyway.
     """
+    grid = on.points
     candidates = torch.randint(len(grid), (1,), generator=generator).to(grid.device)
     nearest, distance = ops.nearest(grid, grid[candidates], None)
     for _ in range(_ROUNDS):
@@ -104,7 +117,8 @@ def _oversample(
         spare = torch.randperm(len(grid), generator=generator)[:k].to(grid.device)
         candidates = torch.cat([candidates, spare])
     weights = torch.bincount(nearest, minlength=len(candidates)).double()
-    return rows[candidates], grid[candidates], weights
+    weights[torch.isin(candidates, on.far)] = 0.0
+    return _Points(rows[candidates], grid[candidates], weights, rows[on.far])
 
 
 def _draw(mass: Tensor, count: int, generator: torch.Generator) -> Tensor:

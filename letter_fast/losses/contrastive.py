@@ -9,18 +9,19 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
+from numpy.typing import ArrayLike
 from torch import Tensor
 
-from letter_fast import ops
+from letter_fast import ops, validation
 
 
 def contrastive_loss(
-    q: Tensor,
-    h: Tensor,
+    q: ArrayLike,
+    h: ArrayLike,
     *,
     temperature: float = 1.0,
     normalize: bool = False,
-    negatives: Tensor | None = None,
+    negatives: ArrayLike | None = None,
 ) -> Tensor:
     """Mean in-batch InfoNCE; row i of `h` is the positive of row i of `q`.
 
@@ -33,22 +34,29 @@ def contrastive_loss(
     Raises:
         ValueError: the shapes differ, there is no row, or the temperature isn't above 0.
     """
+    q, h = validation.tensor(q, "q"), validation.tensor(h, "h")
     if q.dim() != 2 or q.shape != h.shape:
         raise ValueError(
             f"q and h must share a shape [B, D], got {list(q.shape)} and {list(h.shape)}"
         )
     if len(q) == 0:
         raise ValueError("the contrastive loss needs at least one row")
-    if not temperature > 0:
+    if not validation.number(temperature, "temperature") > 0:
         raise ValueError(f"temperature must be above 0, got {temperature}")
-    if negatives is not None and negatives.shape[1:] != q.shape[1:]:
-        raise ValueError(
-            f"negatives must be [M, {q.shape[1]}] as q is wide, got {list(negatives.shape)}"
-        )
+    width = q.shape[1]
+    q, h = validation.floats(q, width, "q"), validation.floats(h, width, "h")
+    validation.together(q, {"h": h}, "q")
     dtype = torch.float64 if q.dtype == torch.float64 else torch.float32
     q, h = q.to(dtype), h.to(dtype)
     if negatives is not None:
-        h = torch.cat([h, negatives.detach().to(dtype)])
+        others = validation.tensor(negatives, "negatives")
+        if others.dim() != 2 or others.shape[1] != width:
+            raise ValueError(
+                f"negatives must be [M, {width}] as q is wide, got {list(others.shape)}"
+            )
+        others = validation.floats(others, width, "negatives")
+        validation.together(q, {"negatives": others}, "q")
+        h = torch.cat([h, others.detach().to(dtype)])
     if normalize:
         q, h = F.normalize(q, dim=1), F.normalize(h, dim=1)
     if temperature != 1.0:

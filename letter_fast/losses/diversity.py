@@ -13,57 +13,102 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor
 
-from letter_fast import ops
+from letter_fast import ops, validation
+from letter_fast.kernels.refusals import check_codes
 
 
 def diversity_loss(
-    codes: Tensor, codebook: Tensor, groups: Tensor, generator: torch.Generator | None = None
+    codes: ArrayLike,
+    codebook: ArrayLike,
+    groups: ArrayLike,
+    generator: torch.Generator | None = None,
 ) -> Tensor:
     """The mean over the batch for one level.
 
-    codes [B] int64 (a row of −1 counts nowhere), codebook [K, D], groups [K] int64 -> []
+    codes [B] integers (a row of −1 counts nowhere), codebook [K, D], groups [K] integers -> []
     Raises:
-        ValueError: shapes don't fit.
+        ValueError: shapes don't fit, or a code is outside the codebook.
     """
-    if codes.dim() != 1:
-        raise ValueError(f"codes must be [B], got {list(codes.shape)}")
-    return diversity_losses(codes[:, None], codebook, [len(codebook)], groups, generator)[0]
+    found, table = validation.integers(codes, "codes"), validation.tensor(codebook, "codebook")
+    if found.dim() != 1:
+        raise ValueError(f"codes must be [B], got {list(found.shape)}")
+    if table.dim() != 2:
+        raise ValueError(f"codebook must be [K, D], got {list(table.shape)}")
+    return diversity_losses(found[:, None], table, [len(table)], groups, generator)[0]
 
 
 def diversity_losses(
-    codes: Tensor,
-    codebooks: Tensor,
+    codes: ArrayLike,
+    codebooks: ArrayLike,
     sizes: Sequence[int],
-    groups: Tensor,
+    groups: ArrayLike,
     seed: int | Tensor | torch.Generator | None = None,
 ) -> Tensor:
     """The same for all levels at once.
 
-    codes [B, L] int64, codebooks [ΣK, D], level l being the next sizes[l] rows, groups [ΣK] int64
-    -> [L], float64 if the codebooks are, otherwise float32
+    codes [B, L] integers, codebooks [ΣK, D], level l being the next sizes[l] rows, groups [ΣK]
+    integers -> [L], float64 if the codebooks are, otherwise float32
     seed: an integer or an int64 tensor []; a generator, or None for torch's own, draws one.
     Raises:
-        ValueError: shapes don't fit.
+        ValueError: shapes don't fit, or a code is outside its codebook.
     """
-    words = sum(sizes)
-    if codes.dim() != 2 or codes.shape[1] != len(sizes) or codebooks.shape[:1] != (words,):
+    found, table = validation.integers(codes, "codes"), validation.tensor(codebooks, "codebooks")
+    if table.dim() != 2 or table.shape[1] == 0:
+        raise ValueError(f"codebooks must be [ΣK, D], got {list(table.shape)}")
+    table = validation.floats(table, table.shape[1], "codebooks")
+    sizes = validation.divides(sizes, len(table))
+    if found.dim() != 2 or found.shape[1] != len(sizes):
         raise ValueError(
-            f"codes must be [B, {len(sizes)}] and codebooks [{words}, D], got "
-            f"{list(codes.shape)} and {list(codebooks.shape)}"
+            f"codes must be [B, {len(sizes)}] for {len(sizes)} levels, got {list(found.shape)}"
         )
-    if groups.shape != (words,):
-        raise ValueError(f"groups [{words}] must name each codeword's, got {list(groups.shape)}")
-    if seed is None or isinstance(seed, torch.Generator):
-        least, most = torch.iinfo(torch.int64).min, torch.iinfo(torch.int64).max
-        seed = torch.randint(least, most, (), generator=seed, device=codes.device)
-    elif not isinstance(seed, Tensor):
-        seed = torch.tensor(seed, device=codes.device)
+    validation.together(table, {"codes": found}, "codebooks")
+    if found.is_cuda:  # elsewhere the kernels look
+        check_codes(found, sizes, whole_rows=False)
+    return diversity_of_found(found, table, sizes, groups, seed)
+
+
+def diversity_of_found(
+    codes: Tensor,
+    codebooks: Tensor,
+    sizes: list[int],
+    groups: ArrayLike,
+    seed: int | Tensor | torch.Generator | None = None,
+) -> Tensor:
+    """`diversity_losses` of codes that a search has found: int64, and nobody need wait for a look.
+
+    Raises:
+        ValueError: the groups don't fit.
+    """
+    group = validation.integers(groups, "groups")
+    if group.shape != (len(codebooks),):
+        raise ValueError(
+            f"groups [{len(codebooks)}] must name each codeword's, got {list(group.shape)}"
+        )
+    validation.together(codebooks, {"groups": group}, "codebooks")
     dtype = torch.float64 if codebooks.dtype == torch.float64 else torch.float32
     table = codebooks.to(dtype).contiguous()
     with_gradient = torch.is_grad_enabled() and table.requires_grad
     losses: Tensor = ops.diversity(
-        codes.contiguous(), table, list(sizes), groups.long().contiguous(), seed, with_gradient
+        codes.contiguous(),
+        table,
+        sizes,
+        group.contiguous(),
+        _seed(seed, codes.device),
+        with_gradient,
     )[0]
     return losses
+
+
+def _seed(seed: int | Tensor | torch.Generator | None, device: torch.device) -> Tensor:
+    """An int64 tensor [] on the device."""
+    least, most = torch.iinfo(torch.int64).min, torch.iinfo(torch.int64).max
+    if seed is None or isinstance(seed, torch.Generator):
+        return torch.randint(least, most, (), generator=seed, device=device)
+    if isinstance(seed, Tensor):
+        if seed.dim() != 0 or seed.dtype != torch.int64:
+            raise ValueError(f"seed must be int64 [], got {seed.dtype} {list(seed.shape)}")
+        return seed.to(device)
+    return torch.tensor(validation.integer(seed, "seed", least, most), device=device)

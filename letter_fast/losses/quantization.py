@@ -20,9 +20,11 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor
 
-from letter_fast import ops
+from letter_fast import ops, validation
+from letter_fast.kernels.refusals import check_codes
 
 RESIDUAL_GRADS = ("straight_through", "detach", "full", "aggregate")
 REDUCTIONS = ("mean", "sum")
@@ -41,10 +43,10 @@ class ResidualLosses(NamedTuple):
 
 
 def residual_losses(
-    z: Tensor,
-    codebooks: Tensor,
+    z: ArrayLike,
+    codebooks: ArrayLike,
     sizes: Sequence[int],
-    codes: Tensor,
+    codes: ArrayLike,
     *,
     residual_grad: str = "straight_through",
     reduction: str = "mean",
@@ -52,15 +54,48 @@ def residual_losses(
     """Losses of the walk that `codes` describes.
 
     z [N, D] floating point, codebooks [ΣK, D], level l being the next sizes[l] rows, codes [N, L]
-    int64; a row of codes −1 counts nowhere and is quantized to 0. `mean` averages over the elements
-    of the other rows, `sum` adds them. quantized has z's dtype; everything is computed in float32,
-    float64 if z is.
+    integers; a row of codes −1 counts nowhere and is quantized to 0. `mean` averages over the
+    elements of the other rows, `sum` adds them. quantized has z's dtype; everything is computed in
+    float32, float64 if z is.
+    Raises:
+        ValueError: shapes or dtypes don't fit, or a code is outside its codebook.
+    """
+    validation.choice(residual_grad, RESIDUAL_GRADS, "residual_grad")
+    validation.choice(reduction, REDUCTIONS, "reduction")
+    table, found = validation.tensor(codebooks, "codebooks"), validation.integers(codes, "codes")
+    if table.dim() != 2 or table.shape[1] == 0:
+        raise ValueError(f"codebooks must be [ΣK, D], got {list(table.shape)}")
+    table = validation.floats(table, table.shape[1], "codebooks")
+    rows = validation.floats(z, table.shape[1], "z")
+    sizes = validation.divides(sizes, len(table))
+    if rows.dim() != 2 or found.shape != (len(rows), len(sizes)):
+        raise ValueError(
+            f"z must be [N, D] and codes [N, {len(sizes)}] for {len(sizes)} levels, got "
+            f"{list(rows.shape)} and {list(found.shape)}"
+        )
+    validation.together(rows, {"codebooks": table, "codes": found}, "z")
+    if found.is_cuda:  # elsewhere the kernels look
+        check_codes(found, sizes)
+    return losses_of_found(rows, table, sizes, found, residual_grad, reduction)
+
+
+def losses_of_found(
+    z: Tensor,
+    codebooks: Tensor,
+    sizes: list[int],
+    codes: Tensor,
+    residual_grad: str,
+    reduction: str,
+) -> ResidualLosses:
+    """`residual_losses` of codes that a search has found: int64, and nobody need wait for a look.
+
+    z [N, D], codebooks [ΣK, D], codes [N, L]
     """
     dtype = torch.float64 if z.dtype == torch.float64 else torch.float32
     quantized, codebook, commitment, errors, _ = ops.residual_losses(
         z.to(dtype).contiguous(),
         codebooks.to(dtype).contiguous(),
-        list(sizes),
+        sizes,
         codes.contiguous(),
         residual_grad,
         reduction,

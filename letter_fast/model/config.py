@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, TypeVar
 
+import numpy as np
 from torch import Tensor
 
 from letter_fast import validation
@@ -75,7 +76,7 @@ class LetterConfig:
     """Batch normalization after every hidden linear layer."""
 
     def __post_init__(self) -> None:
-        _make_tuples(self, "hidden", "codebook_size", "sinkhorn_epsilon")
+        _make_plain(self)
         check_types(self)
         if self.sinkhorn_epsilon == (0.0, 0.0, 0.0, 0.003) and len(self.codebook_size) != 4:
             # The default speaks of the last level only.
@@ -84,8 +85,9 @@ class LetterConfig:
         for name in _COUNTS:
             value = getattr(self, name)
             each = value if isinstance(value, tuple) else (value,)
-            if any(one is not None and one < 1 for one in each):
-                raise ValueError(f"{name} must be at least 1, got {value}")
+            for one in each:
+                if one is not None:
+                    validation.integer(one, name, 1, validation.MOST)
         if not self.codebook_size:
             raise ValueError("codebook_size needs at least one level")
         if len(self.sinkhorn_epsilon) != len(self.codebook_size):
@@ -93,9 +95,10 @@ class LetterConfig:
                 f"sinkhorn_epsilon needs one value per level: {len(self.codebook_size)} levels, "
                 f"got {list(self.sinkhorn_epsilon)}"
             )
-        for name in _WEIGHTS:
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} must be at least 0, got {getattr(self, name)}")
+        for name in (*_WEIGHTS, "sinkhorn_epsilon"):
+            value = getattr(self, name)
+            if min(value if isinstance(value, tuple) else (value,)) < 0:
+                raise ValueError(f"{name} must be at least 0, got {value}")
         for name in ("dropout", "ema_decay"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name} must be in [0, 1), got {getattr(self, name)}")
@@ -151,15 +154,10 @@ class ResidualKMeansConfig:
     """none, or unit: rows are scaled to length 1 first, so that only their direction counts."""
 
     def __post_init__(self) -> None:
-        _make_tuples(self, "codebook_size")
+        _make_plain(self)
         check_types(self)
-        if self.input_dim < 1:
-            raise ValueError(f"input_dim must be at least 1, got {self.input_dim}")
-        if not self.codebook_size or min(self.codebook_size) < 1:
-            raise ValueError(
-                "codebook_size needs one level or more, and every level at least 1 codeword, got "
-                f"{self.codebook_size}"
-            )
+        validation.integer(self.input_dim, "input_dim", 1, validation.MOST)
+        validation.sizes(self.codebook_size)
         validation.choice(self.normalize, NORMALIZATIONS, "normalize")
 
     def to_dict(self) -> dict[str, Any]:
@@ -172,11 +170,14 @@ class ResidualKMeansConfig:
         return cls(**_known(cls, values))
 
 
-def _make_tuples(config: LetterConfig | ResidualKMeansConfig, *names: str) -> None:
-    """Lists, as people, TOML and JSON write them, become the tuples that the fields are."""
-    for name in names:
-        if isinstance(getattr(config, name), list):
-            object.__setattr__(config, name, tuple(getattr(config, name)))
+def _make_plain(config: LetterConfig | ResidualKMeansConfig) -> None:
+    """Numbers and arrays of NumPy become Python's own, and lists, as people, TOML and JSON write
+    them, the tuples that the fields are.
+    """
+    for field in fields(config):
+        value = getattr(config, field.name)
+        plain = value.tolist() if isinstance(value, np.generic | np.ndarray) else value
+        object.__setattr__(config, field.name, tuple(plain) if isinstance(plain, list) else plain)
 
 
 def _known(config: type[LetterConfig | ResidualKMeansConfig], values: Mapping[str, Any]) -> Any:

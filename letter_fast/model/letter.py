@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
+from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
-from letter_fast import ops
-from letter_fast.losses import contrastive_loss, diversity_losses
+from letter_fast import ops, validation
+from letter_fast.losses import contrastive_loss
+from letter_fast.losses.diversity import diversity_of_found
 from letter_fast.quantizer import QuantizerOutput, ResidualQuantizer
 
 from .config import LetterConfig
@@ -62,6 +65,8 @@ class Letter(
         # The mixin would write its own config.json; `_save_pretrained` writes ours.
         self._hub_mixin_config = None
         widths = [config.input_dim, *config.hidden, config.latent_dim]
+        weights = sum(wide * narrow for wide, narrow in pairwise(widths))
+        validation.fits_in_memory(2 * weights, "encoder and decoder")
         self.encoder = mlp(widths, config.dropout, config.batch_norm)
         self.decoder = mlp(widths[::-1], config.dropout, config.batch_norm)
         self.quantizer = ResidualQuantizer(
@@ -81,16 +86,17 @@ class Letter(
             else nn.Linear(int(config.cf_dim or 0), config.latent_dim)
         )
 
-    def forward(self, s: Tensor) -> Tensor:
+    def forward(self, s: ArrayLike) -> Tensor:
         """The reconstruction of the item embedding through its codes. s [B, S] -> [B, S]"""
-        reconstruction: Tensor = self.decoder(self.quantizer(self.encoder(s)).quantized)
+        z = self.encoder(self._embeddings(s))
+        reconstruction: Tensor = self.decoder(self.quantizer(z).quantized)
         return reconstruction
 
     def losses(
         self,
-        s: Tensor,
-        h: Tensor | None = None,
-        groups: Sequence[Tensor] | None = None,
+        s: ArrayLike,
+        h: ArrayLike | None = None,
+        groups: Sequence[ArrayLike] | None = None,
         generator: torch.Generator | int | Tensor | None = None,
         autocast: torch.dtype | None = None,
         share: Share | None = None,
@@ -107,8 +113,13 @@ class Letter(
             mean, to be added up; the other terms, and output, are the whole batch's.
         has_cf [B] bool: which rows of h hold something. The others have no cf term and are no
             row's negatives, and cf is the mean of the rest. None: all do.
+        Raises:
+            ValueError: widths or numbers of rows don't fit, or rows hold NaN or Inf.
         """
         config = self.config
+        s = self._embeddings(s)
+        if h is not None:
+            h = validation.floats(h, config.cf_dim or config.latent_dim, "h").to(s.dtype)
         with torch.autocast(s.device.type, autocast, enabled=autocast is not None):
             z = self.encoder(s).float()
         output = self.quantizer(z if share is None else share.join(z))
@@ -127,40 +138,61 @@ class Letter(
             cf = _contrastive_part(quantized, self.cf_projection(h), own, has_cf)
         if groups is not None:
             quantizer = self.quantizer
-            per_level = diversity_losses(
+            per_level = diversity_of_found(
                 output.codes,
                 quantizer.codebooks,
                 quantizer.codebook_sizes,
-                torch.cat(list(groups)),
+                self._groups(groups),
                 generator,
             )
             diversity = per_level.mean() if config.reduction == "mean" else per_level.sum()
         total = config.total(recon, output.loss, cf, diversity)
         return LetterLosses(total, recon, output.loss, cf, diversity, output)
 
+    def _embeddings(self, s: ArrayLike) -> Tensor:
+        """s [..., S] of the dtype that the encoder computes in; ValueError for another width."""
+        return validation.floats(s, self.config.input_dim, "s").to(self.quantizer.codebooks.dtype)
+
+    def _groups(self, groups: Sequence[ArrayLike]) -> Tensor:
+        """Those of all levels, [ΣK]."""
+        if not isinstance(groups, Iterable):
+            raise ValueError(f"groups must be one vector a level, got {type(groups).__name__}")
+        levels = [validation.integers(level, f"groups[{i}]") for i, level in enumerate(groups)]
+        if [list(level.shape) for level in levels] != [[k] for k in self.quantizer.codebook_sizes]:
+            raise ValueError(
+                f"groups must have the shapes {[[k] for k in self.quantizer.codebook_sizes]}, got "
+                f"{[list(level.shape) for level in levels]}"
+            )
+        return torch.cat(levels)
+
     @torch.no_grad()
-    def encode_latents(self, s: Tensor) -> Tensor:
+    def encode_latents(self, s: ArrayLike) -> Tensor:
         """Latents in evaluation mode; of a row the same bits whatever the batch.
 
-        s [B, S] -> z [B, D] float32
+        s [B, S] floating point -> z [B, D] float32
+        Raises:
+            ValueError: another width.
         """
+        rows = self._embeddings(s)
+        if rows.dim() != 2:
+            raise ValueError(f"s must be [B, {self.config.input_dim}], got {list(rows.shape)}")
         training = self.training
         self.eval()
         try:
-            z = encode_rows(self.encoder, s).float()
+            z = encode_rows(self.encoder, rows).float()
         finally:
             self.train(training)
         return z
 
     @torch.no_grad()
-    def encode(self, s: Tensor) -> Tensor:
+    def encode(self, s: ArrayLike) -> Tensor:
         """Codes of item embeddings. s [B, S] -> [B, L] int64"""
         codes = self.quantizer.encode(self.encode_latents(s))
         assert isinstance(codes, Tensor)
         return codes
 
     @torch.no_grad()
-    def reconstruct(self, codes: Tensor) -> Tensor:
+    def reconstruct(self, codes: ArrayLike) -> Tensor:
         """Item embeddings that codes stand for. codes [B, L] -> [B, S]"""
         training = self.training
         self.eval()

@@ -11,7 +11,7 @@ from typing import Any, Protocol, TypeVar
 
 import torch
 from huggingface_hub import PyTorchModelHubMixin, hf_hub_download
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 from torch import Tensor
 
@@ -128,17 +128,53 @@ def read_model(
         raise ValueError(f"{config_file} says model_type {found!r}, not {model_type!r}")
     try:
         trained_on = TrainedOn.from_dict(values.pop("trained_on", {}))
+        with torch.device("meta"):  # what it would be, before it takes any memory
+            shapes = {name: list(value.shape) for name, value in build(values).state_dict().items()}
+        _check_shapes(weights_file, shapes)
         model = build(values)
-    except ValueError as error:
-        raise ValueError(f"{config_file}: {error}") from error
+    except _OtherWeightsError as error:
+        raise ValueError(f"{weights_file} does not hold this model's weights: {error}") from error
+    except (ValueError, RuntimeError, MemoryError) as error:
+        raise ValueError(f"{config_file}: {_first_line(error)}") from error
     try:
         model.load_state_dict(load_file(weights_file, device=map_location))
     except (SafetensorError, RuntimeError) as error:
-        reason = str(error).splitlines()[0]
+        reason = _first_line(error)
         raise ValueError(f"{weights_file} does not hold this model's weights: {reason}") from error
+    for name, value in model.state_dict().items():
+        if not bool(value.isfinite().all()):
+            raise ValueError(
+                f"{weights_file}: {name} holds NaN or Inf; the training that wrote it diverged, or "
+                "the file is damaged"
+            )
     model.trained_on = trained_on
     model.eval()
     return model
+
+
+class _OtherWeightsError(Exception):
+    """A file of weights is broken, or of another model."""
+
+
+def _check_shapes(file: Path, wanted: Mapping[str, list[int]]) -> None:
+    """Refuses a file whose tensors aren't of these names and shapes; reads no tensor."""
+    try:
+        with safe_open(file, framework="pt") as weights:
+            found = {name: list(weights.get_slice(name).get_shape()) for name in weights.keys()}  # noqa: SIM118, no mapping
+    except SafetensorError as error:
+        raise _OtherWeightsError(_first_line(error)) from error
+    for name, shape in wanted.items():
+        if name not in found:
+            raise _OtherWeightsError(f"it lacks {name}")
+        if found[name] != shape:
+            raise _OtherWeightsError(f"{name} is {found[name]}, {CONFIG_FILE} asks for {shape}")
+    for name in found:
+        if name not in wanted:
+            raise _OtherWeightsError(f"it holds {name}, which {CONFIG_FILE} has no place for")
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0]
 
 
 def read_config(name: str | os.PathLike[str], hub: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:

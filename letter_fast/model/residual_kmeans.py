@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
 from letter_fast import validation
@@ -67,6 +68,10 @@ class ResidualKMeans(
         Raises:
             ValueError: fewer rows than codewords, wrong width, or rows with NaN or Inf.
         """
+        first_level = validation.integer(first_level, "first_level", 0, self.quantizer.levels)
+        seed = validation.integer(seed, "seed")
+        if isinstance(embeddings, list | Tensor) or hasattr(embeddings, "to_numpy"):
+            embeddings = validation.matrix(embeddings, "embeddings").float().cpu().numpy()
         catalog = Embeddings.open(embeddings)
         self.check_fits(catalog)
         self.trained_on = TrainedOn(catalog.columns)
@@ -97,7 +102,7 @@ class ResidualKMeans(
         catalog.check_width(self.config.input_dim)
         check_enough(catalog, self.config.codebook_size)
 
-    def encode_latents(self, s: Tensor) -> Tensor:
+    def encode_latents(self, s: ArrayLike) -> Tensor:
         """What is quantized: the rows, of length 1 if so configured. s [B, S] -> [B, S] float32
 
         Raises:
@@ -107,14 +112,14 @@ class ResidualKMeans(
             raise ValueError("the model has no codebooks yet: call fit first")
         return self._normalized(s)
 
-    def encode(self, s: Tensor) -> Tensor:
+    def encode(self, s: ArrayLike) -> Tensor:
         """Codes of embeddings. s [B, S] -> [B, L] int64"""
         codes = self.quantizer.encode(self.encode_latents(s))
         assert isinstance(codes, Tensor)
         return codes
 
     @torch.no_grad()
-    def decode(self, codes: Tensor) -> Tensor:
+    def decode(self, codes: ArrayLike) -> Tensor:
         """Embeddings that codes stand for, as normalized; fewer codes than levels, coarser ones.
 
         codes [B, l ≤ L] -> [B, S]
@@ -127,7 +132,7 @@ class ResidualKMeans(
         """SHA-256 of configuration and codebooks: which model made an ID."""
         return fingerprint(self.config.to_dict(), self.state_dict())
 
-    def _normalized(self, s: Tensor) -> Tensor:
+    def _normalized(self, s: ArrayLike) -> Tensor:
         rows = validation.rows(s, self.config.input_dim, "s").float()
         return unit_rows(rows) if self.config.normalize == "unit" else rows
 

@@ -7,6 +7,8 @@ from torch import Tensor
 
 from letter_fast import kernels
 
+from . import checks
+
 
 @torch.library.custom_op("letter_fast::balanced_lloyd", mutates_args=())
 def balanced_lloyd(
@@ -21,6 +23,22 @@ def balanced_lloyd(
     """x [P, N, D], centroids [P, K, D] float32, low and high [K] int64
     -> centroids [P, K, D] float32, labels [P, N] int64, cost and bound [P] float64
     """
+    checks.rows("x", x, checks.FLOAT32, 3)
+    problems, rows, width = x.shape
+    checks.tensor("centroids", centroids, checks.FLOAT32, (problems, None, width), x.device)
+    clusters, host = centroids.shape[1], torch.device("cpu")
+    checks.tensor("low", low, checks.INT64, (clusters,), host)
+    checks.tensor("high", high, checks.INT64, (clusters,), host)
+    checks.at_least("iterations", iterations, 1)
+    checks.at_least("tolerance", tolerance, 0)
+    checks.exponent(exponent)
+    checks.at_least("problems, rows and clusters", min(problems, rows, clusters), 1)
+    if bool((low < 0).any()) or bool((low > high).any()):
+        raise ValueError("low must be at least 0 and at most high")
+    if not int(low.sum()) <= rows <= int(high.clamp(max=rows).sum()):
+        raise ValueError(f"{rows} rows can't fill clusters of these sizes")
+    if not bool(torch.stack([*x.aminmax(), *centroids.aminmax()]).isfinite().all()):
+        raise ValueError(kernels.NOT_FINITE)
     return kernels.pick(x.device).balanced_lloyd(
         x, centroids, low, high, iterations, tolerance, exponent
     )

@@ -7,6 +7,8 @@ from torch import Tensor
 
 from letter_fast import kernels
 
+from . import checks
+
 
 @torch.library.custom_op("letter_fast::code_sums", mutates_args=())
 def code_sums(x: Tensor, codes: Tensor, count: int, exponent: int) -> tuple[Tensor, Tensor]:
@@ -14,6 +16,10 @@ def code_sums(x: Tensor, codes: Tensor, count: int, exponent: int) -> tuple[Tens
     -> sums [count, D] int64 of rint(x · 2^exponent), counts [count] int64; see
        `kernels.fixed_point` for the exponent.
     """
+    checks.rows("x", x, checks.SEARCHED)
+    checks.tensor("codes", codes, checks.INT64, (len(x),), x.device, strided=True)
+    checks.at_least("count", count, 0)
+    checks.exponent(exponent)
     return kernels.pick(x.device).code_sums(x, codes, count, exponent)
 
 

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from letter_fast import kernels
 
+from . import checks
 from .once import first_derivative_only
 
 
@@ -22,13 +23,23 @@ def contrastive(q: Tensor, h: Tensor, with_gradient: bool) -> tuple[Tensor, Tens
     -> loss []; for the backward pass: log_total [B] float64, gradient of q [B, D] ([0, D] without
        `with_gradient`, which a q that needs no gradient can do without)
     """
+    _check(q, h)
     return kernels.pick(q.device, q.dtype).contrastive(q, h, with_gradient)
 
 
 @torch.library.custom_op("letter_fast::contrastive_gradient_h", mutates_args=())
 def contrastive_gradient_h(q: Tensor, h: Tensor, log_total: Tensor) -> Tensor:
     """q [B, D], h [M, D], log_total [B] -> gradient of h [M, D]"""
+    _check(q, h)
+    checks.tensor("log_total", log_total, checks.FLOAT64, (len(q),), q.device)
     return kernels.pick(q.device, q.dtype).contrastive_gradient_h(q, h, log_total)
+
+
+def _check(q: Tensor, h: Tensor) -> None:
+    checks.tensor("q", q, checks.LOSSES, (None, None), q.device)
+    checks.tensor("h", h, (q.dtype,), (None, q.shape[1]), q.device)
+    if not 1 <= len(q) <= len(h):
+        raise ValueError(f"q must have 1 to {len(h)} rows, as h has, got {len(q)}")
 
 
 @contrastive.register_fake

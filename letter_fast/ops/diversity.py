@@ -9,6 +9,7 @@ from torch import Tensor
 
 from letter_fast import kernels
 
+from . import checks
 from .once import first_derivative_only
 
 
@@ -26,6 +27,11 @@ def diversity(
     -> losses [L]; for the backward pass the gradient of their sum [ΣK, D] ([0, D] without
        `with_gradient`)
     """
+    checks.tensor("codebooks", codebooks, checks.LOSSES, (None, None), codebooks.device)
+    checks.levels(sizes, len(codebooks))
+    checks.tensor("codes", codes, checks.INT64, (None, len(sizes)), codebooks.device)
+    checks.tensor("groups", groups, checks.INT64, (len(codebooks),), codebooks.device)
+    checks.tensor("seed", seed, checks.INT64, (), codebooks.device)
     backend = kernels.pick(codebooks.device, codebooks.dtype)
     return backend.diversity(codes, codebooks, sizes, groups, seed, with_gradient)
 

@@ -7,12 +7,18 @@ from torch import Tensor
 
 from letter_fast import kernels
 
+from . import checks
+
 
 @torch.library.custom_op("letter_fast::nearest", mutates_args=())
 def nearest(x: Tensor, codebook: Tensor, offset: Tensor | None) -> tuple[Tensor, Tensor]:
     """x [N, D] floating point, codebook [K, D] float32, offset [K] float64 or None
     -> code [N] int64, score [N] float64; −1 and NaN for a row with NaN or Inf.
     """
+    checks.rows("x", x, checks.SEARCHED)
+    words = checks.codebook(codebook, x)
+    if offset is not None:
+        checks.tensor("offset", offset, checks.FLOAT64, (words,), x.device)
     return kernels.pick(x.device).nearest(x, codebook, offset)
 
 

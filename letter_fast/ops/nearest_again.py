@@ -7,6 +7,8 @@ from torch import Tensor
 
 from letter_fast import kernels
 
+from . import checks
+
 
 @torch.library.custom_op("letter_fast::nearest_again", mutates_args=())
 def nearest_again(
@@ -16,6 +18,11 @@ def nearest_again(
     bounds [N] and movement [K] float32
     -> code [N] int64 and score [N] float64 as `nearest` gives them, lower [N] float32.
     """
+    checks.rows("x", x, checks.SEARCHED)
+    words = checks.codebook(codebook, x)
+    checks.tensor("codes", codes, checks.INT64, (len(x),), x.device, strided=True)
+    checks.tensor("bounds", bounds, checks.FLOAT32, (len(x),), x.device, strided=True)
+    checks.tensor("movement", movement, checks.FLOAT32, (words,), x.device, strided=True)
     return kernels.pick(x.device).nearest_again(x, codebook, codes, bounds, movement)
 
 

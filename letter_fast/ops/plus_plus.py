@@ -7,6 +7,8 @@ from torch import Tensor
 
 from letter_fast import kernels
 
+from . import checks
+
 
 @torch.library.custom_op("letter_fast::plus_plus", mutates_args=())
 def plus_plus(points: Tensor, weights: Tensor, draws: Tensor) -> Tensor:
@@ -15,6 +17,17 @@ def plus_plus(points: Tensor, weights: Tensor, draws: Tensor) -> Tensor:
     points [P, N, D] float32 and weights [P, N] float64: integers, with Σ weight · distance² < 2⁵³
     and some weight > 0; draws [P, K, T] float64 in [0, 1) -> picks [P, K] int64
     """
+    checks.rows("points", points, checks.FLOAT32, 3)
+    problems, rows, _ = points.shape
+    checks.tensor("weights", weights, checks.FLOAT64, (problems, rows), points.device, strided=True)
+    checks.tensor(
+        "draws", draws, checks.FLOAT64, (problems, None, None), points.device, strided=True
+    )
+    checks.at_least("problems, points, picks and tries", min(*weights.shape, *draws.shape), 1)
+    if not bool(((draws >= 0) & (draws < 1)).all()):
+        raise ValueError("draws must lie in [0, 1)")
+    if not bool((weights >= 0).all()):
+        raise ValueError("weights must be at least 0")
     return kernels.pick(points.device).plus_plus(points, weights, draws)
 
 

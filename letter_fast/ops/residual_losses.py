@@ -16,6 +16,7 @@ from torch import Tensor
 
 from letter_fast import kernels
 
+from . import checks
 from .once import first_derivative_only
 
 
@@ -33,6 +34,7 @@ def residual_losses(
        for the backward pass errors [L] float64, the terms' sums before the reduction, and
        scale [] float64, what it multiplies them by
     """
+    _check(x, codebooks, sizes, codes)
     backend = kernels.pick(x.device, x.dtype)
     quantized, errors, counted = backend.residual_losses(x, codebooks, sizes, codes)
     elements = (counted * x.shape[1]).clamp(min=1).double()
@@ -54,9 +56,19 @@ def residual_losses_backward(
     """errors [L] float64, grad_quantized [N, D] contiguous, weights [3, L] float64 (`_weights`)
     -> gradients of x [N, D] and of codebooks [ΣK, D]
     """
+    _check(x, codebooks, sizes, codes)
+    checks.tensor("errors", errors, checks.FLOAT64, (len(sizes),), x.device)
+    checks.tensor("grad_quantized", grad_quantized, (x.dtype,), x.shape, x.device)
+    checks.tensor("weights", weights, checks.FLOAT64, (3, len(sizes)), x.device)
     return kernels.pick(x.device, x.dtype).residual_losses_backward(
         x, codebooks, sizes, codes, errors, grad_quantized, weights
     )
+
+
+def _check(x: Tensor, codebooks: Tensor, sizes: list[int], codes: Tensor) -> None:
+    checks.tensor("x", x, checks.LOSSES, (None, None), x.device)
+    checks.levels(sizes, checks.codebook(codebooks, x, x.dtype))
+    checks.tensor("codes", codes, checks.INT64, (len(x), len(sizes)), x.device)
 
 
 @residual_losses.register_fake

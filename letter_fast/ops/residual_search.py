@@ -7,6 +7,8 @@ from torch import Tensor
 
 from letter_fast import kernels
 
+from . import checks
+
 
 @torch.library.custom_op("letter_fast::residual_search", mutates_args=())
 def residual_search(
@@ -22,6 +24,11 @@ def residual_search(
     -> codes [N, L] int64, quantized [N, D] float32 ([0, D] without `with_quantized`),
        margins and errors [N, L] float32 (both [0, L] without `with_margins`).
     """
+    checks.rows("x", x, checks.SEARCHED)
+    words = checks.codebook(codebooks, x)
+    checks.levels(sizes, words)
+    if offset is not None:
+        checks.tensor("offset", offset, checks.FLOAT64, (words,), x.device)
     return kernels.pick(x.device).residual_search(
         x, codebooks, sizes, offset, with_quantized, with_margins
     )

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
 from letter_fast import kernels
+
+from . import checks
 
 
 @torch.library.custom_op("letter_fast::residual_search_beam", mutates_args=())
@@ -15,6 +19,12 @@ def residual_search_beam(
     """x [N, D] floating point, codebooks [ΣK, D] float32
     -> codes [N, L] int64, quantized [N, D] float32
     """
+    checks.rows("x", x, checks.SEARCHED)
+    checks.levels(sizes, checks.codebook(codebooks, x))
+    # No level has more paths than there are codes of the levels before the last.
+    beam = min(beam, math.prod(sizes[:-1]))
+    if not 1 <= beam <= checks.MOST_PATHS:
+        raise ValueError(f"beam must lie between 1 and {checks.MOST_PATHS} paths, got {beam}")
     return kernels.pick(x.device).residual_search_beam(x, codebooks, sizes, beam)
 
 

@@ -7,6 +7,8 @@ from torch import Tensor
 
 from letter_fast import kernels
 
+from . import checks
+
 
 @torch.library.custom_op("letter_fast::sinkhorn_codes", mutates_args=())
 def sinkhorn_codes(
@@ -15,6 +17,13 @@ def sinkhorn_codes(
     """x [N, D] floating point, codebook [K, D] float32, starts [G + 1] int64 on the CPU
     -> codes [N] int64; −1 for a row with NaN or Inf
     """
+    checks.rows("x", x, checks.SEARCHED)
+    checks.codebook(codebook, x)
+    checks.tensor("starts", starts, checks.INT64, (None,), torch.device("cpu"))
+    checks.at_least("the length of starts", len(starts), 1)
+    checks.at_least("epsilon", epsilon, 1e-300)
+    if not 1 <= sweeps <= checks.MOST_SWEEPS:
+        raise ValueError(f"sweeps must lie between 1 and {checks.MOST_SWEEPS}, got {sweeps}")
     return kernels.pick(x.device).sinkhorn_codes(x, codebook, starts, epsilon, sweeps)
 
 

@@ -7,6 +7,9 @@ from torch import Tensor
 
 from letter_fast import kernels
 
+from . import checks
+from .distinct_codes import check_groups
+
 
 @torch.library.custom_op("letter_fast::spill_codes", mutates_args=())
 def spill_codes(
@@ -22,6 +25,8 @@ def spill_codes(
     """x [R, D], codebook [K, D] float32, starts [G + 1], home and rank [R], taken [T],
     taken_starts [G + 1] int64 -> codes [R] int64
     """
+    check_groups(x, codebook, starts, home, rank, taken, taken_starts)
+    checks.at_least("capacity", capacity, 0)
     backend = kernels.pick(x.device)
     return backend.spill_codes(x, codebook, starts, home, rank, taken, taken_starts, capacity)
 

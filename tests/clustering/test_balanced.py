@@ -98,7 +98,7 @@ def test_the_reference_runs_behind_the_public_function() -> None:
 def test_bad_numbers_are_refused() -> None:
     x = torch.randn(10, 2)
     broken = torch.tensor([[0.0, 1.0], [float("inf"), 0.0]])
-    with pytest.raises(ValueError, match="1 of 2 rows of centroids hold NaN or Inf"):
+    with pytest.raises(ValueError, match="1 of 2 codewords of centroids hold NaN or Inf"):
         balanced_assign(x, broken, 0, 10)
     x[3, 1] = torch.nan
     with pytest.raises(ValueError, match=r"1 of 10 rows of x hold NaN or Inf.*row 3"):

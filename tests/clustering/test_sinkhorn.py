@@ -50,9 +50,9 @@ def test_groups_are_mapped_by_themselves(dtype: torch.dtype) -> None:
         (torch.tensor([0, 2, 1, 2]), r"got \[0, 2, 1, 2\]"),
         (torch.arange(20), r"got \[0, 1, 2, 3, '…', 19\]"),
         (torch.tensor([], dtype=torch.int64), r"got \[\]"),
-        (torch.tensor([0.0, 2.0]), r"vector of integers, got torch.float32 \[2\]"),
-        (torch.tensor([[0, 2]]), r"vector of integers, got torch.int64 \[1, 2\]"),
-        (torch.tensor([False, True]), "vector of integers, got torch.bool"),
+        (torch.tensor([0.0, 2.0]), "must be integers, got torch.float32"),
+        (torch.tensor([[0, 2]]), r"vector of integers, got shape \[1, 2\]"),
+        (torch.tensor([False, True]), "must be integers, got torch.bool"),
     ],
 )
 def test_bad_starts_are_refused(starts: Tensor, message: str) -> None:
@@ -65,7 +65,7 @@ def test_bad_arguments_are_refused() -> None:
     for epsilon in (0.0, -1.0, torch.nan, torch.inf, 1e-310):
         with pytest.raises(ValueError, match="epsilon must be finite"):
             sinkhorn_codes(x, x, epsilon=epsilon)
-    with pytest.raises(ValueError, match="sweeps at least 1"):
+    with pytest.raises(ValueError, match="sweeps must be at least 1"):
         sinkhorn_codes(x, x, sweeps=0)
     with pytest.raises(ValueError, match=r"1 of 2 rows of x hold NaN or Inf.*row 1"):
         sinkhorn_codes(torch.tensor([[0.0, 0.0], [torch.nan, 0.0]]), x)

@@ -169,10 +169,12 @@ def test_a_second_derivative_is_refused() -> None:
 
 
 def test_shapes_are_checked() -> None:
-    codes, book, groups = torch.zeros(2, dtype=torch.int64), torch.randn(4, 2), torch.zeros(3)
+    codes, book, groups = torch.zeros(2).long(), torch.randn(4, 2), torch.zeros(3).long()
     with pytest.raises(ValueError, match=r"groups \[4\]"):
         diversity_loss(codes, book, groups)
     with pytest.raises(ValueError, match=r"codes must be \[B\]"):
-        diversity_loss(codes[:, None], book, torch.zeros(4))
-    with pytest.raises(ValueError, match=r"codes must be \[B, 2\] and codebooks \[5, D\]"):
-        diversity_losses(codes[:, None], book, [2, 3], torch.zeros(5))
+        diversity_loss(codes[:, None], book, torch.zeros(4).long())
+    with pytest.raises(ValueError, match=r"codes must be \[B, 2\]"):
+        diversity_losses(codes[:, None], book, [1, 3], torch.zeros(4).long())
+    with pytest.raises(ValueError, match="add up to the 4 codewords"):
+        diversity_losses(codes[:, None], book, [2, 3], torch.zeros(5).long())

@@ -1,0 +1,88 @@
+// How an entry point ends: with a status. An exception that left it, or a parallel region, would end the process.
+#pragma once
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <exception>
+#include <new>
+#include <stdexcept>
+
+namespace lf {
+
+// Mirrored by library.py. kAnew is lf_transport's alone: arcs have to be collected at the new prices.
+enum Status : std::int32_t {
+    kDone = 0, kNoMemory = 1, kAnew = 2, kFailed = 3, kCodeOutside = 4, kNoGroups = 5, kNoRoom = 6, kNotFinite = 7
+};
+
+// What is wrong with the numbers asked about: one of the last statuses.
+struct Refused {
+    Status status;
+};
+
+// The status of `work`, which may throw.
+template <class Work> std::int32_t guarded(const Work& work) noexcept {
+    try {
+        work();
+        return kDone;
+    } catch (const Refused& refused) {
+        return refused.status;
+    } catch (const std::bad_alloc&) {
+        return kNoMemory;
+    } catch (const std::length_error&) {  // more than a vector could ever hold
+        return kNoMemory;
+    } catch (...) {
+        return kFailed;
+    }
+}
+
+// Keeps what is thrown in a parallel region, to be thrown again behind it.
+class Caught {
+  public:
+    // Whether `work` threw nothing.
+    template <class Work> bool run(const Work& work) noexcept {
+        try {
+            work();
+            return true;
+        } catch (...) {
+#pragma omp critical(lf_caught)
+            if (!first_) first_ = std::current_exception();
+            return false;
+        }
+    }
+    void rethrow() const {
+        if (first_) std::rethrow_exception(first_);
+    }
+
+  private:
+    std::exception_ptr first_;
+};
+
+// Codes are −1, or name one of `size` codewords.
+inline void check_codes(const std::int64_t* codes, std::int64_t count, std::int64_t size) {
+    std::uint64_t largest = 0;
+    for (std::int64_t i = 0; i < count; ++i) largest = std::max(largest, static_cast<std::uint64_t>(codes[i]) + 1);
+    if (largest > static_cast<std::uint64_t>(size)) throw Refused{kCodeOutside};
+}
+
+// Codes [rows, levels]: those of a row are all −1, or name one of their level's codewords each.
+inline void check_codes(const std::int64_t* codes, std::int64_t rows, std::int64_t levels, const std::int64_t* sizes) {
+    for (std::int64_t row = 0; row < rows; ++row, codes += levels) {
+        bool inside = true, marked = true;
+        for (std::int64_t level = 0; level < levels; ++level) {
+            inside &= static_cast<std::uint64_t>(codes[level]) < static_cast<std::uint64_t>(sizes[level]);
+            marked &= codes[level] == -1;
+        }
+        if (!inside && !marked) throw Refused{kCodeOutside};
+    }
+}
+
+// starts [groups + 1] divide `rows` rows.
+inline void check_groups(const std::int64_t* starts, std::int64_t groups, std::int64_t rows) {
+    if (starts[0] != 0 || starts[groups] != rows || !std::is_sorted(starts, starts + groups + 1)) throw Refused{kNoGroups};
+}
+
+inline void check_finite(const float* values, std::int64_t count) {
+    if (!std::all_of(values, values + count, [](float value) { return std::isfinite(value); })) throw Refused{kNotFinite};
+}
+
+}  // namespace lf
