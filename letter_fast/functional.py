@@ -60,7 +60,7 @@ def nearest(x: ArrayLike, codebook: ArrayLike, offset: ArrayLike | None = None) 
     """
     table = validation.codebook(codebook)
     points = validation.floats(x, table.shape[1])
-    flat = validation.rows(points, table.shape[1])
+    flat = validation.folded(points)
     validation.together(points, {"codebook": table})
     code, score = ops.nearest(flat, table, _offset(offset, table))
     validation.finite_codes(code)
@@ -95,7 +95,7 @@ def residual_search(x: ArrayLike, codebooks: Sequence[ArrayLike]) -> SearchResul
     if len(set(widths)) > 1:
         raise ValueError(f"codebooks must share one width, got {widths}")
     points = validation.floats(x, widths[0])
-    flat = validation.rows(points, widths[0])
+    flat = validation.folded(points)
     validation.together(points, {f"codebooks[{i}]": table for i, table in enumerate(tables)})
     codes, quantized, _, _ = ops.residual_search(
         flat, torch.cat(tables), [len(table) for table in tables]

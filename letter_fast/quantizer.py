@@ -188,7 +188,7 @@ class ResidualQuantizer(nn.Module):
             ValueError: as `forward`; codewords with NaN or Inf; beam below 1; margins of a beam.
         """
         z = validation.floats(z, self.dim, "z")
-        flat = validation.rows(z, self.dim, "z")
+        flat = validation.folded(z)
         codes: Tensor
         beam = validation.integer(beam, "beam", 1, validation.MOST)
         if return_margin and beam > 1:
@@ -289,7 +289,7 @@ class ResidualQuantizer(nn.Module):
         sizes = self._checked_sizes()
         epsilons = self.sinkhorn_epsilon if use_sinkhorn else [0.0] * len(sizes)
         codes = choose_codes(
-            validation.rows(z, self.dim, "z"),
+            validation.folded(z),
             self.codebooks,
             sizes,
             epsilons,

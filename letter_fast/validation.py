@@ -75,7 +75,12 @@ def rows(x: Any, width: int, name: str = "x") -> Tensor:
     Raises:
         ValueError: as `floats`.
     """
-    flat = floats(x, width, name).detach().reshape(-1, width)
+    return folded(floats(x, width, name))
+
+
+def folded(x: Tensor) -> Tensor:
+    """What `floats` gave, as `rows`."""
+    flat = x.detach().reshape(-1, x.shape[-1])
     return flat if flat.dtype in SEARCHED_DTYPES else flat.float()
 
 

@@ -112,10 +112,10 @@ def check_effort(restarts: int, iterations: int, tolerance: float) -> None:
 
 def check_start(start: ArrayLike, k: int, width: int, name: str) -> Tensor:
     """`start` as float32 centroids [k, width]; ValueError otherwise."""
-    centroids = validation.codebook(validation.floats(start, width, name), name)
-    if centroids.shape != (k, width):
-        raise ValueError(f"{name} must be [{k}, {width}], got {list(centroids.shape)}")
-    return centroids
+    found = validation.tensor(start, name)
+    if found.shape != (k, width):
+        raise ValueError(f"{name} must be [{k}, {width}], got {list(found.shape)}")
+    return validation.codebook(validation.floats(found, width, name), name)
 
 
 def _means(sums: Tensor, sizes: Tensor, units: list[int], previous: Tensor) -> Tensor:

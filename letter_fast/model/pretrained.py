@@ -32,6 +32,9 @@ class Saved(Protocol):
 
     trained_on: TrainedOn
 
+    def state_dict(self) -> dict[str, Any]:
+        """That of `torch.nn.Module`."""
+
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> Any:
         """That of `torch.nn.Module`."""
 

@@ -131,7 +131,7 @@ def test_a_run_begins_where_it_is_told_to() -> None:
         (dict(iterations=-1), "iterations must be at least 1, got -1"),
         (dict(init=torch.zeros(3, 2)), r"init must be \[4, 2\], got \[3, 2\]"),
         (dict(init=torch.zeros(4, 3)), r"init must be \[4, 2\], got \[4, 3\]"),
-        (dict(init=torch.full((4, 2), torch.nan)), "4 of 4 rows of init hold NaN"),
+        (dict(init=torch.full((4, 2), torch.nan)), "4 of 4 codewords of init hold NaN"),
         (dict(init=torch.zeros(4, 2), restarts=2), "restarts must be 1, got 2"),
     ],
 )
