@@ -152,6 +152,8 @@ OVERRIDES = {
     sinkhorn_group_kernel: {"words": "*fp32"},
 }
 TENSOR_CORE = re.compile(r"\b(HGMMA|UTC\w*MMA|HMMA|v_mfma)\w*")
+# Those of a program alone (CTA) come with the tensor cores' asynchronous products.
+MEMBAR = re.compile(r"\bMEMBAR\.\w+\.(?:GPU|SYS)\b")
 FMA = re.compile(r"\bDFMA\b|v_fma_f64|v_fmac_f64")
 
 
@@ -348,7 +350,7 @@ def compile_case(case: Case, target: str) -> Row:
         bad.append("no tensor core")
     if not case.fused and FMA.search(text):
         bad.append("fma")
-    if "MEMBAR" in text:
+    if MEMBAR.search(text):
         bad.append("membar")
     if compiled.metadata.shared > SHARED[target]:
         bad.append("shared memory")

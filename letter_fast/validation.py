@@ -165,12 +165,11 @@ def whole(value: Any, name: str, least: int = 1) -> int:
         ValueError: it is none, or smaller.
     """
     try:
-        number = operator.index(value)
-    except TypeError:
-        number = None
-    if number is None or isinstance(value, bool) or number < least:
-        raise ValueError(f"{name} must be a whole number of at least {least}, got {value!r}")
-    return number
+        return integer(value, name, least)
+    except ValueError:
+        raise ValueError(
+            f"{name} must be a whole number of at least {least}, got {value!r}"
+        ) from None
 
 
 def integers(value: Any, name: str) -> Tensor:

@@ -81,6 +81,9 @@ def _search_narrow(
 ) -> None:
     """Slab by slab, so that the queues stay small; each stage takes a row through all levels."""
     N, D = x.shape
+    if packed.high.numel() >= 2**31:  # beyond the screens' 32-bit offsets
+        settle(x, codebooks, offset, packed, codes, mark=mark)
+        return
     slab = min(N, QUEUE_ROWS)
     first, second, lengths = queues(slab, x.device)
     one, three = narrow(D, x.device)

@@ -8,7 +8,7 @@ Out: codes [N, L] int64 up to the first level a row can't certify there; that ro
      So does a row with NaN, Inf or, with `mark`, a residual that overflows: settle.py marks it.
 
 Each program holds BLOCK_N rows in registers through all levels and streams the codewords past them
-in tiles of BLOCK_K. Later levels of a row that stopped are computed in vain: 1 to 10 % of rows
+in tiles of BLOCK_K, K·P < 2³¹ (offsets of 64 bits would spill). Later levels of a row that stopped are computed in vain: 1 to 10 % of rows
 stop, and leaving the tile would cost more.
 """
 
@@ -113,16 +113,15 @@ def screen_kernel(
             second = tl.full([BLOCK_N], NEVER, tl.float32)
             code = tl.zeros([BLOCK_N], tl.int32)
             for k in range(0, tl.load(sizes + level).to(tl.int32), BLOCK_K):
-                tile = tl.cast(k, tl.int64) * P  # K·P may pass 2³¹
-                word = lane[None, :] * P + d[:, None]
-                w_high = tl.load(level_high + tile + word)
+                at = (k + lane)[None, :]
+                w_high = tl.load(level_high + at * P + d[:, None])
                 product = tl.dot(v_high, w_high, input_precision="ieee")
                 if THREE:
-                    w_low = tl.load(level_low + tile + word)
+                    w_low = tl.load(level_low + at * P + d[:, None])
                     small = tl.dot(v_high, w_low, input_precision="ieee")
                     small = tl.dot(v_low, w_high, small, input_precision="ieee")
                     product += small * 2.0**-11
-                score = product * rho[:, None] + tl.load(level_bias + k + lane)[None, :]
+                score = product * rho[:, None] + tl.load(level_bias + at)
                 one, where, two = best_two(score, lane, BLOCK_K, PACKED)
                 second = tl.minimum(tl.maximum(best, one), tl.minimum(second, two))
                 code = tl.where(one < best, k + where, code)
@@ -138,9 +137,7 @@ def screen_kernel(
                 decided = decided | known
 
             codebook = codebooks + tl.load(starts + level) * D
-            r -= tl.load(
-                codebook + code.to(tl.int64)[:, None] * D + d[None, :], mask=inside, other=0.0
-            )
+            r -= tl.load(codebook + code[:, None] * D + d[None, :], mask=inside, other=0.0)
             peak = tl.max(tl.abs(r), axis=1)
             decided = decided & ((peak < float("inf")) | (mark == 0))
             stop = tl.where((stop == L) & (decided == 0), level, stop)

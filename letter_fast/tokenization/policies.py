@@ -158,17 +158,13 @@ def _checked(
     order: NDArray[np.int64] | None,
     held: Codes | None,
 ) -> Items:
-    tables = [validation.codebook(table).cpu() for table in codebooks]
+    tables = [
+        validation.codebook(table, f"codebook {level}").cpu()
+        for level, table in enumerate(codebooks, start=1)
+    ]
     sizes = [len(table) for table in tables]
     if not sizes or len({table.shape[1] for table in tables}) > 1:
         raise ValueError("codebooks must be at least one, all of one width")
-    for level, table in enumerate(tables, start=1):
-        broken = ~table.isfinite().all(dim=1)
-        if broken.any():
-            raise ValueError(
-                f"codebook {level} holds NaN or Inf in {int(broken.sum())} codewords, the first is "
-                f"{int(broken.int().argmax())}: the model is damaged or its training diverged"
-            )
     if tuple(latents.shape) != (len(codes), tables[0].shape[1]):
         raise ValueError(
             f"latents must be [{len(codes)}, {tables[0].shape[1]}] for {len(codes)} rows of codes "

@@ -61,7 +61,7 @@ def overwrite(file: Path) -> None:
 
 def replace(file: Path) -> None:
     content = file.read_bytes()
-    file.rename(file.with_suffix(".old"))
+    file.rename(file.with_name(f".{file.name}"))
     file.write_bytes(content)
 
 

@@ -60,7 +60,7 @@ SOON: dict[str, tuple[Callable[[Path], Any], dict[str, Any], str]] = {
     "no such ids": (write, {"ids": "sku"}, "'sku'"),
     "repeated ids": (lambda at: write(at, ["a"] * ROWS), {}, "unique"),
     "a null id": (lambda at: write(at, [None, *NAMES[1:]]), {}, "null"),
-    "no ids": (lambda at: write(at, None), {}, "name a column of ids"),
+    "no ids": (lambda at: write(at, None), {}, "there is no column of item ids"),
     "no vectors": (lambda at: write(at, NAMES, NAMES), {}, "vector"),
 }
 # In a worker.

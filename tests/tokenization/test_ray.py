@@ -108,5 +108,5 @@ def test_a_cluster_gives_the_table_of_one_machine(tmp_path: Path) -> None:
     broken[7, 2] = np.nan
     bad = pa.table({"item_id": NAMES[:40].tolist(), "vector": list(broken)})
     pq.write_table(bad, tmp_path / "0.parquet")
-    with pytest.raises(ValueError, match=f"1 items hold NaN or Inf.*first is '{NAMES[7]}'"):
+    with pytest.raises(ValueError, match=f"item {NAMES[7]} holds NaN or Inf"):
         cluster.tokenize(model, str(tmp_path), "none")
