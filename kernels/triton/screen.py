@@ -8,8 +8,8 @@ Out: codes [N, L] int64 up to the first level a row can't certify there; that ro
      So does a row with NaN, Inf or, with `mark`, a residual that overflows: settle.py marks it.
 
 Each program holds BLOCK_N rows in registers through all levels and streams the codewords past them
-in tiles of BLOCK_K, K·P < 2³¹ (offsets of 64 bits would spill). Later levels of a row that stopped are computed in vain: 1 to 10 % of rows
-stop, and leaving the tile would cost more.
+in tiles of BLOCK_K; S·P < 2³¹, as offsets of 64 bits would spill. Later levels of a row that
+stopped are computed in vain: 1 to 10 % of rows stop, and leaving the tile would cost more.
 """
 
 from __future__ import annotations
