@@ -19,7 +19,7 @@ import letter_fast as lf
         (dict(cf_weight=-1), "cf_weight must be at least 0, got -1"),
         (dict(cf_dim="8"), "cf_dim must be an integer or absent, got '8'"),
         (dict(cf_dim=0), "cf_dim must be at least 1, got 0"),
-        (dict(codebook_size=[8, 0]), r"codebook_size must be at least 1, got \(8, 0\)"),
+        (dict(codebook_size=[8, 0]), "codebook_size must be at least 1, got 0"),
         (dict(batch_norm=1), "batch_norm must be true or false, got 1"),
     ],
 )

@@ -145,8 +145,8 @@ class _Clusters:
     def __init__(self, rows: Rows, centroids: Tensor, largest: float) -> None:
         self.rows, self.centroids = rows, centroids
         self.labels = torch.full((rows.count,), -1, device=rows.device)
-        self.bounds = torch.zeros(rows.count, device=rows.device)
-        self.movement = torch.zeros(len(centroids), device=rows.device)
+        self.bounds = torch.zeros(rows.count, dtype=torch.float32, device=rows.device)
+        self.movement = torch.zeros(len(centroids), dtype=torch.float32, device=rows.device)
         self.units = [exponent(largest, rows.count)]
         self.sums = torch.zeros((1, *centroids.shape), dtype=torch.int64, device=rows.device)
         self.sizes = torch.zeros(len(centroids), dtype=torch.int64, device=rows.device)

@@ -80,7 +80,7 @@ class RowsInMemory(Rows):
         yield from self.x.split(self.block_rows())
 
     def less(self, table: Tensor) -> Rows:
-        left = torch.empty(self.x.shape, device=self.device)
+        left = torch.empty(self.x.shape, dtype=torch.float32, device=self.device)
         for block, out in zip(self.blocks(), left.split(self.block_rows())):
             code, _ = ops.nearest(block, table, None)
             torch.sub(block.float(), table[code], out=out)
