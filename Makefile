@@ -5,7 +5,7 @@ INSTALLED := .venv/.installed
 DEMO_DATA := .venv/.demo-data
 NATIVE := $(wildcard kernels/cpp/*.cpp kernels/cpp/*.h)
 
-.PHONY: test lint demo format clean bench gpu-check test-emulated sanitize
+.PHONY: test lint demo format clean bench gpu-check gpu-warm test-emulated sanitize
 
 test: $(INSTALLED) $(DEMO_DATA)
 	$(BIN)/python -m pytest
@@ -43,6 +43,11 @@ bench: $(INSTALLED)
 # On a CUDA machine, from the sources as they are: its own Python, nothing installed, no network.
 gpu-check:
 	PYTHONPATH=. $(PYTHON) -m bench.gpu_check
+
+# What gpu-check would have to compile, ahead of time and without a GPU: make gpu-warm CARD=sm_90
+CARD ?= sm_90
+gpu-warm: $(INSTALLED)
+	PYTHONPATH=. $(BIN)/python tests/fake_cuda/warm.py $(CARD)
 
 $(INSTALLED): pyproject.toml setup.py constraints.txt $(NATIVE)
 	@$(PYTHON) -c 'import sys; sys.exit("letter-fast needs Python 3.10 or newer, this is " + sys.version.split()[0] if sys.version_info < (3, 10) else 0)'

@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import os
+import subprocess
 import sys
 from collections import Counter
 from dataclasses import dataclass, field
@@ -41,6 +43,20 @@ _VIEWS = {
     *("device", "layout", "dim", "size", "stride", "numel", "is_contiguous", "prim"),
     *("is_floating_point", "storage_offset"),
 }
+
+
+def build_guard(folder: Path) -> Path:
+    """guard.cpp as a library in `folder`.
+
+    Raises:
+        OSError, CalledProcessError: there is no C++ compiler, or it fails.
+    """
+    library, parts = folder / "guard.so", Path(torch.__file__).parent
+    command = [os.environ.get("CXX", "c++"), "-std=c++20", "-shared", "-fPIC"]
+    command += [f"-I{parts / 'include'}", str(Path(__file__).with_name("guard.cpp"))]
+    command += [f"-L{parts / 'lib'}", "-lc10", f"-Wl,-rpath,{parts / 'lib'}"]
+    subprocess.run([*command, "-o", str(library)], check=True, capture_output=True)
+    return library
 
 
 @dataclass

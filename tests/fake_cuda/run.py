@@ -16,6 +16,8 @@ import torch
 from harness import Card
 from torch import Tensor
 
+from bench.tensor_cores import TILES, sums
+from bench.workloads import W1, W2, W3
 from letter_fast.kernels import triton as backend
 
 sinkhorn_codes = sys.modules["letter_fast.kernels.triton.sinkhorn_codes"]
@@ -98,6 +100,18 @@ def on_one_card() -> Iterator[tuple[str, Callable[[], Any]]]:
     yield "sinkhorn in products", lambda: sinkhorn(1000, 256, 0.1)
     yield "sinkhorn 16,384", lambda: sinkhorn(16_384, 256, 0.003)
     yield "code sums", lambda: backend.code_sums(rows(1000, 33), torch.empty(1000, **INT64), 7, 20)
+
+
+def as_gpu_check() -> Iterator[tuple[str, Callable[[], Any]]]:
+    """The shapes of `make gpu-check` that no other case has."""
+    for workload in (W1, W2, W3):
+        D, sizes = workload.dim, list(workload.sizes)
+        yield f"{workload.name}", lambda D=D, s=sizes: search(lambda: rows(100_000, D), s)
+    for D, sizes in ((16, [100, 300]), (4, [256]), (100, [256]), (300, [256])):
+        yield f"search {D}, {sizes}", lambda D=D, s=sizes: search(lambda: rows(20_000, D), s)
+        yield f"nearest {D}", lambda D=D: nearest(20_000, D, 256)
+    for tile in TILES:
+        yield f"sums of {tile}", lambda t=tile: sums(torch.empty((4, 32), **FLOAT64), *t)
 
 
 def nearest(N: int, D: int, K: int) -> None:

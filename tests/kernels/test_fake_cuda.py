@@ -14,7 +14,6 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
-import torch
 
 ROOT = Path(__file__).resolve().parents[2]
 HARNESS = ROOT / "tests" / "fake_cuda"
@@ -28,16 +27,13 @@ pytestmark = [
 @pytest.fixture(scope="session")
 def guard(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """guard.cpp as a library."""
-    library = tmp_path_factory.mktemp("guard") / "guard.so"
-    torch_folder = Path(torch.__file__).parent
-    command = [os.environ.get("CXX", "c++"), "-std=c++20", "-shared", "-fPIC"]
-    command += [f"-I{torch_folder / 'include'}", str(HARNESS / "guard.cpp")]
-    command += [f"-L{torch_folder / 'lib'}", "-lc10", f"-Wl,-rpath,{torch_folder / 'lib'}"]
+    sys.path.insert(0, str(HARNESS))
+    from harness import build_guard
+
     try:
-        subprocess.run([*command, "-o", str(library)], check=True, capture_output=True)
+        return build_guard(tmp_path_factory.mktemp("guard"))
     except (OSError, subprocess.CalledProcessError) as error:
         pytest.skip(f"guard.cpp can't be compiled here: {error}")
-    return library
 
 
 def launches(guard: Path, capability: int, *options: str) -> dict[str, tuple[int, int]]:
