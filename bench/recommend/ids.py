@@ -69,6 +69,16 @@ KINDS = {
     ),
     "letter-alpha-.002": Kind("LETTER, α = 0.002", "letter", dict(cf_weight=0.002)),
     "letter-alpha-.05": Kind("LETTER, α = 0.05", "letter", dict(cf_weight=0.05)),
+    "letter-cosine": Kind(
+        "LETTER, CF by cosines (τ = 0.2), α = 0.003",
+        "letter",
+        dict(cf_weight=0.003, cf_similarity="cosine", cf_temperature=0.2),
+    ),
+    "letter-cosine-.001": Kind(
+        "LETTER, CF by cosines (τ = 0.2), α = 0.001",
+        "letter",
+        dict(cf_weight=0.001, cf_similarity="cosine", cf_temperature=0.2),
+    ),
     "rq-vae": Kind("RQ-VAE (α = β = 0)", "letter", _NO_TERMS),
     "kmeans": Kind("residual k-means", "kmeans"),
     "balanced-kmeans": Kind("residual k-means, balanced", "kmeans", dict(balanced=True)),

@@ -87,6 +87,12 @@ def train(
         _training("Items that --cf lacks: error, or mask (they have no CF term). (error)"),
     ] = None,
     cf_weight: Annotated[float | None, _model("α of the CF loss. (0.01)")] = None,
+    cf_similarity: Annotated[
+        str | None, _model("The CF loss compares by product, or by cosine. (product)")
+    ] = None,
+    cf_temperature: Annotated[
+        float | None, _model("τ, divides these similarities; cosines need one near 0.2. (1.0)")
+    ] = None,
     diversity_weight: Annotated[float | None, _model("β of the diversity loss. (0.0001)")] = None,
     residual_grad: Annotated[
         str | None, _model("straight_through, detach, full or aggregate. (straight_through)")
@@ -180,6 +186,8 @@ def train(
         "latent_dim": latent_dim,
         "cf_missing": cf_missing,
         "cf_weight": cf_weight,
+        "cf_similarity": cf_similarity,
+        "cf_temperature": cf_temperature,
         "diversity_weight": diversity_weight,
         "residual_grad": residual_grad,
         "codebook_update": codebook_update,

@@ -20,8 +20,10 @@ _COUNTS = (
 )  # fmt: skip
 Value = TypeVar("Value", float, Tensor)
 _WEIGHTS = ("quantization_weight", "commitment_weight", "cf_weight", "diversity_weight")
+_ADDED = ("cf_similarity", "cf_temperature")  # fields that no release had at first
 
 NORMALIZATIONS = ("none", "unit")
+CF_SIMILARITIES = ("product", "cosine")
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,11 @@ class LetterConfig:
     """μ, weight of the commitment term."""
     cf_weight: float = 0.01
     """α, weight of the collaborative loss."""
+    cf_similarity: str = "product"
+    """What the collaborative loss compares by: product, the inner product (public code), or cosine,
+    which leaves the length of latents to the reconstruction."""
+    cf_temperature: float = 1.0
+    """τ, divides these similarities; cosines need one near 0.2 to tell items apart."""
     diversity_weight: float = 1e-4
     """β, weight of the diversity loss."""
     diversity_clusters: int = 10
@@ -109,6 +116,9 @@ class LetterConfig:
                 f"loss has nothing to move: set diversity_weight=0, got {self.diversity_weight}"
             )
         validation.choice(self.residual_grad, RESIDUAL_GRADS, "residual_grad")
+        validation.choice(self.cf_similarity, CF_SIMILARITIES, "cf_similarity")
+        if not self.cf_temperature > 0:
+            raise ValueError(f"cf_temperature must be above 0, got {self.cf_temperature}")
         validation.choice(self.reconstruction, ("mse", "l1"), "reconstruction")
         validation.choice(self.reduction, REDUCTIONS, "reduction")
 
@@ -121,8 +131,14 @@ class LetterConfig:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, as config.json holds them."""
-        return asdict(self)
+        """Plain values, as config.json holds them and the fingerprint counts them.
+
+        A field of `_ADDED` is there only where it isn't its default: so models made before it was
+        keep their fingerprint, which ID tables name, and earlier releases read models without it.
+        """
+        values = asdict(self)
+        defaults = {field.name: field.default for field in fields(self) if field.name in _ADDED}
+        return {k: v for k, v in values.items() if k not in defaults or v != defaults[k]}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> LetterConfig:

@@ -132,10 +132,10 @@ class Letter(
 
         cf = diversity = recon.new_zeros(())
         if h is not None and share is None and has_cf is None:
-            cf = contrastive_loss(quantized, self.cf_projection(h))
+            cf = contrastive_loss(*self._compared(quantized, h))
         elif h is not None:
             own = slice(0, len(h)) if share is None else share.own
-            cf = _contrastive_part(quantized, self.cf_projection(h), own, has_cf)
+            cf = _contrastive_part(*self._compared(quantized, h), own, has_cf)
         if groups is not None:
             quantizer = self.quantizer
             per_level = diversity_of_found(
@@ -148,6 +148,16 @@ class Letter(
             diversity = per_level.mean() if config.reduction == "mean" else per_level.sum()
         total = config.total(recon, output.loss, cf, diversity)
         return LetterLosses(total, recon, output.loss, cf, diversity, output)
+
+    def _compared(self, q: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
+        """Both sides of the cf term, such that their inner products are its logits.
+
+        q [b, D], h [B, H] -> [b, D], [B, D]
+        """
+        h = self.cf_projection(h)
+        if self.config.cf_similarity == "cosine":
+            q, h = F.normalize(q, dim=1), F.normalize(h, dim=1)
+        return q / self.config.cf_temperature, h
 
     def _embeddings(self, s: ArrayLike) -> Tensor:
         """s [..., S] of the dtype that the encoder computes in; ValueError for another width."""

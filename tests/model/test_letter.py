@@ -44,6 +44,25 @@ def test_the_total_is_the_weighted_sum(reduction: str, reconstruction: str) -> N
     torch.testing.assert_close(losses.total, recon + 0.7 * (out.loss + 0.2 * diversity) + 0.3 * cf)
 
 
+def test_cf_by_cosines_is_the_formula() -> None:
+    letter = model(cf_similarity="cosine", cf_temperature=0.2, cf_dim=7)
+    s, h = torch.randn(10, 12), torch.randn(10, 7)
+    q, target = letter.quantizer(letter.encoder(s)).quantized, letter.cf_projection(h)
+    cosines = F.cosine_similarity(q[:, None], target[None], dim=2)
+    expected = F.cross_entropy(cosines / 0.2, torch.arange(10))
+    torch.testing.assert_close(letter.losses(s, h).cf, expected)
+    # a few rows without CF: as if they weren't there
+    has = torch.arange(10) % 3 > 0
+    among = F.cross_entropy(cosines[has][:, has] / 0.2, torch.arange(int(has.sum())))
+    torch.testing.assert_close(letter.losses(s, h, has_cf=has).cf, among)
+
+
+def test_a_temperature_divides_the_products() -> None:
+    letter, s, h = model(cf_temperature=0.5), torch.randn(10, 12), torch.randn(10, 4)
+    q = letter.quantizer(letter.encoder(s)).quantized
+    torch.testing.assert_close(letter.losses(s, h).cf, contrastive_loss(q, h, temperature=0.5))
+
+
 def test_cf_reaches_the_encoder_and_not_the_codebook() -> None:
     letter = model()
     losses = letter.losses(torch.randn(8, 12), torch.randn(8, 4))
@@ -100,6 +119,8 @@ def test_broken_folders_are_refused_in_one_line(tmp_path: Path) -> None:
         (dict(codebook_size=()), "at least"),
         (dict(sinkhorn_epsilon=(0.1,)), "one value per level"),
         (dict(cf_weight=-1.0), "cf_weight must be at least 0"),
+        (dict(cf_similarity="cos"), "cf_similarity must be one of"),
+        (dict(cf_temperature=0.0), "cf_temperature must be above 0"),
         (dict(dropout=1.0), "dropout"),
         (dict(residual_grad="none"), "residual_grad must be one of"),
     ],
@@ -107,6 +128,18 @@ def test_broken_folders_are_refused_in_one_line(tmp_path: Path) -> None:
 def test_bad_configurations(options: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         lf.LetterConfig(**{**SMALL, **options})  # type: ignore[arg-type]
+
+
+def test_a_model_keeps_its_fingerprint_over_releases() -> None:
+    """ID tables name it. This one was taken before the CF term had a similarity to choose."""
+    letter = lf.Letter(lf.LetterConfig(**SMALL))  # type: ignore[arg-type]
+    for value in letter.state_dict().values():
+        value.fill_(1)
+    assert (
+        letter.fingerprint() == "7fc114077e6036a33c6b38918ef1ef644edddde7133c70e9c88f81e2ba9b7858"
+    )
+    cosine = lf.LetterConfig(**SMALL, cf_similarity="cosine")  # type: ignore[arg-type]
+    assert lf.LetterConfig.from_dict(cosine.to_dict()) == cosine
 
 
 def test_unknown_keys_name_the_nearest() -> None:
