@@ -4,35 +4,29 @@ Tensors are fake: a device "cuda", a shape, no memory. Whatever asks for a value
 to the host) raises. Kernels are specialised and compiled by Triton's own JIT for the card that is
 asked for; their launches are recorded and checked instead of run.
 
-Only for processes of its own: it replaces Triton's driver for good.
+Only for processes of its own, with guard.cpp preloaded (cards.py): it replaces Triton's driver
+for good.
 """
 
 from __future__ import annotations
 
 import contextlib
-import ctypes
-import os
-import subprocess
 import sys
 from collections import Counter
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import torch
 import triton
+from cards import CARDS
+from torch._library.custom_ops import CustomOpDef
+from torch._subclasses import fake_tensor
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 from triton.backends.compiler import GPUTarget
 
-# Compute capability -> bytes of shared memory a program may have, multiprocessors.
-CARDS = {
-    80: (166_912, 108),
-    86: (101_376, 84),
-    90: (232_448, 132),
-    100: (232_448, 148),
-    120: (101_376, 170),
-}
+from letter_fast import ops
+from letter_fast.kernels import triton as _  # noqa: F401  (its tables are known before the first call)
 
 # Operations that launch nothing.
 _VIEWS = {
@@ -45,36 +39,23 @@ _VIEWS = {
 }
 
 
-def build_guard(folder: Path) -> Path:
-    """guard.cpp as a library in `folder`.
-
-    Raises:
-        OSError, CalledProcessError: there is no C++ compiler, or it fails.
-    """
-    library, parts = folder / "guard.so", Path(torch.__file__).parent
-    command = [os.environ.get("CXX", "c++"), "-std=c++20", "-shared", "-fPIC"]
-    command += [f"-I{parts / 'include'}", str(Path(__file__).with_name("guard.cpp"))]
-    command += [f"-L{parts / 'lib'}", "-lc10", f"-Wl,-rpath,{parts / 'lib'}"]
-    subprocess.run([*command, "-o", str(library)], check=True, capture_output=True)
-    return library
-
-
 @dataclass
 class Record:
     """What one piece of host code asked of the card."""
 
     launches: list[str] = field(default_factory=list)
     operations: Counter[str] = field(default_factory=Counter)
+    copies: int = 0
+    """From the host, which may wait for them, and which no graph can hold."""
     problems: list[str] = field(default_factory=list)
 
 
 class Card:
     """A card of one compute capability; `run` gives what a call would have done on it."""
 
-    def __init__(self, capability: int, guard: Path) -> None:
+    def __init__(self, capability: int) -> None:
         self.capability = capability
         self.record = Record()
-        ctypes.CDLL(str(guard))
         self._mode = FakeTensorMode()
         shared, multiprocessors = CARDS[capability]
         triton.runtime.driver.set_active(_driver(self, shared, multiprocessors))
@@ -126,6 +107,13 @@ def _on_card(value: Any) -> Any:
     return type(value)(*parts) if hasattr(value, "_fields") else tuple(parts)
 
 
+_OPS = {
+    each._qualname.split("::")[1]: each
+    for each in vars(ops).values()
+    if isinstance(each, CustomOpDef)
+}
+
+
 class _Count(TorchDispatchMode):
     """Counts PyTorch's own launches on the card."""
 
@@ -134,11 +122,28 @@ class _Count(TorchDispatchMode):
         self._record = record
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        namespace, name = func._schema.name.split("::")
+        if namespace == "letter_fast":  # the host code itself, not what it says of shapes
+            with self:
+                return _OPS[name]._init_fn(*args, **(kwargs or {}))
+        if namespace == "aten":  # what only puts others together launches nothing of its own
+            with self:
+                out = func.decompose(*args, **(kwargs or {}))
+            if out is not NotImplemented:
+                return out
+        if name == "_to_copy" and _devices(args) == {"cpu"} and _device_of(kwargs) == "cuda":
+            self._record.copies += 1
+            return torch.empty(
+                args[0].shape, dtype=kwargs.get("dtype") or args[0].dtype, device="cuda"
+            )
         out = func(*args, **(kwargs or {}))
-        name = func._schema.name.split("::")[1]
         if name not in _VIEWS and "cuda" in _devices(out) | _devices(args):
             self._record.operations[name] += 1
         return out
+
+
+def _device_of(options: dict[str, Any]) -> str:
+    return torch.device(options.get("device") or "cpu").type
 
 
 def _devices(value: Any) -> set[str]:
@@ -205,6 +210,11 @@ def _driver(card: Card, shared: int, multiprocessors: int) -> Any:
 
 def _pretend(capability: int, multiprocessors: int) -> None:
     """What the backend asks torch about the card."""
+
+    # Tensors of the host have values: so few numbers that all their arithmetic is kept.
+    fake_tensor.CONSTANT_NUMEL_LIMIT = 1024
+    # Backward passes in this thread, where the modes are.
+    torch.autograd.set_multithreading_enabled(False)
 
     class Properties:
         multi_processor_count = multiprocessors

@@ -1,7 +1,7 @@
-"""python tests/fake_cuda/run.py CAPABILITY GUARD [--all]: one JSON line a case.
+"""python tests/fake_cuda/run.py CAPABILITY [--all | --warm]: one JSON line a case.
 
-CAPABILITY: 80, 86, 90, 100 or 120; GUARD: guard.cpp, compiled. Without --all only the cases that
-depend on the card.
+CAPABILITY: 80, 86, 90, 100 or 120. Without --all only the cases that depend on the card; with
+--warm all of them, and those of `make gpu-check`.
 """
 
 from __future__ import annotations
@@ -9,16 +9,19 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import torch
 from harness import Card
 from torch import Tensor
 
+import letter_fast as lf
 from bench.tensor_cores import TILES, sums
 from bench.workloads import W1, W2, W3
+from letter_fast import validation
 from letter_fast.kernels import triton as backend
+from letter_fast.training.metrics import EpochMeans
 
 sinkhorn_codes = sys.modules["letter_fast.kernels.triton.sinkhorn_codes"]
 
@@ -58,6 +61,85 @@ def on_every_card() -> Iterator[tuple[str, Callable[[], Any]]]:
         yield f"contrastive 1,024 × {D}", lambda D=D: contrastive(1024, D)
     yield "sinkhorn 1,024", lambda: sinkhorn(1024, 256, 0.003)
     yield "beam 8, 100 × 32", lambda: beam(100, 32, [256] * 3, 8)
+    yield "tokenize 4,096 × 384", tokenize
+
+
+def training_steps() -> Iterator[tuple[str, Callable[[], Any]]]:
+    """LETTER by default (Sinkhorn, collaborative and diversity terms), then RQ-VAE."""
+    step = Step(1024, lf.LetterConfig(input_dim=384))
+    yield "LETTER's epoch begins", step.begin
+    yield "LETTER's step: forward", step.forward
+    yield "LETTER's step: backward", step.backward
+    yield "LETTER's first step of AdamW", step.move  # makes its moments
+    yield "LETTER's step: AdamW and metrics", step.move
+    last = Step(1, lf.LetterConfig(input_dim=384))
+    yield "LETTER's epoch of 1 row begins", last.begin
+    yield "LETTER's step on 1 row", last
+    plain = lf.LetterConfig(
+        input_dim=768, cf_weight=0.0, diversity_weight=0.0, sinkhorn_epsilon=(0.0,) * 4
+    )
+    rq_vae = Step(1000, plain)
+    yield "RQ-VAE's epoch begins", rq_vae.begin
+    yield "RQ-VAE's step", rq_vae
+
+
+class Step:
+    """One step of the trainer, on a batch of B rows."""
+
+    def __init__(self, B: int, config: lf.LetterConfig) -> None:
+        self._model = lf.Letter(config).train()
+        self._model.quantizer.nonfinite = "mark"
+        self._rows, self._config = B, config
+
+    def begin(self) -> None:
+        put_on_card(self._model)
+        self._optimizer = torch.optim.AdamW(self._model.parameters(), lr=1e-3, fused=True)
+        self._means = EpochMeans(self._model, 1)
+
+    def __call__(self) -> None:
+        self.forward()
+        self.backward()
+        self.move()
+
+    def forward(self) -> None:
+        config = self._config
+        h = groups = None
+        if config.cf_weight:
+            h = rows(self._rows, config.latent_dim)
+        if config.diversity_weight:
+            groups = [torch.empty(size, **INT64) for size in config.codebook_size]
+        s, seed = rows(self._rows, config.input_dim), torch.empty((), **INT64)
+        self._losses = self._model.losses(s, h, groups, seed)
+
+    def backward(self) -> None:
+        self._losses.total.backward()
+
+    def move(self) -> None:
+        self._optimizer.step()
+        self._means.add(self._losses)
+
+
+def put_on_card(model: torch.nn.Module) -> None:
+    """Parameters and buffers of the same shapes on the card."""
+    for module in model.modules():
+        for name, value in module._parameters.items():
+            if value is not None:
+                there = torch.empty(value.shape, dtype=value.dtype, device="cuda")
+                module._parameters[name] = torch.nn.Parameter(there, value.requires_grad)
+        for name, buffer in module._buffers.items():
+            if buffer is not None:
+                there = torch.empty(buffer.shape, dtype=buffer.dtype, device="cuda")
+                module._buffers[name] = there
+
+
+def tokenize() -> None:
+    """The two looks at whether numbers are finite wait by design: the caller learns of it."""
+    model = lf.Letter(lf.LetterConfig(input_dim=384)).eval()
+    put_on_card(model)
+    with mock.patch.multiple(validation, finite_codes=mock.DEFAULT, finite_codewords=mock.DEFAULT):
+        model.encode(rows(4096, 384))
+        model.quantizer.encode(rows(4096, 32), return_margin=True)
+        model.quantizer.encode(rows(4096, 32), beam=8)
 
 
 def on_one_card() -> Iterator[tuple[str, Callable[[], Any]]]:
@@ -152,16 +234,19 @@ def sinkhorn(N: int, K: int, epsilon: float) -> None:
 
 
 def main() -> None:
-    card = Card(int(sys.argv[1]), Path(sys.argv[2]))
-    cases = list(on_every_card())
-    if "--all" in sys.argv:
+    card = Card(int(sys.argv[1]))
+    cases = [*on_every_card(), *training_steps()]
+    if "--all" in sys.argv or "--warm" in sys.argv:
         cases += on_one_card()
+    if "--warm" in sys.argv:
+        cases += as_gpu_check()
     for name, case in cases:
         record = card.run(case)
         row = {
             "case": name,
             "triton": len(record.launches),
             "torch": sum(record.operations.values()),
+            "copies": record.copies,
             "problems": record.problems,
         }
         print(json.dumps(row), flush=True)
