@@ -157,7 +157,8 @@ class Letter(
         h = self.cf_projection(h)
         if self.config.cf_similarity == "cosine":
             q, h = F.normalize(q, dim=1), F.normalize(h, dim=1)
-        return q / self.config.cf_temperature, h
+        temperature = self.config.cf_temperature
+        return (q if temperature == 1.0 else q / temperature), h
 
     def _embeddings(self, s: ArrayLike) -> Tensor:
         """s [..., S] of the dtype that the encoder computes in; ValueError for another width."""
