@@ -206,7 +206,11 @@ setup(
         *(f"letter_fast.kernels.{name}" for name in find_packages("kernels")),
     ],
     package_dir={"letter_fast.bench": "bench", "letter_fast.kernels": "kernels"},
-    package_data={"letter_fast": ["py.typed"], "letter_fast.kernels.cpp": ["*.cpp", "*.h"]},
+    package_data={
+        "letter_fast": ["py.typed"],
+        "letter_fast.demo.shop": ["*.txt"],
+        "letter_fast.kernels.cpp": ["*.cpp", "*.h"],
+    },
     ext_modules=[Extension("letter_fast.kernels.cpp.native", sources=[], optional=True)],
     cmdclass={"build_ext": BuildNative},
 )

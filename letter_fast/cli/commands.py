@@ -10,6 +10,7 @@ from .diff import diff
 from .evaluate import evaluate
 from .export import export
 from .import_ids import import_ids
+from .quickstart import quickstart
 from .tokenize import tokenize
 from .train import train
 
@@ -19,6 +20,6 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (train, tokenize, evaluate, export, diff, demo, bench):
+for command in (quickstart, train, tokenize, evaluate, export, diff, demo, bench):
     app.command()(command)
 app.command("import")(import_ids)  # a word that Python keeps for itself

@@ -58,11 +58,11 @@ def print_json(value: Mapping[str, Any]) -> None:
 
 
 @contextmanager
-def progress(unit: str, shown: bool = True) -> Iterator[Any]:
+def progress(unit: str, shown: bool = True, every: float = 60.0) -> Iterator[Any]:
     """A rich progress bar with rate and time left, on stderr; tasks may carry a `note`.
 
     It vanishes if the work fails, so that what is left on stderr is the one line that says why.
-    Where there is no terminal, there is a line a minute instead.
+    Where there is no terminal, there is a line every so many seconds instead.
     """
     from rich.console import Console
     from rich.progress import (
@@ -83,7 +83,7 @@ def progress(unit: str, shown: bool = True) -> Iterator[Any]:
 
     console = Console(stderr=True)
     if not (shown and console.is_terminal):
-        with Lines(unit, shown) as lines:
+        with Lines(unit, shown, every) as lines:
             yield lines
         return
     with Progress(
