@@ -29,6 +29,7 @@ from triton.compiler import ASTSource
 
 from letter_fast.kernels.triton import tiles
 from letter_fast.kernels.triton.code_sums import code_sums_kernel
+from letter_fast.kernels.triton.codebook import SLOTS, slots_kernel, words_kernel
 from letter_fast.kernels.triton.contrastive import (
     contrastive_gradient_h_kernel,
     contrastive_kernel,
@@ -87,6 +88,7 @@ TYPES = {
     "exponent": "*i32",
     "offset": "*fp64",
     "allowed": "*i8",
+    "hashes": "*i64",
     "starts": "*i64",
     "sizes": "*i64",
     "slots": "*i64",
@@ -146,6 +148,8 @@ TYPES = {
 }
 # Pointers of another type in these kernels than their names have elsewhere.
 OVERRIDES = {
+    words_kernel: {"peaks": "*fp32", "limits": "*i32"},
+    slots_kernel: {"peaks": "*fp32", "limits": "*i32"},
     scatter_kernel: {"errors": "*fp64"},
     unscale_kernel: {"errors": "*fp64"},
     distance_kernel: {"words": "*fp32"},
@@ -219,6 +223,14 @@ def cases(target: str) -> Iterator[Case]:
             tensor_core=True,
         )
     for width in (16, 32, 64):
+        slots, step = tiles.PACK_SLOTS["gpu"], min(tiles.WIDE_STEP, width)
+        shape = {"BLOCK_S": slots, "BLOCK_D": step}
+        for shifted in (False, True):
+            config = f"P={width} {slots}×{step}{' offset' if shifted else ''}"
+            of = {"HAS_OFFSET": shifted, **shape}
+            yield Case("pack words", config, words_kernel, of, 4, 3, False)
+            of |= {"DISTINCT": True, "SLOTS": SLOTS, "BLOCK_K": tiles.PACK_WORDS}
+            yield Case("pack slots", config, slots_kernel, of, 4, 3, False)
         shape = tiles.split_shape(width)
         yield Case("split", "{BLOCK_N}×{BLOCK_D}".format(**shape), split_kernel, shape, 4, 3, False)
     for (every, shifted), block in tiles.SETTLE.items():

@@ -1,6 +1,6 @@
 """The kernels on GPUs: a search that is screened in fp16 and exact, clustering, losses.
 
-    codebook.py           host    codewords scaled, split and laid out for the tensor cores
+    codebook.py           kernel  codewords scaled, split and laid out for the tensor cores
     tiles.py              data    tile per architecture
     score.py              device  split, score, error bound, best two
     queue.py              device  the rows one stage leaves to the next

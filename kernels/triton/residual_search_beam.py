@@ -24,11 +24,11 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from .codebook import distinct, layout_of
+from .codebook import pack
 from .exact import exact_least
 from .gather import gather
 from .settle import distances
-from .tiles import BEAM, BEAM_BYTES, block_shape
+from .tiles import BEAM, BEAM_BYTES, block_shape, padded_width
 
 _NONE = tl.constexpr(2147483647)
 
@@ -122,16 +122,15 @@ def residual_search_beam(
     N, D = x.shape
     if N == 0:
         return x.new_empty((0, len(sizes)), dtype=torch.int64), x.new_empty(0, D).float()
-    layout = layout_of(tuple(sizes), x.device)
-    allowed = distinct(codebooks, layout.level, None).to(torch.int8)
-    levels = list(zip(codebooks.split(sizes), allowed.split(sizes)))
+    packed = pack(codebooks, sizes, None, padded_width(D))
+    levels = list(zip(codebooks.split(sizes), packed.allowed.split(sizes)))
     row_bytes = beam * (16 * max(sizes) + 12 * D)  # d and topk's copy; residuals before and after
     codes = x.new_empty((N, len(sizes)), dtype=torch.int64)
     slab = max(1, BEAM_BYTES // row_bytes)
     with torch.cuda.device_of(x):
         for start in range(0, N, slab):
             codes[start : start + slab] = _best_paths(x[start : start + slab].float(), levels, beam)
-        return codes, gather(codes, codebooks, layout)
+        return codes, gather(codes, codebooks, packed.layout)
 
 
 def _best_paths(x: Tensor, levels: list[tuple[Tensor, Tensor]], beam: int) -> Tensor:

@@ -63,6 +63,11 @@ WIDE_STEP = 64
 SLAB_BYTES = 256 << 20
 SPLIT_ELEMENTS = 512
 
+# Slots a program packs, a divisor of codebook.SLOTS: few, so that four levels of 256 spread over 64
+# programs. And codewords of its level that it looks at together.
+PACK_SLOTS = {"gpu": 16, "interpreter": 128}
+PACK_WORDS = 128
+
 
 # Architecture -> P -> tile of the contrastive loss: its rows × the other side's. The split halves
 # of the TF32 operands live in registers, so tiles shrink as P grows: 64 × 64 spills from P = 64 on,
@@ -158,6 +163,12 @@ def narrow(D: int, device: torch.device) -> tuple[Tile, Tile]:
 def wide(device: torch.device) -> tuple[Tile, Tile]:
     """The same two for D > NARROW_LIMIT."""
     return WIDE[architecture(device)]
+
+
+def pack_shape(P: int, device: torch.device) -> dict[str, int]:
+    """Slots × columns of codewords, and codewords whose hashes they meet, in codebook.py."""
+    slots = PACK_SLOTS["interpreter" if device.type == "cpu" else "gpu"]
+    return {"BLOCK_S": slots, "BLOCK_K": PACK_WORDS, "BLOCK_D": min(WIDE_STEP, P)}
 
 
 def split_shape(P: int) -> dict[str, int]:

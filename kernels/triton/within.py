@@ -182,8 +182,7 @@ def within(
     """
     K, D = codebook.shape
     P = padded_width(D)
-    allowed = codebook.isfinite().all(dim=1) & offset.isfinite()
-    packed = pack(codebook, [K], offset, P, allowed)
+    packed = pack(codebook, [K], offset, P, False)
     margin = torch.full((1,), slack, dtype=torch.float64, device=x.device)
     starts = [x.new_zeros(1, dtype=torch.int64)]
     words = [x.new_empty(0, dtype=torch.int32)]

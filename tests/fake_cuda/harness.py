@@ -77,7 +77,7 @@ class Card:
         for name, module in list(sys.modules.items()):
             if not name.startswith("letter_fast.kernels.triton"):
                 continue
-            for attribute in ("layout_of", "_odd_numbers", "_cells", "_division"):
+            for attribute in ("layout_of", "_cells", "_division"):
                 made = vars(module).get(attribute)
                 if made is not None and hasattr(made, "cache_info"):
                     setattr(module, attribute, self._faked(made))
