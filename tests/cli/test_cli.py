@@ -259,7 +259,7 @@ def test_help_states_the_defaults() -> None:
             wanted = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
             assert text.endswith(f"({wanted})"), name
             stated += 1
-    assert stated == 24
+    assert stated == 26
 
 
 @pytest.mark.parametrize(
