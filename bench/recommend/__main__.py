@@ -4,6 +4,7 @@
     python -m bench.recommend --data industrial movielens   the comparison of docs/results.md
     python -m bench.recommend --data mine.inter --text items.parquet
     python -m bench.recommend --data industrial movielens --report    only table and chart
+    python -m bench.recommend --data industrial movielens --signals   what text and CF know
 
 A finished run is kept in --runs by its configuration and not done again, so a killed comparison
 goes on where it was. What was chosen, and why nothing leaks: `bench/recommend/__init__.py`.
@@ -20,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from ..measure import limited
-from . import data, ids, report, runs
+from . import data, ids, report, runs, signals
 from .generator import Budget
 from .interactions import Columns
 
@@ -47,6 +48,10 @@ def _compare(options: argparse.Namespace) -> None:
     datasets = {
         name: data.load(name, columns, options.text, options.shared) for name in options.data
     }
+    if options.signals:
+        for dataset in datasets.values():
+            print(signals.table(dataset), end="\n\n")
+        return
     plans = _plans(options, datasets)
     waiting = [plan for plan in plans if runs.kept(plan, options.runs) is None]
     began = time.perf_counter()
@@ -133,6 +138,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--seeds", nargs="+", type=int, help="(0 1 2; 0 with --quick)")
     parser.add_argument("--quick", action="store_true", help="tiny generator, few samples")
     parser.add_argument("--report", action="store_true", help="train nothing")
+    parser.add_argument(
+        "--signals", action="store_true", help="no generator: do text and CF know the next item?"
+    )
     parser.add_argument("--runs", type=Path, default=_RESULTS / "recommend", help="kept runs")
     parser.add_argument("--chart", type=Path, help="PNG to draw")
     parser.add_argument("--shared", type=Path, default=data.SHARED, help="folder of real catalogs")

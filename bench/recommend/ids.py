@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 import letter_fast as lf
+from letter_fast.presets import model_fields
 
 from .data import Dataset
 from .generator import check_positive
@@ -69,15 +70,11 @@ KINDS = {
     ),
     "letter-alpha-.002": Kind("LETTER, α = 0.002", "letter", dict(cf_weight=0.002)),
     "letter-alpha-.05": Kind("LETTER, α = 0.05", "letter", dict(cf_weight=0.05)),
+    "letter-recommended": Kind("LETTER, preset recommended", "letter", dict(preset="recommended")),
     "letter-cosine": Kind(
         "LETTER, CF by cosines (τ = 0.2), α = 0.003",
         "letter",
         dict(cf_weight=0.003, cf_similarity="cosine", cf_temperature=0.2),
-    ),
-    "letter-cosine-.001": Kind(
-        "LETTER, CF by cosines (τ = 0.2), α = 0.001",
-        "letter",
-        dict(cf_weight=0.001, cf_similarity="cosine", cf_temperature=0.2),
     ),
     "rq-vae": Kind("RQ-VAE (α = β = 0)", "letter", _NO_TERMS),
     "kmeans": Kind("residual k-means", "kmeans"),
@@ -115,11 +112,9 @@ def make(dataset: Dataset, kind: Kind, shape: Shape, seed: int) -> lf.SemanticId
         config = lf.ResidualKMeansConfig(input_dim=width, codebook_size=sizes, **kind.model)
         return lf.tokenize(lf.ResidualKMeans(config).fit(text, seed=seed), text)
     torch.manual_seed(seed)
-    model = lf.Letter(
-        lf.LetterConfig(
-            input_dim=width, hidden=shape.hidden, codebook_size=sizes, **_fitting(dataset, kind)
-        )
-    )
+    fields = {"hidden": shape.hidden, "codebook_size": sizes, **resolved(kind, width)}
+    cf_dim = None if dataset.cf is None else dataset.cf.shape[1]
+    model = lf.Letter(lf.LetterConfig(input_dim=width, cf_dim=cf_dim, **fields))
     settings = lf.TrainSettings(
         epochs=shape.epochs,
         batch_size=shape.batch_size,
@@ -132,6 +127,13 @@ def make(dataset: Dataset, kind: Kind, shape: Shape, seed: int) -> lf.SemanticId
         cf = np.where(cf.any(axis=1, keepdims=True), cf, np.float32(_NEARLY_ZERO))
     lf.train(model, text, cf, settings=settings)
     return lf.tokenize(model, text)
+
+
+def resolved(kind: Kind, width: int) -> dict[str, Any]:
+    """Fields of the model's configuration, those of a preset among them, for text of that width."""
+    fields = dict(kind.model)
+    preset = fields.pop("preset", None)
+    return {**(model_fields(preset, width) if preset else {}), **fields}
 
 
 def random_ids(items: int, sizes: tuple[int, ...], seed: int) -> lf.SemanticIds:
@@ -187,9 +189,3 @@ def _shared(codes: NDArray[np.int64], pairs: NDArray[np.int64]) -> list[float]:
     """Share of the pairs of items whose first l codes are equal, l = 1, 2, …"""
     same = codes[pairs[:, 0]] == codes[pairs[:, 1]]
     return [round(float(value), 4) for value in np.cumprod(same, axis=1).mean(axis=0)]
-
-
-def _fitting(dataset: Dataset, kind: Kind) -> dict[str, Any]:
-    """The configuration's fields, and the width of the CF vectors if it isn't the latent's."""
-    width = None if dataset.cf is None else dataset.cf.shape[1]
-    return {"cf_dim": width, **kind.model}

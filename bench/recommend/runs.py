@@ -42,6 +42,8 @@ class Plan:
         """What kind, shape and budget mean, the seed left out."""
         kind = asdict(ids.KINDS[self.kind])
         del kind["about"]
+        if "preset" in kind["model"]:  # what it means today, α for text of width 1
+            kind["model"] |= ids.resolved(ids.KINDS[self.kind], 1)
         values = {
             "version": _VERSION,
             "dataset": self.dataset,

@@ -84,10 +84,12 @@ def build(
     model_class: type[Model],
     training_class: type[Training],
     shapes: Mapping[str, Any],
+    preset: tuple[Mapping[str, Any], Mapping[str, Any]] = ({}, {}),
 ) -> tuple[Model, Training]:
-    """Options of model and training: defaults, then `shapes`, then the file, then the flags given.
+    """Options of model and training: defaults, `preset`, `shapes`, the file, the flags given; each
+    overrides those before it.
 
-    shapes: what the inputs say of the model, input_dim at least.
+    shapes: what the inputs say of the model, input_dim at least. preset: fields of model, training.
     Raises:
         ValueError: the file or a flag is wrong, or a flag belongs to another model.
     """
@@ -99,7 +101,7 @@ def build(
         training_class.from_dict(training)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
-    model = {**shapes, **model}
+    model, training = {**preset[0], **shapes, **model}, {**preset[1], **training}
     tables = {field.name: model for field in fields(model_class)}
     tables |= {field.name: training for field in fields(training_class)}
     for name, value in flags.items():

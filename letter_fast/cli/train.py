@@ -60,6 +60,13 @@ def train(
             "flags override it."
         ),
     ] = None,
+    preset: Annotated[
+        str | None,
+        typer.Option(
+            help="recommended: the CF term by cosines, α = 0.1 / width (for rows of length 1), "
+            "dead codewords revived; the file and the flags override it."
+        ),
+    ] = None,
     vectors: Vectors = None,
     ids: Ids = None,
     cf_vectors: CfVectors = None,
@@ -167,6 +174,7 @@ def train(
     from letter_fast.atomic import check_folder
     from letter_fast.catalog import Embeddings
     from letter_fast.model import Letter, LetterConfig, ResidualKMeansConfig
+    from letter_fast.presets import model_fields, training_fields
     from letter_fast.torchrun import refuse_processes
     from letter_fast.training import FitSettings, TrainSettings
     from letter_fast.training import train as run
@@ -212,6 +220,8 @@ def train(
     hint = tokenize_hint(out, embeddings, vectors, ids)
     shapes: dict[str, Any] = {"input_dim": catalog.width}
     if chosen_model(config, model) == ResidualKMeansConfig.model_type:
+        if preset is not None:
+            raise ValueError("--preset is no option of --model residual-kmeans")
         refuse_processes("residual k-means")
         if targets is not None:
             raise ValueError("residual k-means uses no collaborative embeddings: leave out --cf")
@@ -219,7 +229,11 @@ def train(
         fit(catalog, *chosen, out, _usable(device), fresh, json, hint)
         return
     shapes |= {"cf_weight": 0.0} if targets is None else {"cf_dim": targets.width}
-    model_config, settings = build(config, flags, LetterConfig, TrainSettings, shapes)
+    named: Any = preset
+    fields = (
+        ({}, {}) if named is None else (model_fields(named, catalog.width), training_fields(named))
+    )
+    model_config, settings = build(config, flags, LetterConfig, TrainSettings, shapes, fields)
     place = _usable(device)
     torch.manual_seed(settings.seed)
     letter = Letter(model_config)

@@ -12,6 +12,7 @@ from torch import Tensor
 from letter_fast import validation
 from letter_fast.losses import REDUCTIONS, RESIDUAL_GRADS
 from letter_fast.options import check_keys, check_types
+from letter_fast.presets import PresetName, model_fields
 from letter_fast.quantizer import CODEBOOK_UPDATES
 
 _COUNTS = (
@@ -139,6 +140,17 @@ class LetterConfig:
         values = asdict(self)
         defaults = {field.name: field.default for field in fields(self) if field.name in _ADDED}
         return {k: v for k, v in values.items() if k not in defaults or v != defaults[k]}
+
+    @classmethod
+    def preset(cls, name: PresetName, *, input_dim: int, **fields: Any) -> LetterConfig:
+        """The settings called `name` (`letter_fast.presets` says why), under `fields` of yours.
+
+            LetterConfig.preset("recommended", input_dim=384, codebook_size=(64, 64, 64))
+
+        Raises:
+            ValueError: there is no such preset, or a field is unknown or wrong.
+        """
+        return cls.from_dict({"input_dim": input_dim, **model_fields(name, input_dim), **fields})
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> LetterConfig:

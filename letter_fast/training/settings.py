@@ -10,6 +10,7 @@ from typing import Any
 from letter_fast import validation
 from letter_fast.catalog.alignment import CF_MISSING
 from letter_fast.options import check_keys, check_types
+from letter_fast.presets import PresetName, training_fields
 
 SCHEDULES = ("constant", "cosine")
 STARTS = ("balanced_kmeans", "kmeans", "random")
@@ -108,6 +109,15 @@ class TrainSettings:
         if self.schedule == "constant":  # otherwise their number shapes every epoch
             free.add("epochs")
         return {name: value for name, value in self.to_dict().items() if name not in free}
+
+    @classmethod
+    def preset(cls, name: PresetName, **fields: Any) -> TrainSettings:
+        """The settings called `name` (`letter_fast.presets` says why), under `fields` of yours.
+
+        Raises:
+            ValueError: there is no such preset, or a field is unknown or wrong.
+        """
+        return cls.from_dict({**training_fields(name), **fields})
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> TrainSettings:

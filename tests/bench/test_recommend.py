@@ -15,7 +15,17 @@ import torch
 
 import letter_fast as lf
 from letter_fast.bench.recommend import __main__ as entrance
-from letter_fast.bench.recommend import beam, data, floors, generator, ids, metrics, report, runs
+from letter_fast.bench.recommend import (
+    beam,
+    data,
+    floors,
+    generator,
+    ids,
+    metrics,
+    report,
+    runs,
+    signals,
+)
 from letter_fast.bench.recommend.interactions import Columns, read_interactions
 from letter_fast.tokenization import IdConstraint
 
@@ -337,3 +347,17 @@ def test_text_that_lacks_an_item(tmp_path: Path) -> None:
 def test_the_table_names_the_spread() -> None:
     assert report.spread([0.12, 0.14]) == ".1300 ± .0141"
     assert report.spread([0.12]) == ".1200"
+
+
+def test_what_text_and_cf_know_is_counted_without_a_model() -> None:
+    """Items on a circle; the target is the nearest one but the last of the history."""
+    angle = np.array([0.0, 0.1, 0.3, 2.0])
+    vectors = np.stack([np.cos(angle), np.sin(angle)], axis=1).astype(np.float32)
+    cases = data.Cases([[3, 0], [0], [1], [2]], np.array([1, 2, 1, 3]))
+    assert signals.ranks(vectors, cases).tolist() == [0, 1, 0, 2]
+    # zero rows are everybody's equals, and recommend nothing
+    zeros = np.zeros((4, 2), dtype=np.float32)
+    assert signals.ranks(zeros, data.Cases([[0]], np.array([1]))).tolist() == [2]
+    both = signals.mixed(vectors, vectors[:, ::-1].copy(), 2.0)
+    expected = vectors @ vectors.T * 3
+    np.testing.assert_allclose(both @ both.T, expected, rtol=1e-5)

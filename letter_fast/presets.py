@@ -1,0 +1,34 @@
+"""Named settings that were measured to do better than the public code's, which stay the defaults.
+
+recommended: a tokenizer whose IDs a recommender learns from (docs/results.md has the figures).
+
+- The CF term compares by cosines over τ = 0.2. By inner products, as in the public code, it wants
+  long latents, which outgrow the codewords that k-means placed at the start: level 1 is then used
+  unevenly.
+- α = 0.1 / S. The reconstruction error of a row of unit length and width S is at most 1/S, so that
+  the public α = 0.01 is four times all there is to reconstruct at S = 384. Rows of another length
+  need α times their mean squared length.
+- A codeword without items for five epochs moves onto a residual.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from letter_fast import validation
+
+PresetName = Literal["recommended"]
+PRESETS: tuple[PresetName, ...] = ("recommended",)
+
+
+def model_fields(name: PresetName, input_dim: int) -> dict[str, Any]:
+    """Fields of `LetterConfig` that the preset sets, for text of width `input_dim`."""
+    validation.choice(name, PRESETS, "preset")
+    validation.integer(input_dim, "input_dim", 1, validation.MOST)
+    return {"cf_weight": 0.1 / input_dim, "cf_similarity": "cosine", "cf_temperature": 0.2}
+
+
+def training_fields(name: PresetName) -> dict[str, Any]:
+    """Fields of `TrainSettings` that the preset sets."""
+    validation.choice(name, PRESETS, "preset")
+    return {"revive_after": 5}
