@@ -67,7 +67,7 @@ def plot_losses(path: Path, records: list[dict[str, Any]], config: LetterConfig)
         title="What the loss is made of",
         xlim=(edges[0], edges[-1]),
     )
-    axes.set_ylim(bottom=0)
+    _from_zero(axes)
     # From the top down, as they are stacked.
     return _save(figure, path, [axes.lines[0], *reversed(areas)])
 
@@ -88,7 +88,7 @@ def plot_perplexity(path: Path, records: list[dict[str, Any]], sizes: tuple[int,
         title="Perplexity of the codes of the whole catalog",
         xlim=(0, epochs[-1] * 1.03),
     )
-    axes.set_ylim(bottom=0)
+    _from_zero(axes)
     return _save(figure, path)
 
 
@@ -111,8 +111,14 @@ def plot_usage(folder: Path, codes: NDArray[np.int64], sizes: list[int]) -> Path
         ylabel="items",
         title=f"How {len(codes):,} items spread over the codewords",
     )
-    axes.set_ylim(bottom=0)
+    _from_zero(axes)
     return _save(figure, folder / "usage.png")
+
+
+def _from_zero(axes: Any) -> None:
+    """The vertical axis begins at 0, unless something lies below, as a foreign log may have it."""
+    if axes.dataLim.y0 >= 0 and axes.get_ylim()[1] > 0:
+        axes.set_ylim(bottom=0)
 
 
 def _number(record: dict[str, Any], name: str, level: int | None = None) -> float:
