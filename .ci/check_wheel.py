@@ -1,0 +1,76 @@
+"""Installs a built wheel in a clean environment of each Python, without a compiler, and runs it.
+
+python .ci/check_wheel.py dist python3.10 python3.13 [--library-only]
+
+--library-only: no dependency is installed, so torch isn't either; the wheel must be accepted, its
+library load, and its version be shown.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+_LIBRARY = """
+import ctypes, importlib.util, pathlib
+found = pathlib.Path(importlib.util.find_spec("letter_fast").origin).parent
+assert "site-packages" in str(found), found
+library = ctypes.CDLL(str(found / "kernels/cpp/native.so"))
+print("library: ABI", library.lf_abi_version(), "instruction set", library.lf_instruction_set())
+"""
+_CODES = """
+import torch, letter_fast as lf
+x = torch.arange(80000.0).reshape(10000, 8) % 17
+books = [x[:9].contiguous(), 0.1 * x[:7].contiguous()]
+native = lf.functional.residual_search(x, books)
+with lf.use_backend("reference"):
+    wanted = lf.functional.residual_search(x, books)
+assert all(torch.equal(a, b) for a, b in zip(native, wanted))
+print("codes: those of the reference")
+"""
+
+
+def main(folder: str, *pythons: str) -> None:
+    (wheel,) = Path(folder).resolve().glob("*.whl")
+    library_only = "--library-only" in pythons
+    for python in (one for one in pythons if not one.startswith("--")):
+        with tempfile.TemporaryDirectory() as place:
+            _check(wheel, python, Path(place), library_only)
+
+
+def _check(wheel: Path, python: str, place: Path, library_only: bool) -> None:
+    program = shutil.which(python)
+    if program is None:
+        sys.exit(f"there is no {python} here")
+    subprocess.run([program, "-m", "venv", place / "venv"], check=True)
+    programs = place / "venv/bin"
+    # No compiler, no checkout; what is set for pip stays.
+    kept = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    variables = {**kept, "PATH": str(programs), "HOME": str(place)}
+
+    def run(*command: str | Path) -> str:
+        done = subprocess.run(
+            command, cwd=place, env=variables, stdout=subprocess.PIPE, text=True, check=True
+        )
+        return done.stdout.strip()
+
+    pip = [programs / "python", "-m", "pip", "install", "--quiet"]
+    run(*pip, *(["--no-deps"] if library_only else []), str(wheel))
+    print(
+        run(programs / "python", "-c", "import sys; print(f'== Python {sys.version.split()[0]}')")
+    )
+    print(run(programs / "python", "-I", "-c", _LIBRARY))
+    if not library_only:
+        print(run(programs / "letter-fast", "--version"))
+        print(run(programs / "python", "-W", "error", "-I", "-c", _CODES))
+        print(run(programs / "letter-fast", "env"))
+        print(run(programs / "letter-fast", "quickstart", "--out", "made").splitlines()[-7])
+    print("passed", "(library only)" if library_only else "", flush=True)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
