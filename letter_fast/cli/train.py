@@ -125,7 +125,7 @@ def train(
     revive_after: Annotated[
         int | None, _training("Epochs without use that revive a codeword; 0 is never. (0)")
     ] = None,
-    precision: Annotated[str | None, _training("float32 or bfloat16. (float32)")] = None,
+    precision: Annotated[str | None, _training("float32, tf32 or bfloat16. (float32)")] = None,
     evaluate_every: Annotated[int | None, _training("Epochs between evaluations. (10)")] = None,
     checkpoint_every: Annotated[int | None, _training("Epochs between checkpoints. (10)")] = None,
     early_stop: Annotated[

@@ -58,6 +58,9 @@ def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> N
 def _backward(ctx: Any, grad: Tensor, _: Tensor) -> tuple[None, Tensor, None, None, None, None]:
     first_derivative_only("diversity_loss")
     (gradient,) = ctx.saved_tensors
+    if len(set(ctx.sizes)) == 1:  # one launch for all levels
+        scaled = gradient.view(len(ctx.sizes), -1, gradient.shape[1]) * grad[:, None, None]
+        return None, scaled.view_as(gradient), None, None, None, None
     parts = zip(gradient.split(ctx.sizes), grad.unbind())
     return None, torch.cat([part * factor for part, factor in parts]), None, None, None, None
 

@@ -159,7 +159,7 @@ def train_epoch(run: Run, batches: Batches, ranks: Ranks) -> EpochMeans:
     torch.manual_seed(stream(settings.seed, "dropout", epoch, ranks.rank))
     means = EpochMeans(model, epoch + 1)
 
-    with _marking(quantizer):
+    with _marking(quantizer), _products(tf32=settings.precision == "tf32"):
         for step, batch in enumerate(batches.epoch(epoch)):
             losses = model.losses(
                 batch.s, batch.h, groups, positives, autocast, batch.share, batch.has_cf
@@ -211,3 +211,16 @@ def _marking(quantizer: ResidualQuantizer) -> Iterator[None]:
         yield
     finally:
         quantizer.nonfinite = before
+
+
+@contextmanager
+def _products(tf32: bool) -> Iterator[None]:
+    """Products of float32 matrices in TF32, on GPUs that have it; otherwise as torch was told."""
+    before = torch.backends.cuda.matmul.allow_tf32
+    if tf32:
+        torch.backends.cuda.matmul.allow_tf32 = True
+    try:
+        yield
+    finally:
+        if tf32:
+            torch.backends.cuda.matmul.allow_tf32 = before

@@ -14,7 +14,7 @@ from letter_fast.presets import PresetName, training_fields
 
 SCHEDULES = ("constant", "cosine")
 STARTS = ("balanced_kmeans", "kmeans", "random")
-PRECISIONS = ("float32", "bfloat16")
+PRECISIONS = ("float32", "tf32", "bfloat16")
 EARLY_STOP_METRICS = ("loss", "recon", "collision_rate")
 
 
@@ -41,7 +41,9 @@ class TrainSettings:
     clip_norm: float = 0.0
     """Largest gradient norm; 0 does not clip."""
     precision: str = "float32"
-    """float32, or bfloat16: encoder and decoder under autocast, the quantizer in float32."""
+    """Of the products in encoder and decoder, in training steps only: float32; tf32, which keeps 10
+    bits of each factor and is float32 on a CPU; or bfloat16, by autocast. The quantizer and all
+    losses stay in float32."""
     compile: bool = False
     """Run encoder and decoder through torch.compile; they stay compiled."""
     start: str = "balanced_kmeans"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from unittest import mock
 
 import oracle
 import pytest
@@ -150,6 +151,23 @@ def test_another_run_s_checkpoint_is_refused(tmp_path: Path) -> None:
     (tmp_path / CHECKPOINT_FILE).write_bytes(b"broken")
     with pytest.raises(ValueError, match="not a readable checkpoint"):
         lf.train(model(), TEXT, CF, tmp_path, settings())
+
+
+def test_tf32_is_float32_on_a_cpu_and_lasts_no_longer_than_a_step() -> None:
+    before = torch.backends.cuda.matmul.allow_tf32
+    seen = []
+    real = lf.Letter.losses
+
+    def losses(*arguments: object) -> object:
+        seen.append(torch.backends.cuda.matmul.allow_tf32)
+        return real(*arguments)
+
+    plain = lf.train(model(), TEXT, CF, settings=settings())
+    with mock.patch.object(lf.Letter, "losses", losses):
+        found = lf.train(model(), TEXT, CF, settings=settings(precision="tf32"))
+    assert same(weights(plain.model), weights(found.model))
+    assert set(seen) == {True}
+    assert torch.backends.cuda.matmul.allow_tf32 == before
 
 
 def test_compiled_layers_keep_the_model_s_names_and_numbers(
