@@ -1,0 +1,324 @@
+"""What the compiled search can't beat, predicted from its instructions. Nothing here is measured.
+
+    python -m bench.roofline [--only NAME] [--target NAME] [--update]
+
+Compiles the search's kernels as compile_report.py does and counts the instructions of each loop by
+pipe. The exit code is 1 if
+
+  - a tile of scores goes from one layout to another through shared memory in an inner loop,
+  - an atomic waits for all of memory (MEMBAR),
+  - a loop has over 5 % more instructions than in bench/results/roofline.json.
+
+From the counts follow bounds: a multiprocessor issues 4 warps' instructions a clock, each pipe
+takes so many lanes a clock, caches and memory give so many bytes. A prediction is the largest of
+these for each kernel, the kernels of a call added up: no stall, no wait for memory, no tail. The
+truth is above, by as much as a GPU will tell. A "?" stands where the loops aren't recognised, as on
+sm_100.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import re
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from letter_fast.kernels.triton import tiles
+
+from .compile_report import MEMBAR, Case, built, cases, read_cubin
+from .sass import Loop, hot_loops
+from .workloads import W1, W2, W3, Workload
+
+COMMITTED = Path(__file__).parent / "results" / "roofline.json"
+LAUNCHES = Path(__file__).parents[1] / "tests" / "fake_cuda" / "launches.json"
+GROWTH = 1.05
+TARGETS = ("sm_80", "sm_90", "sm_100")
+KERNELS: tuple[str, ...] = (
+    "screen",
+    "screen ×3",
+    "screen wide",
+    "screen wide ×3",
+    "split",
+    "settle",
+    "pack words",
+)
+KERNELS += ("pack slots", "path distances", "code sums")
+
+# Lanes a clock of a multiprocessor by pipe: "Throughput of Native Arithmetic Instructions" of the
+# CUDA C++ Programming Guide, of compute capability 8.0 and 9.0 (10.0 taken as 9.0, not verified).
+LANES = {
+    "sm_80": {"alu": 64, "fma": 64, "fp64": 32, "xu": 16, "memory": 32},
+    "sm_90": {"alu": 64, "fma": 128, "fp64": 64, "xu": 16, "memory": 32},
+    "sm_100": {"alu": 64, "fma": 128, "fp64": 64, "xu": 16, "memory": 32},
+}
+ISSUE = 4 * 32  # lanes: one warp a scheduler and clock
+
+
+@dataclass(frozen=True)
+class Card:
+    """Rates per second, in units of 10⁹; multiprocessors, clock and HBM as in NVIDIA's datasheets
+    of the SXM cards; H100's clock under load and the L2 rates are estimates."""
+
+    target: str
+    multiprocessors: int
+    clock: float  # GHz
+    tensor: int  # fp16 operations a clock and multiprocessor
+    hbm: int  # GB/s
+    l2: int  # GB/s
+
+
+CARDS = {
+    "A100": Card("sm_80", 108, 1.41, 2048, 2039, 4500),
+    "H100": Card("sm_90", 132, 1.755, 4096, 3350, 5500),
+    "H200": Card("sm_90", 132, 1.755, 4096, 4800, 5500),
+    "B200": Card("sm_100", 148, 1.85, 8192, 8000, 5500),
+}
+
+# Shares of rows that one product and then three leave over (per level for W2). The first, and W2's
+# second, come from simulations on the CPU; the second of W1 and W3 is assumed.
+LEFT = {"W1": (0.08, 0.0005), "W2": (0.07, 0.014), "W3": (0.04, 0.001)}
+# Seconds: a launch of PyTorch's and of Triton's on the host; the least time of one on the device.
+HOST_TORCH, HOST_TRITON, DEVICE = 4e-6, 12e-6, 2.5e-6
+# Multiplications of LETTER's default encoder and decoder, forward and backward, for a row, in
+# float32 without tensor cores: 43.6 GFLOP for 1,024 rows.
+MLP_FLOP = 43.6e9 / 1024
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """What the compiler made of one case."""
+
+    case: Case
+    target: str
+    loops: list[Loop]  # innermost first
+    problems: list[str]
+
+    @property
+    def name(self) -> str:
+        return f"{self.target} {self.case.name} {self.case.config}"
+
+
+def compile_kernel(case: Case, target: str) -> Kernel:
+    compiled = built(case, target)
+    _, _, sass = read_cubin(compiled.asm["cubin"])
+    problems = []
+    if converted(case, compiled.asm["ttgir"]):
+        problems.append("a tile of scores changes its layout in a loop")
+    if MEMBAR.search(sass):
+        problems.append("an atomic waits for all of memory")
+    return Kernel(case, target, hot_loops(sass), problems)
+
+
+def converted(case: Case, ttgir: str) -> bool:
+    """Whether a whole tile of scores is converted in the loop that has the product."""
+    shape = f"{case.constants.get('BLOCK_N')}x{case.constants.get('BLOCK_K')}xf32"
+    if not case.tensor_core:
+        return False
+    conversion = re.compile(rf"ttg\.convert_layout .*tensor<{shape}, .*-> tensor<{shape}, ")
+    return any(conversion.search(loop) for loop in product_loops(ttgir))
+
+
+def product_loops(ttgir: str) -> list[str]:
+    """The innermost regions with a product, as text."""
+    open_: list[list[str]] = [[]]
+    found = []
+    for line in ttgir.splitlines():
+        closes = line.strip().startswith("}")
+        if closes and len(open_) > 1:
+            body = "\n".join(open_.pop())
+            if re.search(r"\b(?:tt\.dot|ttng\.\w*mma|ttg\.\w*dot\w*)\b|_dot\b", body):
+                found.append(body)
+            else:
+                open_[-1].append(body)
+        if line.split(" loc(")[0].rstrip().endswith("{"):
+            open_.append([])
+        else:
+            open_[-1].append(line)
+    return found
+
+
+def grown(kernel: Kernel, committed: dict[str, list[int]]) -> list[str]:
+    """Loops that have more instructions than the committed report allows."""
+    found = [loop.instructions for loop in kernel.loops]
+    allowed = committed.get(kernel.name)
+    if allowed is None:
+        return ["is not in bench/results/roofline.json: run with --update"]
+    if len(found) != len(allowed):
+        return [f"has {len(found)} loops around its product, not {len(allowed)}"]
+    return [
+        f"has {now} instructions at depth {loop.depth}, not {then}"
+        for loop, now, then in zip(kernel.loops, found, allowed)
+        if now > GROWTH * then
+    ]
+
+
+def clocks(loop: Loop, case: Case, target: str) -> float:
+    """Clocks of a multiprocessor that a round of `loop` of one program takes at least."""
+    lanes = 32 * case.warps
+    rates = LANES[target]
+    issue = lanes * loop.instructions / ISSUE
+    return max(issue, *(lanes * loop.pipes.get(pipe, 0) / rate for pipe, rate in rates.items()))
+
+
+def narrow_ms(kernel: Kernel, of: Workload, rows: float, card: Card) -> float:
+    """A narrow screen: tiles in levels in blocks of rows."""
+    if len(kernel.loops) != 4:
+        return math.nan  # the compiler made other loops of them
+    tile, level, block, _ = kernel.loops
+    shape = kernel.case.constants
+    products = 3 if shape["THREE"] else 1
+    tensor = 2 * products * shape["BLOCK_N"] * shape["BLOCK_K"] * shape["P"] / card.tensor
+    a_tile = max(clocks(tile, kernel.case, kernel.target), tensor)
+    tiles_ = sum(-(-size // shape["BLOCK_K"]) for size in of.sizes)
+    a_block = tiles_ * a_tile + len(of.sizes) * clocks(level, kernel.case, kernel.target)
+    a_block += clocks(block, kernel.case, kernel.target)
+    work = rows / shape["BLOCK_N"] * a_block / card.multiprocessors / (card.clock * 1e9)
+    return 1e3 * float(max(work, rows * of.bytes / (card.hbm * 1e9)))
+
+
+def wide_ms(kernel: Kernel, of: Workload, rows: float, card: Card) -> float:
+    """A wide screen, all levels: steps of D in tiles in blocks of rows."""
+    if len(kernel.loops) != 4:
+        return math.nan
+    step, tile, _, _ = kernel.loops
+    shape = kernel.case.constants
+    products = 3 if shape["THREE"] else 1
+    steps = -(-of.dim // shape["BLOCK_D"])
+    operations = 2 * products * shape["BLOCK_N"] * shape["BLOCK_K"] * shape["BLOCK_D"]
+    a_step = max(clocks(step, kernel.case, kernel.target), operations / card.tensor)
+    a_tile = steps * a_step + clocks(tile, kernel.case, kernel.target)
+    number = rows / shape["BLOCK_N"] * sum(-(-size // shape["BLOCK_K"]) for size in of.sizes)
+    work = number * a_tile / card.multiprocessors / (card.clock * 1e9)
+    halves = 2 if shape["THREE"] else 1
+    traffic = number * (shape["BLOCK_N"] + shape["BLOCK_K"]) * of.dim * 2 * halves
+    return 1e3 * float(max(work, traffic / (card.l2 * 1e9)))
+
+
+def exact_ms(of: Workload, rows: float, sweeps: int, card: Card) -> float:
+    """Differences in float64: each converts a codeword's element, squares and adds."""
+    rates = LANES[card.target]
+    an_element = max(1 / rates["xu"], 2 / rates["fp64"])
+    elements = rows * sweeps * of.dim * sum(of.sizes)
+    return 1e3 * elements * an_element / card.multiprocessors / (card.clock * 1e9)
+
+
+def predictions(kernels: list[Kernel], name: str) -> dict[str, dict[str, float]]:
+    """Parts of each prediction, in ms, on the card `name`."""
+    card = CARDS[name]
+    of_card = [kernel for kernel in kernels if kernel.target == card.target]
+
+    def kernel(name: str, start: str = "") -> Kernel:
+        return next(k for k in of_card if k.case.name == name and k.case.config.startswith(start))
+
+    def search(of: Workload, rows: int) -> dict[str, float]:
+        three, exact = LEFT[of.name]
+        packing = 1e3 * 2 * DEVICE
+        if of.dim <= tiles.NARROW_LIMIT:
+            width = f"P={tiles.padded_width(of.dim)} "
+            return {
+                "packing": packing,
+                "one product": narrow_ms(kernel("screen", width), of, rows, card),
+                "three": narrow_ms(kernel("screen ×3", width), of, three * rows, card),
+                "settle": exact_ms(of, exact * rows, 2, card),
+            }
+        split = len(of.sizes) * rows * of.dim * 8 / (card.hbm * 1e9)
+        return {
+            "packing": packing,
+            "split": 1e3 * split,
+            "one product": wide_ms(kernel("screen wide"), of, rows, card),
+            "three": wide_ms(kernel("screen wide ×3"), of, three * rows, card),
+            "settle": exact_ms(of, exact * rows, 2, card),
+        }
+
+    million = 1_000_000
+    one_level = Workload("W1", "", W1.dim, W1.sizes[:1], 0)
+    reading = 1e3 * million * 4 * W1.dim / (card.hbm * 1e9)
+    beam = Workload("W1", "", W1.dim, (W1.sizes[0], *(8 * size for size in W1.sizes[1:])), 0)
+    counts = json.loads(LAUNCHES.read_text())
+    step = [counts[case] for case in counts if case.startswith("LETTER's step: ")]
+    triton, torch = (sum(part) for part in zip(*step))
+    host = 1e3 * (triton * HOST_TRITON + torch * HOST_TORCH)
+    simt = 2 * LANES[card.target]["fma"] * card.multiprocessors * card.clock * 1e9
+    return {
+        **{of.name: search(of, million) for of in (W1, W2, W3)},
+        "k-means, an iteration of 1 M × 32, K = 256": {
+            **search(one_level, million),
+            "scores and sums": 2 * reading,
+        },
+        "beam 8 of W1": {"float64 distances": exact_ms(beam, million, 1, card)},
+        "LETTER's step, 1,024 rows": {
+            "host (not overlapped)": host,
+            "MLP in float32 on the device": 1e3 * 1024 * MLP_FLOP / simt,
+        },
+    }
+
+
+def shown(ms: float) -> str:
+    return "?" if math.isnan(ms) else f"{ms:.2f}"
+
+
+def show(kernels: list[Kernel]) -> None:
+    console = Console(width=None if sys.stdout.isatty() else 150)
+    columns = ("issued", "alu", "fma", "fp64", "xu", "memory", "tensor", "barriers", "shared")
+    table = Table("kernel", "depth", *columns, title="Instructions of a thread, a round")
+    for kernel in kernels:
+        for loop in kernel.loops:
+            numbers = [loop.pipes.get(pipe, 0) for pipe in columns[1:7]]
+            row = [loop.depth, loop.instructions, *numbers, loop.barriers, loop.shared]
+            table.add_row(kernel.name, *map(str, row))
+    console.print(table)
+    table = Table("workload", "card", "ms", "of which", title="Predictions: nothing is measured")
+    for name, card in CARDS.items():
+        if card.target not in {kernel.target for kernel in kernels}:
+            continue
+        for work, parts in predictions(kernels, name).items():
+            of_which = ", ".join(f"{part} {shown(ms)}" for part, ms in parts.items())
+            total = max(parts.values()) if "step" in work else sum(parts.values())
+            table.add_row(work, name, shown(total), of_which)
+    console.print(table)
+    for name, card in CARDS.items():
+        console.print(f"{name}: {asdict(card)}, lanes {LANES[card.target]}")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description="predictions from compiled code, without a GPU")
+    parser.add_argument("--only", default="", help="check only kernels whose name starts with this")
+    parser.add_argument("--target", choices=TARGETS, action="append", help="only these targets")
+    parser.add_argument("--update", action="store_true", help="write the committed counts")
+    options = parser.parse_args(arguments)
+    if options.update and (options.only or options.target):
+        parser.error("--update writes all counts: leave --only and --target away")
+    kernels = [
+        compile_kernel(case, target)
+        for target in options.target or TARGETS
+        for case in cases(target)
+        if case.name in KERNELS and case.name.startswith(options.only)
+    ]
+    if options.update:
+        counts = {k.name: [loop.instructions for loop in k.loops] for k in kernels}
+        lines = ",\n".join(
+            f" {json.dumps(name, ensure_ascii=False)}: {json.dumps(of)}"
+            for name, of in counts.items()
+        )
+        COMMITTED.write_text(f"{{\n{lines}\n}}\n")
+    committed = json.loads(COMMITTED.read_text()) if COMMITTED.exists() else {}
+    problems = [
+        f"{kernel.name}: {problem}"
+        for kernel in kernels
+        for problem in kernel.problems + grown(kernel, committed)
+    ]
+    if not options.only:
+        show(kernels)
+    for problem in problems:
+        print(problem)
+    return int(bool(problems))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
