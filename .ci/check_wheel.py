@@ -68,7 +68,8 @@ def _check(wheel: Path, python: str, place: Path, library_only: bool) -> None:
         print(run(programs / "letter-fast", "--version"))
         print(run(programs / "python", "-W", "error", "-I", "-c", _CODES))
         print(run(programs / "letter-fast", "env"))
-        print(run(programs / "letter-fast", "quickstart", "--out", "made").splitlines()[-7])
+        said = run(programs / "letter-fast", "quickstart", "--out", "made").splitlines()
+        print(next(line for line in said if "after collisions were resolved" in line))
     print("passed", "(library only)" if library_only else "", flush=True)
 
 

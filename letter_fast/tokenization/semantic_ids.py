@@ -194,8 +194,21 @@ class SemanticIds:
         """Every token there can be, in an order independent of those in use."""
         return Vocabulary(self.sizes, template)
 
-    def trie(self, with_removed: bool = False) -> PrefixTrie:
-        """The prefix tree of the IDs of live items, for constrained decoding; or of all IDs."""
+    def trie(self, with_removed: bool = False, items: Any = None) -> PrefixTrie:
+        """The prefix tree of the IDs of live items, for constrained decoding; or of all IDs.
+
+        items: ids of those that may be generated, as what is in stock; None: all of them. Removed
+            ones among them stay out, unless `with_removed`.
+        Raises:
+            ValueError: the table lacks one of `items`.
+        """
+        if items is not None:
+            rows = self.rows_of_items(items)
+            if (rows < 0).any():
+                place = int((rows < 0).argmax())
+                raise ValueError(f"{self.name} lacks item {place} of `items`")
+            rows = rows if with_removed else rows[self.is_live[rows]]
+            return PrefixTrie(self.codes[np.unique(rows)], self.sizes)
         everyone = with_removed or bool(self.is_live.all())
         return self._code_index.trie if everyone else self._live_trie
 

@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -211,3 +212,16 @@ def test_files_that_contradict_themselves(
     pq.write_table(table, path)
     with pytest.raises(ValueError, match=message):
         SemanticIds.load(path)
+
+
+def test_a_trie_of_some_items_holds_their_ids_and_no_removed_ones() -> None:
+    codes = np.array([[0, 1], [1, 1], [0, 2], [1, 0]])
+    live = np.array([True, True, False, True])
+    ids = SemanticIds(codes, [2, 3], ["a", "b", "c", "d"], is_live=live)
+    some = ids.trie(items=["d", "c", "a", "a"])
+    assert (some.nodes(torch.from_numpy(codes)) >= 0).tolist() == [True, False, False, True]
+    everyone = ids.trie(with_removed=True, items=["c"])
+    assert (everyone.nodes(torch.from_numpy(codes)) >= 0).tolist() == [False, False, True, False]
+    assert len(ids.trie(items=[])) == 0
+    with pytest.raises(ValueError, match="lacks item 1 of `items`"):
+        ids.trie(items=["a", "z"])
