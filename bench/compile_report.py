@@ -36,7 +36,7 @@ from letter_fast.kernels.triton.contrastive import (
 )
 from letter_fast.kernels.triton.diversity import draw_kernel, group_kernel
 from letter_fast.kernels.triton.gather import gather_kernel
-from letter_fast.kernels.triton.nearest import score_kernel
+from letter_fast.kernels.triton.nearest import SCORE_ROWS, score_kernel
 from letter_fast.kernels.triton.residual_losses import (
     scatter_kernel,
     unscale_kernel,
@@ -252,8 +252,8 @@ def cases(target: str) -> Iterator[Case]:
     yield Case("path distances", config, path_distances_kernel, shape, warps, 3, False)
     yield Case("border", config, border_kernel, {"KEEP": 32, **shape}, warps, 3, False)
     yield Case("gather", "16×128", gather_kernel, {"BLOCK_N": 16, "BLOCK_D": 128}, 4, 3, False)
-    constants = {"HAS_OFFSET": True, "BLOCK_N": 16, "BLOCK_D": 128}
-    yield Case("score", "16×128", score_kernel, constants, 4, 3, False)
+    constants = {"HAS_OFFSET": True, "BLOCK_N": SCORE_ROWS}
+    yield Case("score", f"{SCORE_ROWS}×8", score_kernel, constants, 4, 3, False, fused=False)
     screens = {f"P={width} ": (width, pair[0]) for width, pair in tiles.NARROW[target].items()}
     screens[""] = (tiles.WIDE_STEP, tiles.WIDE[target][0])
     for label, (width, tile) in screens.items():

@@ -56,7 +56,10 @@ def _rounded(rows: Tensor) -> tuple[Tensor, int]:
 def _too_coarse(rows: Tensor, exponent: int) -> bool:
     """Whether rows and the ones nearest to them are typically but few units apart."""
     some = rows[:: -(-len(rows) // _ASKED)].double()
-    apart = torch.cdist(some, some, compute_mode="donot_use_mm_for_euclid_dist")
+    apart = torch.zeros(len(some), len(some), dtype=torch.float64, device=some.device)
+    for column in some.unbind(1):  # as in _squares
+        apart += (column[:, None] - column).square()
+    apart = apart.sqrt()
     nearest = torch.where(apart > 0, apart, math.inf).amin(dim=1)
     nearest = nearest[nearest < math.inf]
     if len(nearest) == 0:

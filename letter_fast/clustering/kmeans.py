@@ -120,8 +120,9 @@ def check_start(start: ArrayLike, k: int, width: int, name: str) -> Tensor:
 
 def _means(sums: Tensor, sizes: Tensor, units: list[int], previous: Tensor) -> Tensor:
     """fl32(Σ / n): the one place where sums are rounded. sums [G, K, D], in 2^−units[g] each"""
-    scale = torch.tensor([2.0**-unit for unit in units], dtype=torch.float64, device=sums.device)
-    total = (sums.double() * scale[:, None, None]).sum(dim=0)
+    total = torch.zeros_like(previous, dtype=torch.float64)
+    for part, unit in zip(sums, units):  # one after the other: the same bits on every device
+        total += part.double() * 2.0**-unit
     means = (total / sizes.clamp(min=1)[:, None]).float()
     return torch.where(sizes[:, None] > 0, means, previous)
 

@@ -182,6 +182,13 @@ def on_one_card() -> Iterator[tuple[str, Callable[[], Any]]]:
     yield "sinkhorn in products", lambda: sinkhorn(1000, 256, 0.1)
     yield "sinkhorn 16,384", lambda: sinkhorn(16_384, 256, 0.003)
     yield "code sums", lambda: backend.code_sums(rows(1000, 33), torch.empty(1000, **INT64), 7, 20)
+    yield from clustering()
+
+
+def clustering() -> Iterator[tuple[str, Callable[[], Any]]]:
+    """A pass of k-means."""
+    for N, D, K in ((1000, 32, 256), (1, 1, 1), (1000, 300, 17)):
+        yield f"k-means pass {N} × {D}, {K}", lambda N=N, D=D, K=K: kmeans_pass(N, D, K)
 
 
 def as_gpu_check() -> Iterator[tuple[str, Callable[[], Any]]]:
@@ -199,6 +206,13 @@ def as_gpu_check() -> Iterator[tuple[str, Callable[[], Any]]]:
 def nearest(N: int, D: int, K: int) -> None:
     for offset in (None, torch.empty(K, **FLOAT64)):
         backend.nearest(rows(N, D), books([K], D), offset)
+
+
+def kmeans_pass(N: int, D: int, K: int) -> None:
+    x, labels = rows(N, D), torch.empty(N, **INT64)
+    bounds, movement = torch.empty(N, device="cuda"), torch.empty(K, device="cuda")
+    labels, _, _ = backend.nearest_again(x, books([K], D), labels, bounds, movement)
+    backend.code_sums(x, labels, K, 20)
 
 
 def beam(N: int, D: int, sizes: list[int], width: int) -> None:

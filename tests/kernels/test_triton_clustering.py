@@ -12,7 +12,9 @@ import torch
 from torch import Tensor
 from triton_backend import DEVICE, backend
 
-from letter_fast.kernels import reference
+from letter_fast import kernels
+from letter_fast.clustering import kmeans
+from letter_fast.kernels import cpp, reference
 
 packing, listing, adding, tiles = (
     sys.modules[f"{backend.__name__}.{name}"]
@@ -263,6 +265,34 @@ def test_a_bound_too_small_loses_codewords() -> None:
     with mock.patch.object(listing, "pack", optimistic):
         found = backend.within(x.to(DEVICE), book.to(DEVICE), offset.to(DEVICE), slack)
     assert found[0][-1] < starts[-1]
+
+
+@pytest.mark.parametrize("width", [1, 7, 8, 9, 33, 130])
+@pytest.mark.parametrize("shifted", [False, True])
+def test_scores_are_the_bits_of_every_backend(width: int, shifted: bool) -> None:
+    x, book = oracle.clustered(70, width, 6, seed=width), oracle.clustered(9, width, 6, seed=99)
+    offset = torch.linspace(-1, 1, 9, dtype=torch.float64) if shifted else None
+    _, expected = reference.nearest(x, book, offset)
+    on_device = [None if each is None else each.to(DEVICE) for each in (x, book, offset)]
+    assert torch.equal(backend.nearest(*on_device)[1].cpu(), expected)
+    assert torch.equal(cpp.nearest(x, book, offset)[1], expected)
+
+
+def test_kmeans_is_the_bits_of_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Centroids, labels and inertia; among them, clusters that are empty are refilled."""
+    x = oracle.clustered(150, 9, 4, seed=21)
+    x[40:60] = x[:20]
+    start = x[:7].clone()
+    start[5:] = 100.0
+    found = []
+    for name, device in (("triton", DEVICE), ("cpp", "cpu"), ("reference", "cpu")):
+        monkeypatch.setenv("TRITON_INTERPRET", "1")
+        with kernels.use_backend(name):
+            found.append(kmeans(x.to(device), 7, start=start, iterations=4, tolerance=0.0))
+    for other in found[1:]:
+        assert torch.equal(found[0].centroids.cpu(), other.centroids)
+        assert torch.equal(found[0].labels.cpu(), other.labels)
+        assert found[0].inertia == other.inertia
 
 
 @pytest.mark.parametrize(("low", "high"), [(15, 15), (5, 40)])
