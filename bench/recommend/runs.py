@@ -117,7 +117,7 @@ def _generate(plan: Plan, dataset: Dataset, tell: Tell) -> dict[str, Any]:
     valid = dataset.valid.first(budget.validated)
 
     curve: list[dict[str, float]] = []
-    best, weights, since = summary(np.array([10])), network.state_dict(), 0
+    best, weights = summary(np.array([10])), network.state_dict()
     for epoch in range(1, budget.epochs + 1):
         loss = training.epoch()
         if epoch % budget.evaluate_every and epoch != budget.epochs:
@@ -125,11 +125,8 @@ def _generate(plan: Plan, dataset: Dataset, tell: Tell) -> dict[str, Any]:
         measured = summary(_ranks(network, valid, words, codes, trie, budget))
         curve.append({"epoch": epoch, "loss": round(loss, 4), **measured})
         tell(f"epoch {epoch}: loss {loss:.3f}, validation NDCG@10 {measured['ndcg@10']:.4f}")
-        since += 1
         if measured["ndcg@10"] > best["ndcg@10"]:
-            best, weights, since = measured, deepcopy(network.state_dict()), 0
-        if since == budget.patience:
-            break
+            best, weights = measured, deepcopy(network.state_dict())
     network.load_state_dict(weights)
     test = dataset.test.first(budget.tested)
     found = _ranks(network, test, words, codes, trie, budget)
