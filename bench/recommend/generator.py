@@ -28,9 +28,9 @@ class Budget:
     history: items before the target, at most, the latest. samples: per epoch, drawn anew in each
     (fewer where there are no more). temperature: of the softmax in the loss, LETTER's
     ranking-guided generation loss below 1. Validation every `evaluate_every` epochs on at most
-    `validated` cases, by NDCG@10; the best weights are kept. Nothing ends training early: validation
-    is noisy, and a run that stopped before its learning rate had fallen lost up to a third of its
-    Recall@10, more than any two kinds of IDs differ.
+    `validated` cases, by NDCG@10; the best weights are kept. Nothing ends training early:
+    validation is noisy, and a run that stopped before its learning rate had fallen lost up to a
+    third of its Recall@10, more than any two kinds of IDs differ.
     """
 
     width: int = 64
