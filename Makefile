@@ -7,8 +7,11 @@ NATIVE := $(wildcard kernels/cpp/*.cpp kernels/cpp/*.h)
 
 .PHONY: test lint demo format clean bench gpu-check gpu-warm test-emulated sanitize wheels wheels-check
 
+# A file of tests stays on one of so many processes.
+TEST_JOBS ?= 2
+
 test: $(INSTALLED) $(DEMO_DATA)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses=$(TEST_JOBS) --dist=loadfile
 
 # The C++ kernels again: those for AVX-512 with their intrinsics emulated, and all under the sanitizers.
 KERNEL_TESTS := tests/kernels/test_residual_search.py tests/kernels/test_balanced_lloyd.py tests/kernels/test_plus_plus.py tests/kernels/test_groups.py tests/kernels/test_losses.py tests/kernels/test_sinkhorn_codes.py tests/kernels/test_kmeans_kernels.py

@@ -5,9 +5,10 @@ recommended: a tokenizer whose IDs a recommender learns from (docs/results.md ha
 - The CF term compares by cosines over τ = 0.2. By inner products, as in the public code, it wants
   long latents, which outgrow the codewords that k-means placed at the start: level 1 is then used
   unevenly.
-- α = 0.1 / S. The reconstruction error of a row of unit length and width S is at most 1/S, so that
-  the public α = 0.01 is four times all there is to reconstruct at S = 384. Rows of another length
-  need α times their mean squared length.
+- α = 0.1 / S. The reconstruction error of a row of unit length and width S is at most 1/S, and the
+  CF term begins at ln B, near 7. The public α = 0.01 makes that 26 times all there is to
+  reconstruct at S = 384, this one 0.7 times. Rows of another length need α times their mean squared
+  length.
 - A codeword without items for five epochs moves onto a residual.
 """
 
