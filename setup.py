@@ -118,10 +118,12 @@ def compiler_command() -> list[str]:
     ]
 
 
-def links_with(compiler: list[str], flag: str) -> bool:
-    """Whether the compiler knows a flag and has the library that it needs."""
+def has_openmp(compiler: list[str]) -> bool:
+    """Whether the compiler knows OpenMP, and has its header and its library; one may lack."""
     with tempfile.TemporaryDirectory() as folder:
-        command = [*compiler, flag, "-shared", "-x", "c++", os.devnull, "-o", f"{folder}/empty.so"]
+        source = Path(folder, "threads.cpp")
+        source.write_text("#include <omp.h>\nint threads() { return omp_get_max_threads(); }\n")
+        command = [*compiler, "-fopenmp", "-shared", "-fPIC", str(source), "-o", f"{source}.so"]
         return subprocess.run(command, capture_output=True, check=False).returncode == 0
 
 
@@ -186,7 +188,7 @@ def build(library: Path, folder: Path) -> None:
         OSError, CalledProcessError: compiler or ninja are absent, or failed.
     """
     compiler = compiler_command()
-    threads = ["-fopenmp"] if links_with(compiler, "-fopenmp") else []
+    threads = ["-fopenmp"] if has_openmp(compiler) else []
     (folder / "build.ninja").write_text(ninja_file(compiler, threads, library))
     subprocess.run([*ninja_command(), "-C", str(folder)], check=True)
     if not library.is_file():

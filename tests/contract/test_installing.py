@@ -17,7 +17,10 @@ ROOT = Path(__file__).resolve().parents[2]
 
 # A compiler that does nothing but write the files it is asked for.
 WRITES = 'while [ $# -gt 1 ]; do [ "$1" = -o ] && : > "$2"; shift; done; exit 0'
-NO_OPENMP = f'case "$*" in *-fopenmp*) exit 1;; esac; {WRITES}'
+NO_OPENMP = {
+    "flag": f'case "$*" in *-fopenmp*) exit 1;; esac; {WRITES}',
+    "header": f'case "$*" in *-fopenmp*) grep -qs "<omp.h>" "$@" && exit 1;; esac; {WRITES}',
+}
 FAILING = {
     "fails": "exit 1",
     "writes nothing": "exit 0",
@@ -97,8 +100,9 @@ def test_without_ninja_there_is_one_warning(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(shutil.which("ninja") is None, reason="ninja is not installed")
-def test_without_openmp_there_is_one_warning_and_a_library(tmp_path: Path) -> None:
-    compiler = program(tmp_path / "compiler", NO_OPENMP)
+@pytest.mark.parametrize("lacks", NO_OPENMP)
+def test_without_openmp_there_is_one_warning_and_a_library(lacks: str, tmp_path: Path) -> None:
+    compiler = program(tmp_path / "compiler", NO_OPENMP[lacks])
     said, library = build(tmp_path, CXX=f"/bin/sh {compiler}")
     assert "one thread: the compiler has no OpenMP" in said
     assert library.read_bytes() == b""
