@@ -28,11 +28,13 @@ def quickstart(
     import torch
     from rich.console import Console
 
+    from letter_fast.atomic import check_folder
     from letter_fast.demo.quickstart import run_quickstart
     from letter_fast.demo.showcase import prefix_neighbours
 
     if epochs < 1:
         raise ValueError(f"--epochs must be at least 1, got {epochs}")
+    out = check_folder(out)
     if not json:
         print("a shop of 1,122 products, about 10 seconds on one core, 1 MB of files\n", flush=True)
     began = time.perf_counter()

@@ -84,6 +84,7 @@ COMMANDS = {
     "import": ["{}/index.json", "--format", "letter", "--out", "never.parquet"],
     "diff": ["{}/ids.parquet", "{}/ids.parquet"],
     "demo": ["--items", "300"],
+    "quickstart": ["--epochs", "1"],
     "bench": [],
 }
 # Arguments that hold a path and are typed str.
