@@ -51,7 +51,8 @@ KERNELS: tuple[str, ...] = (
 KERNELS += ("pack slots", "path distances", "code sums")
 
 # Lanes a clock of a multiprocessor by pipe: "Throughput of Native Arithmetic Instructions" of the
-# CUDA C++ Programming Guide, of compute capability 8.0 and 9.0 (10.0 taken as 9.0, not verified).
+# As remembered of the CUDA C++ Programming Guide for compute capability 8.0 and 9.0, not looked up;
+# 10.0 is taken as 9.0.
 LANES = {
     "sm_80": {"alu": 64, "fma": 64, "fp64": 32, "xu": 16, "memory": 32},
     "sm_90": {"alu": 64, "fma": 128, "fp64": 64, "xu": 16, "memory": 32},
@@ -62,8 +63,8 @@ ISSUE = 4 * 32  # lanes: one warp a scheduler and clock
 
 @dataclass(frozen=True)
 class Card:
-    """Rates per second, in units of 10⁹; multiprocessors, clock and HBM as in NVIDIA's datasheets
-    of the SXM cards; H100's clock under load and the L2 rates are estimates."""
+    """Rates per second, in units of 10⁹: multiprocessors, clock and HBM of the SXM cards as remembered
+    of NVIDIA's datasheets, not looked up; H100's clock under load and the L2 rates are estimates."""
 
     target: str
     multiprocessors: int

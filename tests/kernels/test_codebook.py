@@ -108,8 +108,8 @@ def backend_width(width: int) -> int:
     return int(sys.modules["letter_fast.kernels.triton.tiles"].padded_width(width))
 
 
-def test_unequal_codewords_of_equal_hash_both_stay() -> None:
-    """Only equal codewords are duplicates, whatever the hash says of them."""
+def test_only_equal_codewords_are_duplicates() -> None:
+    """Not those that hold the same numbers in another order."""
     book = torch.tensor([[1.0, 2.0], [2.0, 1.0], [1.0, 2.0]])
     packed = packing.pack(book.to(DEVICE), [3], None, 16)
     assert packed.allowed.tolist() == [1, 1, 0]
