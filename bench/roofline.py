@@ -63,8 +63,10 @@ ISSUE = 4 * 32  # lanes: one warp a scheduler and clock
 
 @dataclass(frozen=True)
 class Card:
-    """Rates per second, in units of 10⁹: multiprocessors, clock and HBM of the SXM cards as remembered
-    of NVIDIA's datasheets, not looked up; H100's clock under load and the L2 rates are estimates."""
+    """Rates per second, in units of 10⁹: multiprocessors, clock and HBM of the SXM cards, as
+    remembered of NVIDIA's datasheets and not looked up; H100's clock under load and the L2 rates
+    are estimates.
+    """
 
     target: str
     multiprocessors: int
