@@ -47,12 +47,14 @@ KERNELS: tuple[str, ...] = (
     "split",
     "settle",
     "pack words",
+    "pack slots",
+    "path distances",
+    "code sums",
 )
-KERNELS += ("pack slots", "path distances", "code sums")
 
-# Lanes a clock of a multiprocessor by pipe: "Throughput of Native Arithmetic Instructions" of the
-# As remembered of the CUDA C++ Programming Guide for compute capability 8.0 and 9.0, not looked up;
-# 10.0 is taken as 9.0.
+# Lanes a clock of a multiprocessor by pipe, as remembered of "Throughput of Native Arithmetic
+# Instructions" in the CUDA C++ Programming Guide for compute capability 8.0 and 9.0 and not looked
+# up; 10.0 is taken as 9.0.
 LANES = {
     "sm_80": {"alu": 64, "fma": 64, "fp64": 32, "xu": 16, "memory": 32},
     "sm_90": {"alu": 64, "fma": 128, "fp64": 64, "xu": 16, "memory": 32},

@@ -14,12 +14,12 @@ recommended: a tokenizer whose IDs a recommender learns from (docs/results.md ha
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from letter_fast import validation
 
 PresetName = Literal["recommended"]
-PRESETS: tuple[PresetName, ...] = ("recommended",)
+PRESETS: tuple[PresetName, ...] = get_args(PresetName)
 
 
 def model_fields(name: PresetName, input_dim: int) -> dict[str, Any]:

@@ -35,10 +35,13 @@ def ranks(vectors: NDArray[np.float32], cases: Cases) -> NDArray[np.int64]:
 
 
 def mixed(text: NDArray[np.float32], cf: NDArray[np.float32], weight: float) -> NDArray[np.float32]:
-    """Vectors whose inner product is cos(text) + weight · cos(CF). [N, S], [N, H] -> [N, S + H]"""
+    """Vectors whose inner product is cos(text) + weight · cos(CF); ∞: of CF alone.
+
+    text [N, S], cf [N, H] of length 1 (or 0) -> [N, S + H], [N, H]
+    """
     if np.isinf(weight):
-        return _unit(cf)
-    return np.concatenate([_unit(text), np.float32(weight**0.5) * _unit(cf)], axis=1)
+        return cf
+    return np.concatenate([text, np.float32(weight**0.5) * cf], axis=1)
 
 
 def table(dataset: Dataset) -> str:
@@ -49,11 +52,12 @@ def table(dataset: Dataset) -> str:
     """
     if dataset.text is None or dataset.cf is None:
         raise ValueError(f"{dataset.name} has no text and CF to compare")
+    text, cf = _unit(dataset.text), _unit(dataset.cf)
     heads = [f"{dataset.name}: cos(text) + w cos(CF)"]
     heads += [f"{part} {metric}" for part in ("valid", "test") for metric in ("R@10", "N@10")]
     lines = ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
     for weight in WEIGHTS:
-        vectors = mixed(dataset.text, dataset.cf, weight)
+        vectors = mixed(text, cf, weight)
         name = {0.0: "w = 0, text alone", np.inf: "CF alone"}.get(weight, f"w = {weight:g}")
         parts = [summary(ranks(vectors, cases)) for cases in (dataset.valid, dataset.test)]
         values = [part[metric] for part in parts for metric in ("recall@10", "ndcg@10")]

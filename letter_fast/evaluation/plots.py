@@ -150,6 +150,11 @@ def _save(figure: Any, path: Path, handles: list[Any] | None = None) -> Path:
     # Beside the axes, where no curve can run through it.
     shown = {} if handles is None else {"handles": handles}
     figure.legend(frameon=False, loc="outside right center", **shown)
+    return write_png(figure, path)
+
+
+def write_png(figure: Any, path: Path) -> Path:
+    """The whole picture or none."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png")
     write_bytes(path, buffer.getvalue())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,9 +9,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from letter_fast.atomic import write_bytes
 from letter_fast.extras import require
 from letter_fast.tokenization import SemanticIds
+
+from .plots import write_png
 
 _WIDTH, _LINE = 11.0, 0.24  # inches
 _TEXT = 100  # characters of titles that fit beside the boxes
@@ -39,13 +39,12 @@ def plot_tree(
     live = np.flatnonzero(ids.is_live)
     if len(live) == 0:
         raise ValueError("the table holds no live item, so that there is no tree")
-    words = ids.vocabulary().words(ids.codes)
     branches = [
         (code, rows, _fullest(ids.codes[rows, 1], second))
         for code, rows in _split(ids.codes[live, 0], live, first)
     ]
     lines = sum(max(len(found), 2) + 0.4 for _, _, found in branches)
-    figure = Figure(figsize=(_WIDTH, _LINE * (lines + 2)), layout="constrained")
+    figure = Figure(figsize=(_WIDTH, _LINE * (lines + 2)), dpi=130, layout="constrained")
     axes = figure.subplots()
     axes.set(xlim=(0, 100), ylim=(lines, 0))
     axes.axis("off")
@@ -54,24 +53,21 @@ def plot_tree(
     for place, (_, rows, found) in enumerate(branches):
         height, colour = max(len(found), 2), f"C{place % 10}"
         axes.add_patch(Rectangle((0, top), 12, height, color=colour))
-        label = f"{words[rows[0]][0]}\n{len(rows):,} items"
+        label = f"{ids.tokens([int(rows[0])])[0][0]}\n{len(rows):,} items"
         axes.text(6, top + height / 2, label, ha="center", va="center", color="white", fontsize=9)
         for line, code in enumerate(found):
             inside = rows[ids.codes[rows, 1] == code]
             middle = top + line + 0.5
             axes.add_patch(Rectangle((12.4, top + line + 0.04), 12, 0.92, color=colour, alpha=0.35))
-            label = f"{words[inside[0]][1]}  {len(inside):,}"
+            label = f"{ids.tokens([int(inside[0])])[0][1]}  {len(inside):,}"
             axes.text(18.4, middle, label, ha="center", va="center", fontsize=8)
             text = _joined([titles[row] for row in inside])
             axes.text(25, middle, text, va="center", fontsize=8, parse_math=False)
         top += height + 0.4
-    held = io.BytesIO()
     with warnings.catch_warnings():
         # A script that no font here has is drawn as boxes, which the reader sees.
         warnings.filterwarnings("ignore", "Glyph")
-        figure.savefig(held, dpi=130)
-    write_bytes(path, held.getvalue())
-    return path
+        return write_png(figure, path)
 
 
 def _fullest(codes: NDArray[np.int64], most: int) -> list[int]:

@@ -57,10 +57,17 @@ def contrastive_loss(
         others = validation.floats(others, width, "negatives")
         validation.together(q, {"negatives": others}, "q")
         h = torch.cat([h, others.detach().to(dtype)])
-    if normalize:
-        q, h = F.normalize(q, dim=1), F.normalize(h, dim=1)
-    if temperature != 1.0:
-        q = q / temperature
+    q, h = compared(q, h, temperature, normalize)
     with_gradient = torch.is_grad_enabled() and q.requires_grad
     loss: Tensor = ops.contrastive(q.contiguous(), h.contiguous(), with_gradient)[0]
     return loss
+
+
+def compared(q: Tensor, h: Tensor, temperature: float, normalize: bool) -> tuple[Tensor, Tensor]:
+    """Both sides such that their inner products are the loss's logits; see `contrastive_loss`.
+
+    q [B, D], h [M, D] -> [B, D], [M, D]
+    """
+    if normalize:
+        q, h = F.normalize(q, dim=1), F.normalize(h, dim=1)
+    return (q if temperature == 1.0 else q / temperature), h

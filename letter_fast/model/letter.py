@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from letter_fast import ops, validation
 from letter_fast.losses import contrastive_loss
+from letter_fast.losses.contrastive import compared
 from letter_fast.losses.diversity import diversity_of_found
 from letter_fast.quantizer import QuantizerOutput, ResidualQuantizer
 
@@ -154,11 +155,8 @@ class Letter(
 
         q [b, D], h [B, H] -> [b, D], [B, D]
         """
-        h = self.cf_projection(h)
-        if self.config.cf_similarity == "cosine":
-            q, h = F.normalize(q, dim=1), F.normalize(h, dim=1)
-        temperature = self.config.cf_temperature
-        return (q if temperature == 1.0 else q / temperature), h
+        cosine = self.config.cf_similarity == "cosine"
+        return compared(q, self.cf_projection(h), self.config.cf_temperature, cosine)
 
     def _embeddings(self, s: ArrayLike) -> Tensor:
         """s [..., S] of the dtype that the encoder computes in; ValueError for another width."""
