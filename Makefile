@@ -5,7 +5,7 @@ INSTALLED := .venv/.installed
 DEMO_DATA := .venv/.demo-data
 NATIVE := $(wildcard kernels/cpp/*.cpp kernels/cpp/*.h)
 
-.PHONY: test lint demo format clean bench gpu-check gpu-warm test-emulated sanitize wheels wheels-check
+.PHONY: test lint docs demo format clean bench gpu-check gpu-warm test-emulated sanitize wheels wheels-check
 
 # A file of tests stays on one of so many processes.
 TEST_JOBS ?= 2
@@ -35,6 +35,10 @@ lint: $(INSTALLED)
 format: $(INSTALLED)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# The site, from docs/ and the docstrings, into build/site; it works from a folder as well as from a server.
+docs: $(INSTALLED)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 demo: $(INSTALLED) $(DEMO_DATA)
 	$(BIN)/letter-fast demo

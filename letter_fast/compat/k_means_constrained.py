@@ -100,7 +100,10 @@ class KMeansConstrained(_Centers):
             "distance", the package's problem but for its rounding, with an N × K table.
 
     Attributes:
-        cluster_centers_ [K, D]; labels_ [N] int32; inertia_ Σ ‖x − center‖²; n_iter_ of that run.
+        cluster_centers_: [K, D].
+        labels_: [N] int32.
+        inertia_: Σ ‖x − center‖².
+        n_iter_: of the run that is kept.
     """
 
     def __init__(

@@ -70,8 +70,8 @@ def tokenize(
     on_batch: called with (rows encoded, rows to encode), first with those that were finished.
     on_existing: called once, before that, with what became of the items of `existing`.
     Warns:
-        More than half of the live items are lacking, or of the kept ones have other embeddings, or
-        of the new ones share an embedding; `existing` doesn't say which model made it.
+        UserWarning: more than half of the live items are lacking, or of the kept ones have other
+            embeddings, or of the new ones share one; `existing` doesn't say which model made it.
     Raises:
         ValueError: the model was never trained, inputs don't fit it, more items than IDs, an
             existing table of another model or other codebooks, more items lacking than may be, or
