@@ -90,6 +90,8 @@ ENTRIES = (
 DISPATCH = ["-DLF_X86"] if "avx2" in SETS else []
 
 # Object -> (source, extra flags). Entries hold the C ABI and pick an instruction set.
+# The order is that of the link, from the narrowest set to the widest: of inline code that several
+# objects bring along, the linker keeps the first copy, which has to run on every processor.
 OBJECTS: dict[str, tuple[str, list[str]]] = {
     **{name: (f"{name}.cpp", DISPATCH) for name in ENTRIES},
     "pack": ("pack.cpp", []),
@@ -97,7 +99,7 @@ OBJECTS: dict[str, tuple[str, list[str]]] = {
     "transport": ("transport.cpp", []),
     "balanced": ("balanced.cpp", []),
     **{
-        f"{name}_{set_}": (f"{name}.cpp", flags) for name in KERNELS for set_, flags in SETS.items()
+        f"{name}_{set_}": (f"{name}.cpp", flags) for set_, flags in SETS.items() for name in KERNELS
     },
 }
 

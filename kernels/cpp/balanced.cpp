@@ -8,18 +8,11 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstdlib>
 #include <limits>
 #include <memory>
-#include <new>
 
-#ifdef _OPENMP
-#include <omp.h>
-#endif
-
-#include "dispatch.h"
-#include "guard.h"
 #include "pack.h"
+#include "parallel.h"
 
 namespace lf {
 namespace {
@@ -46,10 +39,6 @@ constexpr double kFewPaths = 0.2, kFewMisplaced = 1e-4, kRoughly = 2e-3, kEarly 
 constexpr std::int64_t kFew = 8;
 // Rows that tell how far clusters lie apart.
 constexpr std::int64_t kScaleRows = 256;
-
-struct Free {
-    void operator()(void* memory) const { std::free(memory); }
-};
 
 // One of a collection's two codebooks: some of the clusters.
 struct Book {
@@ -90,28 +79,13 @@ Arcs collect(const Balanced& problem, const float* centroids, Prices& prices, st
     search.rows = (problem.rows.rows + step - 1) / step;
     search.row_stride *= step;
     Arcs arcs(search.rows);
-    const std::size_t bytes = (problem.scratch_bytes(search) + 63) / 64 * 64;
-    const int threads = static_cast<int>(std::clamp<std::int64_t>(arcs.chunks(), 1, problem.threads));
-    std::vector<std::unique_ptr<void, Free>> scratch;
-    for (int thread = 0; thread < threads; ++thread) {
-        scratch.emplace_back(std::aligned_alloc(64, bytes));
-        if (!scratch.back()) throw std::bad_alloc();
-    }
-    Caught caught;
-#pragma omp parallel for num_threads(threads) schedule(dynamic) if (threads > 1)
-    for (std::int64_t chunk = 0; chunk < arcs.chunks(); ++chunk) {
-#ifdef _OPENMP
-        const int thread = threads > 1 ? omp_get_thread_num() : 0;
-#else
-        const int thread = 0;
-#endif
-        const DefaultArithmetic arithmetic;
-        const std::int64_t first = chunk * Arcs::kChunk;
-        caught.run([&] {
-            problem.collect(search, {prices.now.data(), prices.slack.data(), prices.leave.data()}, first, std::min(Arcs::kChunk, search.rows - first), scratch[thread].get(), arcs.list(chunk));
-        });
-    }
-    caught.rethrow();
+    const int threads = threads_for(arcs.chunks(), problem.threads);
+    const Scratch scratch(threads, problem.scratch_bytes(search));
+    const Reach reach{prices.now.data(), prices.slack.data(), prices.leave.data()};
+    for_parts(arcs.chunks(), threads, 1, [&](std::int64_t chunk, int thread) {
+        const std::int64_t first = chunk * Arcs::kChunk, count = std::min(Arcs::kChunk, search.rows - first);
+        problem.collect(search, reach, first, count, scratch.of(thread), arcs.list(chunk));
+    });
     return arcs;
 }
 
@@ -301,7 +275,7 @@ class Means {
 
 }  // namespace
 
-void balanced_lloyd(const Balanced& problem, float* centroids, std::int64_t* labels, double* prices, double* cost, double* bound) {
+void lloyd(const Balanced& problem, float* centroids, std::int64_t* labels, double* prices, double* cost, double* bound) {
     Solver solver(problem);
     Means means(problem);
     Solver::Solution before{{}, kEverything, 0.0, false};

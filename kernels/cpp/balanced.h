@@ -21,6 +21,6 @@ struct Balanced {
 };
 
 // centroids [K, width] in and out; of the last assignment labels [rows], prices [K], cost and bound.
-void balanced_lloyd(const Balanced&, float* centroids, std::int64_t* labels, double* prices, double* cost, double* bound);
+void lloyd(const Balanced&, float* centroids, std::int64_t* labels, double* prices, double* cost, double* bound);
 
 }  // namespace lf

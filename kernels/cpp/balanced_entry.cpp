@@ -5,6 +5,7 @@
 #include "balanced.h"
 #include "dispatch.h"
 #include "guard.h"
+#include "parallel.h"
 
 namespace lf {
 
@@ -40,8 +41,7 @@ struct BalancedRequest {
 namespace lf {
 namespace {
 
-void run(const BalancedRequest& request) {
-    const DefaultArithmetic arithmetic;
+void balanced_lloyd(const BalancedRequest& request) {
     const auto set = static_cast<Set>(request.instruction_set);
     Bounds bounds;
     bounds.low.assign(request.low, request.low + request.clusters);
@@ -61,24 +61,15 @@ void run(const BalancedRequest& request) {
     problem.tolerance = request.tolerance;
     problem.exponent = request.exponent;
     problem.threads = side_by_side ? 1 : request.threads;
-    Caught caught;
-#pragma omp parallel for num_threads(side_by_side ? request.threads : 1) schedule(dynamic) if (side_by_side)
-    for (std::int64_t i = 0; i < request.problems; ++i) {
-        const DefaultArithmetic inner;
+    for_parts(request.problems, side_by_side ? request.threads : 1, 1, [&](std::int64_t i, int) {
         Balanced mine = problem;
         mine.rows.x = request.x + i * request.problem_stride;
-        caught.run([&] {
-            balanced_lloyd(mine, request.centroids + i * request.clusters * request.width, request.labels + i * request.rows,
-                           request.prices + i * request.clusters, request.cost + i, request.bound + i);
-        });
-    }
-    caught.rethrow();
+        lloyd(mine, request.centroids + i * request.clusters * request.width, request.labels + i * request.rows,
+              request.prices + i * request.clusters, request.cost + i, request.bound + i);
+    });
 }
 
 }  // namespace
 }  // namespace lf
 
-// -> Status
-LF_EXPORT std::int32_t lf_balanced_lloyd(const BalancedRequest* request) {
-    return lf::guarded([&] { lf::run(*request); });
-}
+LF_ENTRY(balanced_lloyd, BalancedRequest)

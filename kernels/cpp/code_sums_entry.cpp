@@ -6,6 +6,7 @@
 #include "code_sums.h"
 #include "dispatch.h"
 #include "guard.h"
+#include "parallel.h"
 
 namespace lf {
 
@@ -43,7 +44,7 @@ struct CodeSumsRequest {
 namespace lf {
 namespace {
 
-void run(const CodeSumsRequest& request) {
+void code_sums(const CodeSumsRequest& request) {
     check_codes(request.codes, request.rows, request.count);
     const std::int64_t rows = request.rows, width = request.width, count = request.count;
     const std::int64_t threads = std::max(request.threads, 1), entries = count * (width + 1);
@@ -58,9 +59,7 @@ void run(const CodeSumsRequest& request) {
     const auto add = LF_PICK(set, add_code_sums);
     const std::int64_t size = request.element == static_cast<std::int32_t>(Element::float32) ? 4 : 2;
 
-#pragma omp parallel for num_threads(static_cast<int>(parts)) schedule(static, 1)
-    for (std::int64_t i = 0; i < parts; ++i) {
-        const DefaultArithmetic arithmetic;
+    for_parts(parts, static_cast<int>(parts), 1, [&](std::int64_t i, int thread) {
         const std::int64_t column = i % by_columns, row = i / by_columns;
         const std::int64_t first = width * column / by_columns, begin = rows * row / by_rows;
         std::int64_t* into = row == 0 ? request.sums : others.data() + (row - 1) * entries;
@@ -76,8 +75,8 @@ void run(const CodeSumsRequest& request) {
         part.sums = into + first;
         part.sums_stride = width;
         if (column == 0) part.counts = row == 0 ? request.counts : into + count * width;
-        add(part, scratch[i].data());
-    }
+        add(part, scratch[thread].data());
+    });
     // Integers: the order doesn't matter.
     for (std::int64_t part = 0; part + 1 < by_rows; ++part) {
         const std::int64_t* from = others.data() + part * entries;
@@ -89,7 +88,4 @@ void run(const CodeSumsRequest& request) {
 }  // namespace
 }  // namespace lf
 
-// -> Status
-LF_EXPORT std::int32_t lf_code_sums(const CodeSumsRequest* request) {
-    return lf::guarded([&] { lf::run(*request); });
-}
+LF_ENTRY(code_sums, CodeSumsRequest)

@@ -24,10 +24,10 @@ namespace {
 void finish(float* gradient, std::int64_t rows, const float* own, std::int64_t own_rows, std::int64_t width,
             std::int64_t batch, int threads) {
     const auto scale = static_cast<float>(1.0 / static_cast<double>(batch));
-#pragma omp parallel for num_threads(threads) schedule(static)
-    for (std::int64_t row = 0; row < rows; ++row)
+    for_parts(rows, threads, 64, [&](std::int64_t row, int) {
         for (std::int64_t at = row * width; at < (row + 1) * width; ++at)
             gradient[at] = scale * (row < own_rows ? gradient[at] - own[at] : gradient[at]);
+    });
 }
 
 void loss_and_gradient(const ContrastiveRequest& request) {
@@ -67,13 +67,11 @@ void gradient_of_h(const ContrastiveRequest& request) {
     finish(request.gradient, request.columns, request.q, request.rows, request.width, request.rows, run.threads_for(request.columns));
 }
 
+void contrastive(const ContrastiveRequest& request) {
+    request.loss ? loss_and_gradient(request) : gradient_of_h(request);
+}
+
 }  // namespace
 }  // namespace lf
 
-// -> Status
-LF_EXPORT std::int32_t lf_contrastive(const ContrastiveRequest* request) {
-    return lf::guarded([&] {
-        const lf::DefaultArithmetic arithmetic;
-        request->loss ? lf::loss_and_gradient(*request) : lf::gradient_of_h(*request);
-    });
-}
+LF_ENTRY(contrastive, ContrastiveRequest)

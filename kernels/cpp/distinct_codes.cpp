@@ -139,9 +139,9 @@ class DistinctCodes {
     std::vector<double> kept_;
 };
 
+void distinct_codes(const GroupsRequest& request) { solve_groups<DistinctCodes>(request); }
+
 }  // namespace
 }  // namespace lf
 
-LF_EXPORT std::int32_t lf_distinct_codes(const GroupsRequest* request) {
-    return lf::solve_groups<lf::DistinctCodes>(*request);
-}
+LF_ENTRY(distinct_codes, GroupsRequest)

@@ -146,7 +146,7 @@ double finish(const Level& level, std::int64_t width, const SoftmaxRun& run, flo
     return loss / batch;
 }
 
-void run(const DiversityRequest& request) {
+void diversity(const DiversityRequest& request) {
     std::vector<std::int64_t> starts(request.levels + 1, 0);
     std::partial_sum(request.sizes, request.sizes + request.levels, starts.begin() + 1);
     std::vector<Level> levels(request.levels);
@@ -155,10 +155,8 @@ void run(const DiversityRequest& request) {
         levels[at].words = request.codebooks + starts[at] * request.width;
         levels[at].size = request.sizes[at];
     }
-    Caught caught;
-#pragma omp parallel for num_threads(run.threads_for(request.levels)) schedule(static)
-    for (std::int64_t at = 0; at < request.levels; ++at) caught.run([&] { draw(request, at, starts[at], levels[at]); });
-    caught.rethrow();
+    for_parts(request.levels, threads_for(request.levels, request.threads), 1,
+              [&](std::int64_t at, int) { draw(request, at, starts[at], levels[at]); });
     for (std::int64_t at = 0; at < request.levels; ++at)
         request.losses[at] = finish(levels[at], request.width, run, request.gradient ? request.gradient + starts[at] * request.width : nullptr);
 }
@@ -166,10 +164,4 @@ void run(const DiversityRequest& request) {
 }  // namespace
 }  // namespace lf
 
-// -> Status
-LF_EXPORT std::int32_t lf_diversity(const DiversityRequest* request) {
-    return lf::guarded([&] {
-        const lf::DefaultArithmetic arithmetic;
-        lf::run(*request);
-    });
-}
+LF_ENTRY(diversity, DiversityRequest)

@@ -2,15 +2,15 @@
 // canonical order of a group's rows, and the loop over groups. Compiled for no particular instruction set.
 #pragma once
 #include <algorithm>
-#include <atomic>
 #include <cstdint>
+#include <memory>
 #include <numeric>
-#include <optional>
 #include <vector>
 
 #include "dispatch.h"
 #include "distances.h"
 #include "guard.h"
+#include "parallel.h"
 
 // Mirrored by groups.py. Rows starts[g] … starts[g + 1] − 1 are group g, and taken[taken_starts[g]] … its taken codes.
 struct GroupsRequest {
@@ -101,24 +101,16 @@ inline void check(const GroupsRequest& request) {
     check_finite(request.codebook, request.words * request.width);
 }
 
-// Solves every group, each thread with a Worker of its own. -> Status
-template <class Worker> std::int32_t solve_groups(const GroupsRequest& request) {
-    return guarded([&] {
-        check(request);
-        const Distances distances(request);
-        Caught caught;
-        std::atomic<bool> failed{false};
-#pragma omp parallel num_threads(std::max(request.threads, 1))
-        {
-            const DefaultArithmetic arithmetic;
-            std::optional<Worker> worker;
-            if (!caught.run([&] { worker.emplace(request, distances); })) failed = true;
-            // Groups don't depend on each other: neither the split nor the order changes a result.
-#pragma omp for schedule(dynamic)
-            for (std::int64_t group = 0; group < request.groups; ++group)
-                if (!failed && !caught.run([&] { worker->solve(group); })) failed = true;
-        }
-        caught.rethrow();
+// Solves every group, each thread with a Worker of its own.
+template <class Worker> void solve_groups(const GroupsRequest& request) {
+    check(request);
+    const Distances distances(request);
+    const int threads = threads_for(request.groups, request.threads);
+    std::vector<std::unique_ptr<Worker>> workers(threads);
+    // Groups don't depend on each other: neither the split nor the order changes a result.
+    for_parts(request.groups, threads, 1, [&](std::int64_t group, int thread) {
+        if (!workers[thread]) workers[thread] = std::make_unique<Worker>(request, distances);
+        workers[thread]->solve(group);
     });
 }
 

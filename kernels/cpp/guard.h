@@ -1,23 +1,29 @@
-// How an entry point ends: with a status. An exception that left it, or a parallel region, would end the process.
+// How an entry point ends: with a status. An exception that left it would end the process.
 #pragma once
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <cstdio>
 #include <exception>
 #include <new>
 #include <stdexcept>
 
+#include "dispatch.h"
+
 namespace lf {
 
-// Mirrored by library.py. kAnew is lf_transport's alone: arcs have to be collected at the new prices.
+// Mirrored by library.py.
 enum Status : std::int32_t {
-    kDone = 0, kNoMemory = 1, kAnew = 2, kFailed = 3, kCodeOutside = 4, kNoGroups = 5, kNoRoom = 6, kNotFinite = 7
+    kDone = 0, kNoMemory = 1, kFailed = 2, kCodeOutside = 3, kNoGroups = 4, kNoRoom = 5, kNotFinite = 6
 };
 
 // What is wrong with the numbers asked about: one of the last statuses.
 struct Refused {
     Status status;
 };
+
+// What the last failure on this thread says of itself.
+inline thread_local char last_failure[256] = "";
 
 // The status of `work`, which may throw.
 template <class Work> std::int32_t guarded(const Work& work) noexcept {
@@ -30,32 +36,23 @@ template <class Work> std::int32_t guarded(const Work& work) noexcept {
         return kNoMemory;
     } catch (const std::length_error&) {  // more than a vector could ever hold
         return kNoMemory;
+    } catch (const std::exception& failure) {
+        std::snprintf(last_failure, sizeof last_failure, "%s", failure.what());
+        return kFailed;
     } catch (...) {
+        std::snprintf(last_failure, sizeof last_failure, "unknown exception");
         return kFailed;
     }
 }
 
-// Keeps what is thrown in a parallel region, to be thrown again behind it.
-class Caught {
-  public:
-    // Whether `work` threw nothing.
-    template <class Work> bool run(const Work& work) noexcept {
-        try {
-            work();
-            return true;
-        } catch (...) {
-#pragma omp critical(lf_caught)
-            if (!first_) first_ = std::current_exception();
-            return false;
-        }
+// Defines the entry point lf_<name>, which calls <name>(request) and reports what it throws. -> Status
+#define LF_ENTRY(name, Request)                                        \
+    LF_EXPORT std::int32_t lf_##name(const Request* request) {         \
+        return lf::guarded([&] {                                       \
+            const lf::DefaultArithmetic arithmetic;                    \
+            lf::name(*request);                                        \
+        });                                                            \
     }
-    void rethrow() const {
-        if (first_) std::rethrow_exception(first_);
-    }
-
-  private:
-    std::exception_ptr first_;
-};
 
 // Codes are −1, or name one of `size` codewords.
 inline void check_codes(const std::int64_t* codes, std::int64_t count, std::int64_t size) {

@@ -1,21 +1,17 @@
 // The C ABI of the search: builds what a search needs, picks the instruction set, shares blocks of rows among threads.
 #include <algorithm>
 #include <cstdint>
-#include <cstdlib>
+#include <cstring>
 #include <deque>
 #include <memory>
 #include <mutex>
-#include <new>
 #include <utility>
 #include <vector>
-
-#ifdef _OPENMP
-#include <omp.h>
-#endif
 
 #include "dispatch.h"
 #include "guard.h"
 #include "pack.h"
+#include "parallel.h"
 #include "search.h"
 
 namespace lf {
@@ -33,7 +29,7 @@ LF_FOR_EACH_SET(LF_DECLARE)
 namespace {
 
 // Raised whenever a signature of the C ABI changes; the loader refuses a library of another number.
-constexpr std::int32_t kAbiVersion = 6;
+constexpr std::int32_t kAbiVersion = 7;
 
 Set widest_set() {
 #ifdef LF_EMULATED
@@ -101,36 +97,16 @@ std::shared_ptr<const PackedCodebook> pack(const float* words, const double* off
     return made;
 }
 
-struct Free {
-    void operator()(void* memory) const { std::free(memory); }
-};
-
 void run(const Search& search, const Kernels& kernels, std::int32_t threads) {
     const bool beam = search.beam > 1;
     const auto block = beam ? kernels.beam_block : kernels.search_block;
     const std::size_t bytes = (beam ? kernels.beam_scratch_bytes(search) : kernels.scratch_bytes(search));
     const std::int64_t blocks = (search.rows + search.block - 1) / search.block;
-    const auto count = static_cast<int>(std::clamp<std::int64_t>(threads, 1, std::max<std::int64_t>(blocks, 1)));
-    std::vector<std::unique_ptr<void, Free>> scratch;
-    for (int thread = 0; thread < count; ++thread) {
-        void* memory = std::aligned_alloc(64, (bytes + 63) / 64 * 64);
-        if (!memory) throw std::bad_alloc();
-        std::fill_n(static_cast<char*>(memory), bytes, char{0});
-        scratch.emplace_back(memory);
-    }
-    Caught caught;
+    const int count = threads_for(blocks, threads);
+    const Scratch scratch(count, bytes);
+    for (int thread = 0; thread < count; ++thread) std::memset(scratch.of(thread), 0, bytes);
     // Rows don't depend on each other: neither the split nor the order changes a result.
-#pragma omp parallel for num_threads(count) schedule(dynamic, 4)
-    for (std::int64_t i = 0; i < blocks; ++i) {
-#ifdef _OPENMP
-        const int thread = omp_get_thread_num();
-#else
-        const int thread = 0;
-#endif
-        const DefaultArithmetic arithmetic;
-        caught.run([&] { block(search, i * search.block, scratch[thread].get()); });
-    }
-    caught.rethrow();
+    for_parts(blocks, count, 4, [&](std::int64_t i, int thread) { block(search, i * search.block, scratch.of(thread)); });
 }
 
 }  // namespace
@@ -163,11 +139,13 @@ LF_EXPORT std::int32_t lf_abi_version() { return lf::kAbiVersion; }
 // 3 AVX-512 with VNNI.
 LF_EXPORT std::int32_t lf_instruction_set() { return lf::widest_set(); }
 
+// What went wrong when an entry point last returned kFailed to this thread.
+LF_EXPORT const char* lf_last_failure() { return lf::last_failure; }
+
 namespace lf {
 namespace {
 
-void run(const SearchRequest& request) {
-    const DefaultArithmetic arithmetic;
+void residual_search(const SearchRequest& request) {
     const Kernels kernels = kernels_of(static_cast<Set>(request.instruction_set));
     std::vector<std::shared_ptr<const PackedCodebook>> packed;
     std::vector<Codebook> views;
@@ -205,7 +183,4 @@ void run(const SearchRequest& request) {
 }  // namespace
 }  // namespace lf
 
-// -> Status
-LF_EXPORT std::int32_t lf_residual_search(const SearchRequest* request) {
-    return lf::guarded([&] { lf::run(*request); });
-}
+LF_ENTRY(residual_search, SearchRequest)

@@ -9,11 +9,11 @@ from pathlib import Path
 
 from ..refusals import CODE_OUTSIDE, NO_GROUPS, NO_ROOM, NOT_FINITE
 
-ABI_VERSION = 6
+ABI_VERSION = 7
 INSTRUCTION_SETS = ("portable", "avx2", "avx512", "avx512_vnni")
 # `enum Status` of guard.h.
-DONE, NO_MEMORY, ANEW, FAILED = range(4)
-_REFUSALS = {4: CODE_OUTSIDE, 5: NO_GROUPS, 6: NO_ROOM, 7: NOT_FINITE}
+DONE, NO_MEMORY, FAILED = range(3)
+_REFUSALS = {3: CODE_OUTSIDE, 4: NO_GROUPS, 5: NO_ROOM, 6: NOT_FINITE}
 
 
 class NativeLibraryError(RuntimeError):
@@ -96,23 +96,29 @@ def search(request: SearchRequest) -> None:
     call("lf_residual_search", request, "the packed codebooks and scratch")
 
 
-def call(function: str, request: ctypes.Structure, scratch: str) -> int:
-    """Runs an entry point that takes one request. -> DONE, or ANEW
+def call(function: str, request: ctypes.Structure, scratch: str) -> None:
+    """Runs an entry point that takes one request.
 
     scratch: what it needs memory for.
     Raises:
         MemoryError: there is not enough.
         ValueError: the numbers asked about can't be; see `_REFUSALS`.
+        RuntimeError: the library threw another exception, which this one quotes.
     """
     if hasattr(request, "instruction_set"):
         request.instruction_set = INSTRUCTION_SETS.index(instruction_set())
-    entry = getattr(load(), function)
+    library = load()
+    entry = getattr(library, function)
     entry.argtypes = [ctypes.POINTER(type(request))]
     status = int(entry(ctypes.byref(request)))
     if status == NO_MEMORY:
         raise MemoryError(f"letter-fast: not enough memory for {scratch}")
     if status in _REFUSALS:
         raise ValueError(_REFUSALS[status])
-    if status not in (DONE, ANEW):
-        raise RuntimeError(f"letter-fast: {function} failed with status {status}")
-    return status
+    if status != DONE:
+        raise RuntimeError(f"letter-fast: {function} failed: {_last_failure(library)}")
+
+
+def _last_failure(library: ctypes.CDLL) -> str:
+    library.lf_last_failure.restype = ctypes.c_char_p
+    return bytes(library.lf_last_failure()).decode(errors="replace")

@@ -5,12 +5,9 @@
 #include <limits>
 #include <vector>
 
-#ifdef _OPENMP
-#include <omp.h>
-#endif
-
 #include "dispatch.h"
 #include "guard.h"
+#include "parallel.h"
 #include "plus_plus.h"
 
 namespace lf {
@@ -128,18 +125,10 @@ class PlusPlus {
         const Tries tries{count, tries_.data(), try_square_.data()};
         const auto try_points = LF_PICK(static_cast<Set>(request_.instruction_set), try_points);
         std::vector<double> totals(count), parts(threads_ * count);
-#pragma omp parallel num_threads(threads_) if (threads_ > 1)
-        {
-            const DefaultArithmetic arithmetic;
-#ifdef _OPENMP
-            double* const mine = &parts[threads_ > 1 ? omp_get_thread_num() * count : 0];
-#else
-            double* const mine = parts.data();
-#endif
-#pragma omp for schedule(static)
-            for (std::int64_t first = 0; first < blocks_; first += kPart)
-                try_points(points, tries, first, std::min(first + kPart, blocks_), left_.data(), mine);
-        }
+        for_parts((blocks_ + kPart - 1) / kPart, threads_, 4, [&](std::int64_t part, int thread) {
+            const std::int64_t first = part * kPart, last = std::min(first + kPart, blocks_);
+            try_points(points, tries, first, last, left_.data(), &parts[thread * count]);
+        });
         for (std::size_t at = 0; at < parts.size(); ++at) totals[at % count] += parts[at];
         const auto best = std::min_element(totals.begin(), totals.end()) - totals.begin();
         std::copy_n(left_.begin() + best * blocks_ * kPointBlock, blocks_ * kPointBlock, nearest_.begin());
@@ -154,17 +143,13 @@ class PlusPlus {
     const int threads_;
 };
 
+void plus_plus(const PlusPlusRequest& request) {
+    const bool alone = request.problems == 1;
+    for_parts(request.problems, threads_for(request.problems, request.threads), 1,
+              [&](std::int64_t i, int) { PlusPlus(request, i, alone ? request.threads : 1).run(); });
+}
+
 }  // namespace
 }  // namespace lf
 
-// -> Status
-LF_EXPORT std::int32_t lf_plus_plus(const PlusPlusRequest* request) {
-    const bool alone = request->problems == 1;
-    lf::Caught caught;
-#pragma omp parallel for num_threads(request->threads) schedule(dynamic) if (!alone && request->threads > 1)
-    for (std::int64_t i = 0; i < request->problems; ++i) {
-        const lf::DefaultArithmetic arithmetic;
-        caught.run([&] { lf::PlusPlus(*request, i, alone ? request->threads : 1).run(); });
-    }
-    return lf::guarded([&] { caught.rethrow(); });
-}
+LF_ENTRY(plus_plus, PlusPlusRequest)

@@ -4,13 +4,9 @@
 #include <numeric>
 #include <vector>
 
-#ifdef _OPENMP
-#include <omp.h>
-#endif
-
-#include "buffer.h"
 #include "dispatch.h"
 #include "guard.h"
+#include "parallel.h"
 #include "residual_losses.h"
 
 namespace lf {
@@ -45,30 +41,15 @@ struct ResidualLossesRequest {
 namespace lf {
 namespace {
 
-int threads_for(std::int64_t parts, std::int32_t threads) {
-    return static_cast<int>(std::clamp<std::int64_t>(parts, 1, std::max(threads, 1)));
-}
-
-int this_thread() {
-#ifdef _OPENMP
-    return omp_get_thread_num();
-#else
-    return 0;
-#endif
-}
-
 void forward(const ResidualWalk& walk, const WalkKernels& kernels, const ResidualLossesRequest& request) {
     const std::int64_t blocks = (walk.rows + kWalkBlock - 1) / kWalkBlock;
     const int threads = threads_for(blocks, request.threads);
     std::vector<double> errors(blocks * walk.levels, 0.0);
     std::vector<std::int64_t> counted(blocks);
     std::vector<float> residual(threads * walk.width);
-#pragma omp parallel for num_threads(threads) schedule(static)
-    for (std::int64_t block = 0; block < blocks; ++block) {
-        const DefaultArithmetic arithmetic;
-        counted[block] = kernels.forward_block(walk, block * kWalkBlock, &errors[block * walk.levels],
-                                               &residual[this_thread() * walk.width]);
-    }
+    for_parts(blocks, threads, 1, [&](std::int64_t block, int thread) {
+        counted[block] = kernels.forward_block(walk, block * kWalkBlock, &errors[block * walk.levels], &residual[thread * walk.width]);
+    });
     std::fill_n(request.errors, walk.levels, 0.0);
     for (std::int64_t at = 0; at < blocks * walk.levels; ++at) request.errors[at % walk.levels] += errors[at];
     *request.counted = std::accumulate(counted.begin(), counted.end(), std::int64_t{0});
@@ -77,16 +58,12 @@ void forward(const ResidualWalk& walk, const WalkKernels& kernels, const Residua
 void backward(const ResidualWalk& walk, const WalkKernels& kernels, const ResidualLossesRequest& request) {
     const std::int64_t slices = (walk.width + kWalkSlice - 1) / kWalkSlice;
     const int threads = threads_for(slices, request.threads);
-    std::vector<Buffer> scratch;
-    for (int thread = 0; thread < threads; ++thread) scratch.emplace_back(kernels.slice_bytes(walk));
-#pragma omp parallel for num_threads(threads) schedule(static)
-    for (std::int64_t slice = 0; slice < slices; ++slice) {
-        const DefaultArithmetic arithmetic;
-        kernels.backward_slice(walk, slice * kWalkSlice, scratch[this_thread()].data());
-    }
+    const Scratch scratch(threads, kernels.slice_bytes(walk));
+    for_parts(slices, threads, 1,
+              [&](std::int64_t slice, int thread) { kernels.backward_slice(walk, slice * kWalkSlice, scratch.of(thread)); });
 }
 
-void run(const ResidualLossesRequest& request) {
+void residual_losses(const ResidualLossesRequest& request) {
     check_codes(request.codes, request.rows, request.levels, request.sizes);
     std::vector<std::int64_t> starts(request.levels + 1, 0);
     std::partial_sum(request.sizes, request.sizes + request.levels, starts.begin() + 1);
@@ -115,10 +92,4 @@ void run(const ResidualLossesRequest& request) {
 }  // namespace
 }  // namespace lf
 
-// -> Status
-LF_EXPORT std::int32_t lf_residual_losses(const ResidualLossesRequest* request) {
-    return lf::guarded([&] {
-        const lf::DefaultArithmetic arithmetic;
-        lf::run(*request);
-    });
-}
+LF_ENTRY(residual_losses, ResidualLossesRequest)

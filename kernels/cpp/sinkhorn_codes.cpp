@@ -33,8 +33,8 @@
 
 #include <type_traits>
 
-#include "dispatch.h"
 #include "doubles.h"
+#include "parallel.h"
 #include "scratch.h"
 
 namespace lf::LF_INSTRUCTION_SET {
@@ -327,15 +327,7 @@ void sinkhorn_group(const Mapping& mapping, Members members, void* scratch, int 
     Carver carver(scratch);
     Group group = carve(mapping, members, carver);
     const auto each = [&](auto pass) {
-        if (threads == 1 || group.blocks == 1) {
-            for (std::int64_t block = 0; block < group.blocks; ++block) pass(block);
-            return;
-        }
-#pragma omp parallel for num_threads(threads) schedule(static)
-        for (std::int64_t block = 0; block < group.blocks; ++block) {
-            const DefaultArithmetic arithmetic;
-            pass(block);
-        }
+        for_parts(group.blocks, threads_for(group.blocks, threads), 1, [&](std::int64_t block, int) { pass(block); });
     };
     each([&](std::int64_t block) {
         for_tiles(group, block, [&](std::int64_t row, auto rows) { measure<rows>(mapping, group, row); });

@@ -2,17 +2,11 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
-#include <cstdlib>
-#include <memory>
-#include <new>
 #include <vector>
-
-#ifdef _OPENMP
-#include <omp.h>
-#endif
 
 #include "dispatch.h"
 #include "guard.h"
+#include "parallel.h"
 #include "sinkhorn_codes.h"
 
 namespace lf {
@@ -28,17 +22,6 @@ namespace {
 
 // A group of more rows takes all threads by itself; of smaller ones each thread takes its own.
 constexpr std::int64_t kAlone = 256;
-
-struct Free {
-    void operator()(void* memory) const { std::free(memory); }
-};
-using Memory = std::unique_ptr<void, Free>;
-
-Memory allocate(std::size_t bytes) {
-    Memory memory(std::aligned_alloc(64, bytes));
-    if (!memory) throw std::bad_alloc();
-    return memory;
-}
 
 bool finite(const float* row, std::int64_t width) {
     return std::all_of(row, row + width, [](float value) { return std::isfinite(value); });
@@ -75,23 +58,13 @@ void run(const Mapping& mapping, const std::vector<Members>& groups, Set set, in
         most = std::max(most, group.count);
     }
     if (!alone.empty()) {
-        const Memory scratch = allocate(bytes(mapping, largest));
-        for (const Members& group : alone) map(mapping, group, scratch.get(), threads);
+        const Buffer scratch(bytes(mapping, largest));
+        for (const Members& group : alone) map(mapping, group, scratch.data(), threads);
     }
     const auto count = static_cast<std::int64_t>(shared.size());
-    const auto team = static_cast<int>(std::clamp<std::int64_t>(count, 1, threads));
-    std::vector<Memory> scratch;
-    for (int thread = 0; thread < team; ++thread) scratch.push_back(allocate(bytes(mapping, largest_shared)));
-#pragma omp parallel for num_threads(team) schedule(dynamic, 1)
-    for (std::int64_t i = 0; i < count; ++i) {
-#ifdef _OPENMP
-        const int thread = omp_get_thread_num();
-#else
-        const int thread = 0;
-#endif
-        const DefaultArithmetic arithmetic;
-        map(mapping, shared[i], scratch[thread].get(), 1);
-    }
+    const int team = threads_for(count, threads);
+    const Scratch scratch(team, bytes(mapping, largest_shared));
+    for_parts(count, team, 1, [&](std::int64_t i, int thread) { map(mapping, shared[i], scratch.of(thread), 1); });
 }
 
 }  // namespace
@@ -115,8 +88,7 @@ struct SinkhornRequest {
 namespace lf {
 namespace {
 
-void run(const SinkhornRequest& request) {
-    const DefaultArithmetic arithmetic;
+void sinkhorn_codes(const SinkhornRequest& request) {
     check_groups(request.starts, request.groups, request.rows);
     std::fill_n(request.codes, request.rows, std::int64_t{-1});
     const Words words(request.codebook, request.words, request.width);
@@ -147,7 +119,4 @@ void run(const SinkhornRequest& request) {
 }  // namespace
 }  // namespace lf
 
-// -> Status
-LF_EXPORT std::int32_t lf_sinkhorn_codes(const SinkhornRequest* request) {
-    return lf::guarded([&] { lf::run(*request); });
-}
+LF_ENTRY(sinkhorn_codes, SinkhornRequest)

@@ -4,13 +4,9 @@
 #include <cstdint>
 #include <vector>
 
-#ifdef _OPENMP
-#include <omp.h>
-#endif
-
-#include "buffer.h"
 #include "dispatch.h"
 #include "guard.h"
+#include "parallel.h"
 #include "softmax.h"
 
 namespace lf {
@@ -43,8 +39,8 @@ class SoftmaxRun {
         const std::int64_t tiles = columns.tiles();
         memory.emplace_back(tiles * columns.tile_floats * sizeof(float));
         columns.packed = memory.back().floats();
-#pragma omp parallel for num_threads(threads_for(tiles)) schedule(static)
-        for (std::int64_t tile = 0; tile < tiles; ++tile) kernels_.pack_tile(columns, tile);
+        for_parts(tiles, threads_for(tiles), 1,
+                  [&](std::int64_t tile, int) { kernels_.pack_tile(columns, tile); });
         return columns;
     }
 
@@ -53,26 +49,15 @@ class SoftmaxRun {
         // Many rows share a tile of columns in the L2 cache; few must be enough for all threads.
         softmax.block = softmax.count < 4096 ? 48 : 192;
         const std::int64_t blocks = (softmax.count + softmax.block - 1) / softmax.block;
-        const int count = threads_for(blocks);
+        const int threads = threads_for(blocks);
         const auto pass = shifted ? kernels_.shifted_block : kernels_.softmax_block;
-        std::vector<Buffer> scratch;
-        for (int thread = 0; thread < count; ++thread)
-            scratch.emplace_back(kernels_.scratch_bytes(softmax));
-#pragma omp parallel for num_threads(count) schedule(dynamic)
-        for (std::int64_t block = 0; block < blocks; ++block) {
-#ifdef _OPENMP
-            const int thread = omp_get_thread_num();
-#else
-            const int thread = 0;
-#endif
-            const DefaultArithmetic arithmetic;
-            pass(softmax, block * softmax.block, scratch[thread].data());
-        }
+        const Scratch scratch(threads, kernels_.scratch_bytes(softmax));
+        for_parts(blocks, threads, 1, [&](std::int64_t block, int thread) {
+            pass(softmax, block * softmax.block, scratch.of(thread));
+        });
     }
 
-    int threads_for(std::int64_t parts) const {
-        return static_cast<int>(std::clamp<std::int64_t>(parts, 1, threads_));
-    }
+    int threads_for(std::int64_t parts) const { return lf::threads_for(parts, threads_); }
 
   private:
     SoftmaxKernels kernels_;

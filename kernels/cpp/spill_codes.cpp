@@ -143,9 +143,9 @@ class SpillCodes {
     std::vector<Near> open_;
 };
 
+void spill_codes(const GroupsRequest& request) { solve_groups<SpillCodes>(request); }
+
 }  // namespace
 }  // namespace lf
 
-LF_EXPORT std::int32_t lf_spill_codes(const GroupsRequest* request) {
-    return lf::solve_groups<lf::SpillCodes>(*request);
-}
+LF_ENTRY(spill_codes, GroupsRequest)

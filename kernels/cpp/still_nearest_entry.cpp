@@ -5,12 +5,9 @@
 #include <numeric>
 #include <vector>
 
-#ifdef _OPENMP
-#include <omp.h>
-#endif
-
 #include "dispatch.h"
 #include "guard.h"
+#include "parallel.h"
 #include "still_nearest.h"
 
 namespace lf {
@@ -54,7 +51,7 @@ struct StillRequest {
 namespace lf {
 namespace {
 
-void run(const StillRequest& request) {
+void still_nearest(const StillRequest& request) {
     check_codes(request.codes, request.rows, request.count);
     const std::int64_t count = request.count, width = request.width, stride = round_up(width, 32);
     const auto set = static_cast<Set>(request.instruction_set);
@@ -95,29 +92,17 @@ void run(const StillRequest& request) {
     job.lower = request.lower;
 
     const std::int64_t blocks = (job.rows + kBlockRows - 1) / kBlockRows;
-    const auto threads = static_cast<int>(std::clamp<std::int64_t>(request.threads, 1, std::max<std::int64_t>(blocks, 1)));
-    std::vector<std::vector<float>> scratch(threads, std::vector<float>(stride));
+    const int threads = threads_for(blocks, request.threads);
+    const Scratch scratch(threads, stride * sizeof(float));
     const auto look = LF_PICK(set, look_around);
     const auto find = LF_PICK(set, find_still_nearest);
-#pragma omp parallel num_threads(threads)
-    {
-        const DefaultArithmetic arithmetic;
-#ifdef _OPENMP
-        float* row = scratch[omp_get_thread_num()].data();
-#else
-        float* row = scratch[0].data();
-#endif
-#pragma omp for schedule(dynamic, 16)
-        for (std::int64_t k = 0; k < count; ++k) look(job, k);
-#pragma omp for schedule(dynamic, 4)
-        for (std::int64_t i = 0; i < blocks; ++i) find(job, i * kBlockRows, std::min((i + 1) * kBlockRows, job.rows), row);
-    }
+    for_parts(count, threads, 16, [&](std::int64_t k, int) { look(job, k); });
+    for_parts(blocks, threads, 4, [&](std::int64_t i, int thread) {
+        find(job, i * kBlockRows, std::min((i + 1) * kBlockRows, job.rows), scratch.floats(thread));
+    });
 }
 
 }  // namespace
 }  // namespace lf
 
-// -> Status
-LF_EXPORT std::int32_t lf_still_nearest(const StillRequest* request) {
-    return lf::guarded([&] { lf::run(*request); });
-}
+LF_ENTRY(still_nearest, StillRequest)

@@ -6,9 +6,7 @@
 #include <limits>
 #include <utility>
 
-#ifdef _OPENMP
-#include <omp.h>
-#endif
+#include "parallel.h"
 
 namespace lf {
 namespace {
@@ -21,8 +19,8 @@ constexpr double kProgress = 0.98;
 constexpr double kGrow = 1.3, kShrink = 0.4;
 // The parts of the slack that the ascent may use; the rest is the repair's.
 constexpr double kUp = 0.5, kDown = 0.9;
-// Rows that are worth a second thread.
-constexpr std::int64_t kParallelRows = 1 << 16;
+// Rows that are worth a second thread, and rows that it takes at a time.
+constexpr std::int64_t kParallelRows = 1 << 16, kShare = 1 << 12;
 
 struct Best {
     std::int64_t at;  // which of the arcs
@@ -70,25 +68,16 @@ struct Contested {
         std::vector<std::int64_t> total = settled;
         if (rows() < kParallelRows) threads = 1;
         std::vector<std::vector<std::int64_t>> parts(threads, std::vector<std::int64_t>(total.size()));
-#pragma omp parallel num_threads(threads) if (threads > 1)
-        {
-#ifdef _OPENMP
-            std::vector<std::int64_t>& mine = parts[threads > 1 ? omp_get_thread_num() : 0];
-#else
-            std::vector<std::int64_t>& mine = parts[0];
-#endif
-#pragma omp for schedule(static)
-            for (std::int64_t i = 0; i < rows(); ++i) {
-                std::int32_t best = cluster[begin[i]];
-                double least = cost[begin[i]] + prices[best];
-                for (std::int64_t arc = begin[i] + 1; arc < begin[i + 1]; ++arc) {
-                    const double score = cost[arc] + prices[cluster[arc]];
-                    best = score < least ? cluster[arc] : best;
-                    least = score < least ? score : least;
-                }
-                ++mine[best];
+        for_parts(rows(), threads, kShare, [&](std::int64_t i, int thread) {
+            std::int32_t best = cluster[begin[i]];
+            double least = cost[begin[i]] + prices[best];
+            for (std::int64_t arc = begin[i] + 1; arc < begin[i + 1]; ++arc) {
+                const double score = cost[arc] + prices[cluster[arc]];
+                best = score < least ? cluster[arc] : best;
+                least = score < least ? score : least;
             }
-        }
+            ++parts[thread][best];
+        });
         for (const std::vector<std::int64_t>& mine : parts)
             for (std::size_t k = 0; k < total.size(); ++k) total[k] += mine[k];
         return total;

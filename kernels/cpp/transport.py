@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .library import DONE, call
+from .library import call
 
 
 class _Request(ctypes.Structure):
@@ -27,6 +27,7 @@ class _Request(ctypes.Structure):
         ("labels", ctypes.c_void_p),
         ("cost", ctypes.c_void_p),
         ("bound", ctypes.c_void_p),
+        ("done", ctypes.c_void_p),
         ("threads", ctypes.c_int32),
     ]
 
@@ -58,7 +59,7 @@ def transport(
     rows = len(starts) - 1
     prices = prices.clone()
     labels = torch.empty(rows, dtype=torch.int64)
-    cost, bound = ctypes.c_double(), ctypes.c_double()
+    cost, bound, done = ctypes.c_double(), ctypes.c_double(), ctypes.c_bool()
     request = _Request(
         rows=rows,
         clusters=len(low),
@@ -72,7 +73,8 @@ def transport(
         labels=labels.data_ptr(),
         cost=ctypes.addressof(cost),
         bound=ctypes.addressof(bound),
+        done=ctypes.addressof(done),
         threads=torch.get_num_threads(),
     )
-    status = call("lf_transport", request, "the arcs of the assignment")
-    return Transport(labels, prices, cost.value, bound.value, status == DONE)
+    call("lf_transport", request, "the arcs of the assignment")
+    return Transport(labels, prices, cost.value, bound.value, done.value)
