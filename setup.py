@@ -16,7 +16,6 @@ import shlex
 import shutil
 import subprocess
 import sys
-import tempfile
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -33,6 +32,9 @@ COMMON = [
     "-fno-math-errno",
     # Fused multiply-adds only where written: the same bits from every instruction set.
     "-ffp-contract=off",
+    "-pthread",
+    # `#pragma omp simd` only, which needs no runtime; the threads are those of parallel.cpp.
+    "-fopenmp-simd",
     "-Wall",
     "-Wextra",
 ]
@@ -94,6 +96,7 @@ DISPATCH = ["-DLF_X86"] if "avx2" in SETS else []
 # objects bring along, the linker keeps the first copy, which has to run on every processor.
 OBJECTS: dict[str, tuple[str, list[str]]] = {
     **{name: (f"{name}.cpp", DISPATCH) for name in ENTRIES},
+    "parallel": ("parallel.cpp", []),
     "pack": ("pack.cpp", []),
     "exact": ("exact.cpp", []),
     "transport": ("transport.cpp", []),
@@ -120,15 +123,6 @@ def compiler_command() -> list[str]:
     ]
 
 
-def has_openmp(compiler: list[str]) -> bool:
-    """Whether the compiler knows OpenMP, and has its header and its library; one may lack."""
-    with tempfile.TemporaryDirectory() as folder:
-        source = Path(folder, "threads.cpp")
-        source.write_text("#include <omp.h>\nint threads() { return omp_get_max_threads(); }\n")
-        command = [*compiler, "-fopenmp", "-shared", "-fPIC", str(source), "-o", f"{source}.so"]
-        return subprocess.run(command, capture_output=True, check=False).returncode == 0
-
-
 def warn(message: str) -> None:
     print(f"warning: letter-fast: {message}", file=sys.stderr)
 
@@ -138,11 +132,11 @@ def escaped(path: Path) -> str:
     return re.sub(r"([$ :])", r"$\1", str(path))
 
 
-def ninja_file(compiler: list[str], threads: list[str], library: Path) -> str:
+def ninja_file(compiler: list[str], library: Path) -> str:
     """The whole build as ninja text: one edge an object, one for the link."""
     command = shlex.join(compiler).replace("$", "$$")
-    link = " ".join(["-shared", *threads, *VARIANTS[VARIANT]])
-    flags = " ".join([*COMMON, *threads, *VARIANTS[VARIANT]])
+    link = " ".join(["-shared", "-pthread", *VARIANTS[VARIANT]])
+    flags = " ".join([*COMMON, *VARIANTS[VARIANT]])
     source, target = escaped(SOURCES.resolve()), escaped(library)
     lines = [
         f"flags = {flags}",
@@ -190,13 +184,10 @@ def build(library: Path, folder: Path) -> None:
         OSError, CalledProcessError: compiler or ninja are absent, or failed.
     """
     compiler = compiler_command()
-    threads = ["-fopenmp"] if has_openmp(compiler) else []
-    (folder / "build.ninja").write_text(ninja_file(compiler, threads, library))
+    (folder / "build.ninja").write_text(ninja_file(compiler, library))
     subprocess.run([*ninja_command(), "-C", str(folder)], check=True)
     if not library.is_file():
         raise FileNotFoundError(f"{shlex.join(compiler)} wrote no {library.name}")
-    if not threads:
-        warn("the C++ kernels run on one thread: the compiler has no OpenMP")
 
 
 class AnyPython(bdist_wheel):

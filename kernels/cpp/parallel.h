@@ -1,18 +1,16 @@
 // The one loop that runs on several threads. It owns what each such loop needs: default arithmetic, memory for every
-// thread, and exceptions, which would end the process if they left a parallel region.
+// thread, and exceptions, which would end the process if they left a thread.
+//
+// The threads are those of a pool of our own (parallel.cpp) and not OpenMP's, which wait for each other by spinning.
+// Beside a busy process that costs more than a second thread gains, and it can't be told otherwise once torch has
+// loaded the runtime; besides, it hangs a forked child and is not there for every compiler.
 #pragma once
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
-#include <exception>
 #include <vector>
 
-#ifdef _OPENMP
-#include <omp.h>
-#endif
-
 #include "buffer.h"
-#include "dispatch.h"
 
 namespace lf {
 
@@ -34,41 +32,14 @@ class Scratch {
     std::vector<Buffer> memory_;
 };
 
+using Part = void (*)(const void* work, std::int64_t part, int thread);
+void run_parts(std::int64_t parts, int threads, std::int64_t share, Part call, const void* work);
+
 // Calls work(part, thread) for part = 0 … parts − 1, in any order, `share` parts at a time; thread < threads. Parts
-// must not depend on each other. After the first exception no further part begins, and the exception is thrown here.
+// must not depend on each other. After the first exception no further share begins, and the exception is thrown here.
 template <class Work> void for_parts(std::int64_t parts, int threads, std::int64_t share, const Work& work) {
-    if (threads <= 1) {
-        const DefaultArithmetic arithmetic;
-        for (std::int64_t part = 0; part < parts; ++part) work(part, 0);
-        return;
-    }
-#ifdef _OPENMP
-    std::exception_ptr first;
-    bool failed = false;
-#pragma omp parallel num_threads(threads)
-    {
-        const DefaultArithmetic arithmetic;
-        const int thread = omp_get_thread_num();
-#pragma omp for schedule(dynamic, share)
-        for (std::int64_t part = 0; part < parts; ++part) {
-            bool skip;
-#pragma omp atomic read
-            skip = failed;
-            if (skip) continue;
-            try {
-                work(part, thread);
-            } catch (...) {
-#pragma omp critical(lf_first_exception)
-                if (!first) first = std::current_exception();
-#pragma omp atomic write
-                failed = true;
-            }
-        }
-    }
-    if (first) std::rethrow_exception(first);
-#else
-    for_parts(parts, 1, share, work);
-#endif
+    const auto call = [](const void* it, std::int64_t part, int thread) { (*static_cast<const Work*>(it))(part, thread); };
+    run_parts(parts, threads, share, call, &work);
 }
 
 }  // namespace lf

@@ -17,11 +17,6 @@ ROOT = Path(__file__).resolve().parents[2]
 
 # A compiler that does nothing but write the files it is asked for.
 WRITES = 'while [ $# -gt 1 ]; do [ "$1" = -o ] && : > "$2"; shift; done; exit 0'
-NO_OPENMP = {
-    "flag": f'case "$*" in *-fopenmp*) exit 1;; esac; {WRITES}',
-    # as clang without libomp's files: it knows the flag, and fails where a source asks for them
-    "header": f'case "$*" in *-fopenmp*threads.cpp*|*-fopenmp*_entry.cpp*) exit 1;; esac; {WRITES}',
-}
 FAILING = {
     "fails": "exit 1",
     "writes nothing": "exit 0",
@@ -98,16 +93,6 @@ def test_without_ninja_there_is_one_warning(tmp_path: Path) -> None:
     said, library = build(tmp_path, CXX=str(compiler), PATH="/nonexistent")
     assert "ninja" in said
     assert not library.exists()
-
-
-@pytest.mark.skipif(shutil.which("ninja") is None, reason="ninja is not installed")
-@pytest.mark.parametrize("lacks", NO_OPENMP)
-def test_without_openmp_there_is_one_warning_and_a_library(lacks: str, tmp_path: Path) -> None:
-    compiler = program(tmp_path / "compiler", NO_OPENMP[lacks])
-    said, library = build(tmp_path, CXX=f"/bin/sh {compiler}")
-    assert "one thread: the compiler has no OpenMP" in said
-    assert library.read_bytes() == b""
-    assert "-fopenmp" not in (tmp_path / "build/objects/build.ninja").read_text()
 
 
 @pytest.fixture(scope="module")
