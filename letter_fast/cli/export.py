@@ -29,7 +29,8 @@ def export(
         typer.Option(
             help="letter (index.json of LETTER, LC-Rec, MiniOneRec), minionerec (its constrained "
             "RQ-KMeans), grid (tensor of GRID, recsys-examples), recsys (item catalog of "
-            "recsys-examples), openonerec (parquet) or faiss (bit-packed .npy)."
+            "recsys-examples), openonerec (parquet), faiss (bit-packed .npy) or "
+            "flashrec (JSON catalog)."
         ),
     ],
     out: Annotated[Path, typer.Option(help="File to write.")],

@@ -17,8 +17,8 @@ def import_ids(
     format: Annotated[
         str | None,
         typer.Option(
-            help="letter, minionerec, grid, recsys, openonerec or faiss, see export; table, an ID "
-            "table whose metadata another tool dropped; what letter-fast exported is known."
+            help="letter, minionerec, grid, recsys, openonerec, faiss or flashrec, see export; "
+            "table, an ID table whose metadata another tool dropped; our exports are known."
         ),
     ] = None,
     model: Annotated[

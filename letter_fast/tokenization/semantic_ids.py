@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from letter_fast.catalog.item_ids import ItemId, asked_ids, checked_ids
 
+from .decoding import IdConstraint
 from .digests import Digests
 from .lookup import CodeIndex, ItemIndex, Rows
 from .packing import pack, pack_bits
@@ -203,10 +204,7 @@ class SemanticIds:
             ValueError: the table lacks one of `items`.
         """
         if items is not None:
-            rows = self.rows_of_items(items)
-            if (rows < 0).any():
-                place = int((rows < 0).argmax())
-                raise ValueError(f"{self.name} lacks item {place} of `items`")
+            rows = self._known(items, "items")
             rows = rows if with_removed else rows[self.is_live[rows]]
             return PrefixTrie(self.codes[np.unique(rows)], self.sizes)
         everyone = with_removed or bool(self.is_live.all())
@@ -241,6 +239,71 @@ class SemanticIds:
             dict.fromkeys(map(tuple, group.tolist())) for group in codes.reshape(-1, beams, levels)
         ]
         return [[item for one in group for item in self._live_items(one)] for group in groups]
+
+    def items_in(self, sequences: Any, start: int, prompt_length: int = 0) -> list[list[ItemId]]:
+        """The live items whose IDs a sequence holds behind its prompt, in its order.
+
+        For answers of several IDs, and for IDs inside of text: `IdConstraint` with `count` or
+        `begin_token_id`. An ID is T tokens of the levels 1 … T in a row; others name no item.
+
+        sequences: [B, S] token ids, or B lists of them. start: token id of the first code.
+        """
+        levels, names = len(self.sizes), self.vocabulary().offsets + start
+        found: list[list[ItemId]] = []
+        for sequence in sequences:
+            tokens = np.asarray(sequence.tolist() if hasattr(sequence, "tolist") else sequence)
+            answer = tokens[prompt_length:].astype(np.int64)
+            if len(answer) < levels:
+                found.append([])
+                continue
+            codes = np.lib.stride_tricks.sliding_window_view(answer, levels) - names
+            whole = ((codes >= 0) & (codes < np.array(self.sizes))).all(axis=1)
+            found.append([item for one in codes[whole] for item in self._live_items(one)])
+        return found
+
+    def constraint(
+        self,
+        start: int,
+        eos_token_id: int | Sequence[int] | None = None,
+        *,
+        prompt_length: int | None = None,
+        begin_token_id: int | None = None,
+        count: int = 1,
+        items: Any = None,
+        only: Sequence[Any] | None = None,
+        excluded: Sequence[Any] | None = None,
+    ) -> IdConstraint:
+        """What masks a generator's scores, so that it writes IDs of live items only.
+
+        items: ids of those that may be generated, as what is in stock; None: all of them.
+        only: of each prompt, ids of the items that may be generated. excluded: of each prompt, ids
+            of those that may not, as what a user has seen; items without an ID are left out, and
+            another item that shares an excluded one's ID is excluded with it.
+        Other arguments: see `IdConstraint`.
+
+        Raises:
+            ValueError: the table lacks one of `items` or `only`, or as `IdConstraint`.
+        """
+        return IdConstraint(
+            self.trie(items=items),
+            start,
+            prompt_length,
+            eos_token_id,
+            begin_token_id=begin_token_id,
+            count=count,
+            only=None if only is None else [self.codes[self._known(one, "only")] for one in only],
+            excluded=None
+            if excluded is None
+            else [self.codes[rows[rows >= 0]] for rows in map(self.rows_of_items, excluded)],
+        )
+
+    def _known(self, item_ids: Any, name: str) -> Rows:
+        """The rows of items that must be there, live or not."""
+        rows = self.rows_of_items(item_ids)
+        if (rows < 0).any():
+            place = int((rows < 0).argmax())
+            raise ValueError(f"{self.name} lacks item {place} of `{name}`")
+        return rows
 
     def _live_items(self, codes: Sequence[int]) -> list[ItemId]:
         rows = self._code_index.all_rows(codes)

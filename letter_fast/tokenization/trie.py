@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from math import prod
 from typing import Any, NamedTuple, overload
 
@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from .packing import pack
+
+Count = Callable[[Tensor, Tensor], Tensor]
 
 
 class _Level(NamedTuple):
@@ -59,10 +61,14 @@ class PrefixTrie:
             node = np.cumsum(fresh) - 1
             parents = len(first)
         self._levels = {torch.device("cpu"): levels}
+        self._leaves: dict[torch.device, list[Tensor]] = {}
 
     def __len__(self) -> int:
         """The number of distinct IDs."""
         return len(self._levels[torch.device("cpu")][-1].keys)
+
+    def __repr__(self) -> str:
+        return f"PrefixTrie({len(self)} IDs, sizes={self.sizes})"
 
     @property
     def nbytes(self) -> int:
@@ -81,14 +87,19 @@ class PrefixTrie:
         return _like(prefixes, self._nodes(_batch(prefixes, len(self.sizes))))
 
     @overload
-    def allowed_tokens(self, prefixes: Tensor) -> Tensor: ...
+    def allowed_tokens(self, prefixes: Tensor, count: Count | None = None) -> Tensor: ...
     @overload
-    def allowed_tokens(self, prefixes: NDArray[Any] | Sequence[Any]) -> NDArray[np.bool_]: ...
-    def allowed_tokens(self, prefixes: Any) -> Any:
+    def allowed_tokens(
+        self, prefixes: NDArray[Any] | Sequence[Any], count: Count | None = None
+    ) -> NDArray[np.bool_]: ...
+    def allowed_tokens(self, prefixes: Any, count: Count | None = None) -> Any:
         """Which codes may follow each prefix; nothing follows one with which no ID begins.
 
         prefixes [B, p < T] -> bool [B, K_p], in NumPy or on the device, as they come. The host
         doesn't wait for the device.
+        count: how many of the IDs from one rank to another (exclusive) may be generated, ranks and
+            result [B, C] on the prefixes' device; a code below which none is left doesn't follow.
+            None: all of them.
         Raises:
             ValueError: the prefixes are already whole IDs.
         """
@@ -100,6 +111,10 @@ class PrefixTrie:
         place = begin[:, None] + torch.arange(level.widest, device=batch.device)
         code = level.keys[place.clamp(max=len(level.keys) - 1)] - node[:, None] * size
         code = torch.where(place < end[:, None], code, size)
+        if count is not None and len(level.keys):
+            leaves = self._first_leaves(batch.device)[batch.shape[1]]
+            place = place.clamp(max=len(level.keys) - 1)
+            code = torch.where(count(leaves[place], leaves[place + 1]) > 0, code, size)
         mask = torch.zeros(len(batch), size + 1, dtype=torch.bool, device=batch.device)
         return _like(prefixes, mask.scatter_(1, code, True)[:, :size])
 
@@ -144,6 +159,22 @@ class PrefixTrie:
         begin = torch.searchsorted(keys, least)
         end = torch.searchsorted(keys, least + (self.sizes[batch.shape[1]] - 1), right=True)
         return node, begin.where(known, 0), end.where(known, 0)
+
+    def _first_leaves(self, device: torch.device) -> list[Tensor]:
+        """Of each depth, the rank of the first ID below each node, and the number of IDs.
+
+        -> T tensors [nodes + 1] int64
+        """
+        if device not in self._leaves:
+            levels = self._on(device)
+            bounds = [torch.arange(len(self) + 1, device=device)]
+            for level, size in zip(levels[:0:-1], self.sizes[:0:-1]):
+                parents = level.keys // size
+                nodes = len(levels[len(levels) - len(bounds) - 1].keys)
+                first = torch.searchsorted(parents, torch.arange(nodes + 1, device=device))
+                bounds.append(bounds[-1][first])
+            self._leaves[device] = bounds[::-1]
+        return self._leaves[device]
 
     def _on(self, device: torch.device) -> list[_Level]:
         """The levels on a device; they are copied there once."""

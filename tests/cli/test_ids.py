@@ -14,6 +14,7 @@ from letter_fast.cli.app import run
 from letter_fast.tokenization import FORMATS, SemanticIds
 
 CODES = np.random.default_rng(0).integers(0, [4, 4, 8], (30, 3))
+UNIQUE = ("recsys", "flashrec")  # refuse items that share an ID
 IDS = SemanticIds(CODES, [4, 4, 8], [f"item-{row}" for row in range(30)], {"policy": "none"})
 
 
@@ -23,7 +24,7 @@ def table(tmp_path: Path) -> Path:
     return tmp_path / "ids.parquet"
 
 
-@pytest.mark.parametrize("format", [name for name in FORMATS if name != "recsys"])
+@pytest.mark.parametrize("format", [name for name in FORMATS if name not in UNIQUE])
 def test_out_and_in_again(
     table: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], format: str
 ) -> None:
@@ -90,6 +91,7 @@ def test_help_names_every_format() -> None:
         (["export", "ids.parquet", "--format", "lettre", "--out", "OUT"], "did you mean 'letter'"),
         (["export", "ids.parquet", "--out", "OUT"], "--format"),
         (["export", "ids.parquet", "--format", "recsys", "--out", "OUT"], "share their ID"),
+        (["export", "ids.parquet", "--format", "flashrec", "--out", "OUT"], "share their ID"),
         (["export", "ids.parquet", "--format", "faiss", "--base", "1", "--out", "OUT"], "no base"),
         (["export", "absent.parquet", "--format", "letter", "--out", "OUT"], "can't be read"),
         (["export", "ids.parquet", "--format", "letter", "--out", "."], "is a folder"),

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from tiny_generators import EOS, PAD, generator_of
 
 from letter_fast.tokenization import IdConstraint, SemanticIds
 
@@ -14,7 +15,7 @@ SIZES = [8, 4, 6]
 IDS = SemanticIds(
     np.unique(np.random.default_rng(0).integers(0, SIZES, (40, 3)), axis=0), SIZES, metadata={}
 )
-START, EOS, PAD = 20, 1, 0
+START = 20
 WIDTH = START + sum(SIZES) + 3
 
 
@@ -128,31 +129,12 @@ def test_several_tokens_may_end_an_id() -> None:
             late(sequence, scores(2))
 
 
-def model_of(kind: str) -> Any:
-    transformers = pytest.importorskip("transformers", reason="transformers is not installed")
-    torch.manual_seed(0)
-    ends = dict(vocab_size=WIDTH, pad_token_id=PAD, eos_token_id=EOS)
-    small = dict(
-        hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2,
-        num_key_value_heads=2, max_position_embeddings=64, bos_token_id=2, **ends,
-    )  # fmt: skip
-    if kind == "t5":
-        config = transformers.T5Config(
-            d_model=16, d_kv=8, d_ff=16, num_layers=1, num_heads=2, decoder_start_token_id=PAD,
-            **ends,
-        )  # fmt: skip
-        return transformers.T5ForConditionalGeneration(config).eval()
-    if kind == "llama":
-        return transformers.LlamaForCausalLM(transformers.LlamaConfig(**small)).eval()
-    return transformers.Qwen2ForCausalLM(transformers.Qwen2Config(**small)).eval()
-
-
 @pytest.mark.filterwarnings("default")
 @pytest.mark.parametrize("kind", ["t5", "llama", "qwen2"])
 @pytest.mark.parametrize("way", ["processor", "function"])
 @pytest.mark.parametrize("beams", [1, 5, len(IDS) + 7])
 def test_real_models_write_ids_and_decode_reads_items(kind: str, way: str, beams: int) -> None:
-    model = model_of(kind)
+    model = generator_of(kind, WIDTH)
     constraint = IdConstraint(IDS.trie(), START, eos_token_id=EOS)
     how: dict[str, Any] = {"prefix_allowed_tokens_fn": constraint.allowed}
     if way == "processor":
@@ -190,7 +172,7 @@ def test_a_removed_item_is_not_generated_and_not_decoded(way: str) -> None:
     if way == "processor":
         how = {"logits_processor": [constraint]}
     beams = len(IDS)
-    out = model_of("qwen2").generate(
+    out = generator_of("qwen2", WIDTH).generate(
         prompts_of(4), attention_mask=torch.ones(2, 4), num_beams=beams, do_sample=False,
         num_return_sequences=beams, max_new_tokens=4, **how,
     )  # fmt: skip

@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
+from tiny_generators import generator_of
 
 FIXTURES = Path(__file__).resolve().parents[1] / "fixtures"
 ITEMS, WIDTH, CF = 300, 384, 32
@@ -54,27 +55,12 @@ def tiny_tokenizer() -> Any:
 
 def tiny_t5(rows: int = 5) -> Any:
     """An encoder-decoder that knows `rows` tokens."""
-    import transformers
-
-    torch.manual_seed(0)
-    config = transformers.T5Config(
-        vocab_size=rows, d_model=16, d_kv=8, d_ff=16, num_layers=1, num_heads=2,
-        decoder_start_token_id=0, pad_token_id=0, eos_token_id=1,
-    )  # fmt: skip
-    return transformers.T5ForConditionalGeneration(config).eval()
+    return generator_of("t5", rows)
 
 
 def tiny_qwen(rows: int = 5) -> Any:
     """A decoder that knows `rows` tokens."""
-    import transformers
-
-    torch.manual_seed(0)
-    config = transformers.Qwen2Config(
-        vocab_size=rows, hidden_size=16, intermediate_size=16, num_hidden_layers=1,
-        num_attention_heads=2, num_key_value_heads=2, max_position_embeddings=128,
-        pad_token_id=0, bos_token_id=None, eos_token_id=1,
-    )  # fmt: skip
-    return transformers.Qwen2ForCausalLM(config).eval()
+    return generator_of("qwen2", rows)
 
 
 def foreign_checkpoint(fixture: str, name: str) -> torch.Tensor:

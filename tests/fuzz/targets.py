@@ -95,8 +95,8 @@ def read_table(folder: Path) -> None:
 
 def importer(format: str, file: str, with_sidecar: bool = False) -> Target:
     def make(folder: Path) -> None:
-        numbered = format in ("letter", "minionerec", "grid", "faiss") and not with_sidecar
-        table = SemanticIds(CODES, [4, 4, 6]) if numbered else TABLE
+        named = with_sidecar or format in ("recsys", "openonerec")
+        table = TABLE if named else SemanticIds(CODES, [4, 4, 6])
         facts = export_ids(table, folder / file, format)
         if not with_sidecar:
             (folder / f"{file}.facts.json").unlink()
@@ -271,6 +271,7 @@ TARGETS = {
     "recsys": importer("recsys", "catalog.jsonl"),
     "openonerec": importer("openonerec", "pid2sid.parquet"),
     "faiss": importer("faiss", "codes.npy"),
+    "flashrec": importer("flashrec", "sid2vid.json"),
     "sidecar": importer("letter", "index.json", with_sidecar=True),
     "items": Target(
         make_items, ("items.parquet",), lambda folder: str(read_items(folder / "items.parquet"))

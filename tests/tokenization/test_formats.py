@@ -21,7 +21,7 @@ from letter_fast.tokenization import (
     export_ids,
     import_ids,
 )
-from letter_fast.tokenization.formats import index_json, items_path, recsys, sidecar_path
+from letter_fast.tokenization.formats import flashrec, index_json, items_path, recsys, sidecar_path
 
 CODES = np.array([[0, 2], [1, 0], [0, 1], [1, 1]])
 IDS = SemanticIds(CODES, [2, 3], ["w", "x", "y", "z"], {"policy": "none", "model": "f00"})
@@ -72,7 +72,7 @@ def test_round_trips(
     tmp_path_factory: pytest.TempPathFactory, format: str, table: SemanticIds
 ) -> None:
     path = tmp_path_factory.mktemp("ids") / FORMATS[format].example
-    if format == "recsys" and table.duplicates():
+    if format in ("recsys", "flashrec") and table.duplicates():
         with pytest.raises(ValueError, match="share their ID"):
             export_ids(table, path, format)
         assert not list(path.parent.iterdir())
@@ -103,7 +103,7 @@ def test_letter(tmp_path: Path) -> None:
 def test_files_are_the_same_however_they_are_cut(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, block: int
 ) -> None:
-    for module in (index_json, recsys):
+    for module in (index_json, recsys, flashrec):
         monkeypatch.setattr(module, "_BLOCK", block)
     export_ids(IDS, tmp_path / "index.json", "letter")
     expected = {str(row): tokens for row, tokens in enumerate(IDS.tokens())}
@@ -116,6 +116,28 @@ def test_files_are_the_same_however_they_are_cut(
         {"item_id": "y", "token_ids": [100, 103]},
         {"item_id": "z", "token_ids": [101, 103]},
     ]
+    export_ids(IDS, tmp_path / "sid2vid.json", "flashrec")
+    assert (tmp_path / "sid2vid.json").read_text() == '{"0,2":1,"1,0":1,"0,1":1,"1,1":1}'
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('["0,1"]', "one JSON object"),
+        ('{"0,1": 1, "x": 1}', "the key 'x' is no ID"),
+        ('{"0,1": 1, "-1,2": 1}', "the key '-1,2' is no ID"),
+        ('{"0,1": 1, "1": 1}', "another number of codes than the first, 2"),
+        ('{"0,1": 1, "0,1": 1}', "1 keys come twice"),
+        ("{}", "give the sizes|sizes"),
+    ],
+)
+def test_what_is_no_flashrec_catalog_says_so(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "sid2vid.json"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=message):
+        import_ids(path, "flashrec")
+    path.write_text('{"0,1": [{"pid": 7}], "3,0": []}')
+    assert import_ids(path, "flashrec").codes.tolist() == [[0, 1], [3, 0]]
 
 
 def test_minionerec_counts_from_1_and_tells_only_colliding_rows_apart(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from letter_fast.paths import local_path
 from letter_fast.tokenization.semantic_ids import SemanticIds
 from letter_fast.tokenization.table_file import first_line
 
-from . import faiss, grid, index_json, openonerec, recsys
+from . import faiss, flashrec, grid, index_json, openonerec, recsys
 from .facts import COLLIDING_ROWS, EVERY_ROW, IN_ITEMS_FILE, NO_ROW, ROW_NUMBER, Facts
 from .format import Format
 from .sidecar import Sidecar, sidecar_path
@@ -29,6 +29,7 @@ FORMATS = {
     "recsys": recsys.FORMAT,
     "openonerec": openonerec.FORMAT,
     "faiss": faiss.FORMAT,
+    "flashrec": flashrec.FORMAT,
 }
 
 
