@@ -21,9 +21,7 @@ from letter_fast.quantizer import QuantizerOutput, ResidualQuantizer
 
 from .config import LetterConfig
 from .encoder import encode_rows, mlp
-from .pretrained import ModelFolder, fingerprint, model_card, read_model, write_model
-
-_PAPER = "[LETTER](https://arxiv.org/abs/2405.07314)"
+from .pretrained import ModelFolder, fingerprint, read_model, write_model
 
 
 class LetterLosses(NamedTuple):
@@ -54,11 +52,10 @@ class Share(NamedTuple):
 class Letter(
     nn.Module,
     ModelFolder,
-    library_name="letter-fast",
-    tags=["semantic-ids", "generative-recommendation"],
-    model_card_template=model_card("Letter", _PAPER),
 ):
     """The tokenizer of Wang et al. 2024 (arXiv 2405.07314)."""
+
+    method = "[LETTER](https://arxiv.org/abs/2405.07314), or RQ-VAE where cf_weight is 0"
 
     def __init__(self, config: LetterConfig) -> None:
         super().__init__()
@@ -218,8 +215,9 @@ class Letter(
     def _save_pretrained(self, save_directory: Path) -> None:
         config = self.config
         write_model(
-            save_directory, config.model_type, config.to_dict(), self.state_dict(), self.trained_on
-        )
+            save_directory, config.model_type, config.to_dict(), self.state_dict(), self.trained_on,
+            self.training_facts,
+        )  # fmt: skip
 
     @classmethod
     def from_pretrained(  # type: ignore[override]

@@ -7,10 +7,11 @@ import json
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from types import MappingProxyType
+from typing import Any, ClassVar, Protocol, TypeVar
 
 import torch
-from huggingface_hub import PyTorchModelHubMixin, hf_hub_download
+from huggingface_hub import ModelCard, PyTorchModelHubMixin, hf_hub_download
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 from torch import Tensor
@@ -18,6 +19,8 @@ from torch import Tensor
 from letter_fast.atomic import make_folder, write_bytes
 from letter_fast.catalog import TrainedOn
 from letter_fast.paths import local_path
+
+from .card import WRITTEN, card_text
 
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
@@ -28,9 +31,10 @@ _FIRST_TYPE = "letter"
 
 
 class Saved(Protocol):
-    """A module that remembers the columns it was trained with."""
+    """A module that remembers what it was trained with, and how well."""
 
     trained_on: TrainedOn
+    training_facts: Mapping[str, Any]
 
     def state_dict(self) -> dict[str, Any]:
         """That of `torch.nn.Module`."""
@@ -45,45 +49,41 @@ class Saved(Protocol):
 Model = TypeVar("Model", bound=Saved)
 
 
-def model_card(name: str, what: str) -> str:
-    """The template of a folder's README.md. name: of the class; what: the method, in markdown."""
-    return f"""---
-{{{{ card_data }}}}
----
-
-# Semantic-ID tokenizer
-
-Turns item embeddings into short tuples of codes; made with letter-fast
-({what}). `config.json` says what it is made of.
-
-```python
-import letter_fast as lf
-
-model = lf.{name}.from_pretrained("path or repository")
-ids = lf.tokenize(model, "embeddings.npy")
-```
-"""
-
-
 class ModelFolder(PyTorchModelHubMixin):
     """What models share of the Hugging Face hub's way to save.
 
     trained_on: the columns of the files it was trained with, which its folder remembers.
+    training_facts: what its card says of the training: items, epochs, recon, collision_rate,
+        catalog_usage, catalog_perplexity; those that are known.
     """
 
     trained_on: TrainedOn = TrainedOn()
+    training_facts: Mapping[str, Any] = MappingProxyType({})
+    method: ClassVar[str]
+    """The card's name for it, in markdown."""
 
     def save_pretrained(self, save_directory: str | os.PathLike[str], **options: Any) -> str | None:
         """Writes config.json, model.safetensors and README.md into a folder, made if need be.
 
-        options: of `huggingface_hub.ModelHubMixin.save_pretrained` (push_to_hub, repo_id, …).
+        options: of `huggingface_hub.ModelHubMixin.save_pretrained` (push_to_hub, repo_id, …);
+            model_card_kwargs of it may hold license, data and measures, see `card.card_text`.
         """
         folder = make_folder(save_directory)
         card = folder / CARD_FILE
-        if not card.exists():  # here, because the hub's own way may leave half of it
+        # Here, because the hub's own way may leave half of it; and one of ours may have grown old.
+        if not card.exists() or WRITTEN in card.read_text(encoding="utf-8", errors="replace"):
             content = self.generate_model_card(**(options.get("model_card_kwargs") or {}))
             write_bytes(card, str(content).encode())
         return super().save_pretrained(folder, **options)
+
+    def generate_model_card(self, *_: Any, **said: Any) -> ModelCard:
+        """The card with the model's settings and what training noted.
+
+        said: license, data and measures, see `card.card_text`.
+        """
+        settings: Mapping[str, Any] = self.config.to_dict()  # type: ignore[attr-defined]
+        text = card_text(type(self).__name__, self.method, settings, self.training_facts, **said)
+        return ModelCard(text)
 
 
 def fingerprint(config: Mapping[str, Any], state: Mapping[str, Tensor]) -> str:
@@ -102,11 +102,16 @@ def write_model(
     config: Mapping[str, Any],
     state: Mapping[str, Tensor],
     trained_on: TrainedOn,
+    training_facts: Mapping[str, Any],
 ) -> None:
     """Writes both files; config.json comes last, so that no folder looks whole before it is."""
     tensors = {name: value.detach().cpu().contiguous() for name, value in state.items()}
-    columns = {"trained_on": trained_on.to_dict()} if trained_on != TrainedOn() else {}
-    text = json.dumps({"model_type": model_type, **config, **columns}, indent=2) + "\n"
+    noted: dict[str, Any] = {}
+    if trained_on != TrainedOn():
+        noted["trained_on"] = trained_on.to_dict()
+    if training_facts:
+        noted["training_facts"] = dict(training_facts)
+    text = json.dumps({"model_type": model_type, **config, **noted}, indent=2) + "\n"
     write_bytes(folder / WEIGHTS_FILE, save(tensors, metadata={"format": "pt"}))
     write_bytes(folder / CONFIG_FILE, text.encode())
 
@@ -131,6 +136,7 @@ def read_model(
         raise ValueError(f"{config_file} says model_type {found!r}, not {model_type!r}")
     try:
         trained_on = TrainedOn.from_dict(values.pop("trained_on", {}))
+        facts = _known_facts(values.pop("training_facts", {}))
         with torch.device("meta"):  # what it would be, before it takes any memory
             shapes = {name: list(value.shape) for name, value in build(values).state_dict().items()}
         _check_shapes(weights_file, shapes)
@@ -150,9 +156,20 @@ def read_model(
                 f"{weights_file}: {name} holds NaN or Inf; the training that wrote it diverged, or "
                 "the file is damaged"
             )
-    model.trained_on = trained_on
+    model.trained_on, model.training_facts = trained_on, facts
     model.eval()
     return model
+
+
+def _known_facts(values: Any) -> dict[str, Any]:
+    """What config.json says of the training: numbers by name, or lists of them."""
+    flat = values.values() if isinstance(values, dict) else [None]
+    for value in flat:
+        if not all(
+            type(one) in (int, float) for one in (value if type(value) is list else [value])
+        ):
+            raise ValueError(f"training_facts must hold numbers by name, got {values!r}")
+    return dict(values)
 
 
 class _OtherWeightsError(Exception):

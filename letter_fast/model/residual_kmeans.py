@@ -20,7 +20,7 @@ from letter_fast.quantizer import ResidualQuantizer
 
 from .capacity import check_enough
 from .config import ResidualKMeansConfig
-from .pretrained import ModelFolder, fingerprint, model_card, read_model, write_model
+from .pretrained import ModelFolder, fingerprint, read_model, write_model
 
 # Larger catalogs are read from where they lie.
 _HELD_BYTES = 2 << 30
@@ -29,15 +29,14 @@ _HELD_BYTES = 2 << 30
 class ResidualKMeans(
     nn.Module,
     ModelFolder,
-    library_name="letter-fast",
-    tags=["semantic-ids", "generative-recommendation"],
-    model_card_template=model_card("ResidualKMeans", "residual k-means"),
 ):
     """Residual k-means as in QARM (arXiv 2411.11739) and OneRec (arXiv 2502.18965).
 
     Level l's codewords are the k-means of what the levels before it leave over. Codes are the
     nearest codewords, of balanced codebooks as well: a code depends on its row alone.
     """
+
+    method = "residual k-means"
 
     def __init__(self, config: ResidualKMeansConfig) -> None:
         super().__init__()
@@ -75,6 +74,7 @@ class ResidualKMeans(
         catalog = Embeddings.open(embeddings)
         self.check_fits(catalog)
         self.trained_on = TrainedOn(catalog.columns)
+        self.training_facts = {"items": catalog.rows}
         rows = self._rows(catalog)
         for level in range(first_level):
             rows = rows.less(self.quantizer.codebook(level).float().contiguous())
@@ -157,8 +157,9 @@ class ResidualKMeans(
     def _save_pretrained(self, save_directory: Path) -> None:
         config = self.config
         write_model(
-            save_directory, config.model_type, config.to_dict(), self.state_dict(), self.trained_on
-        )
+            save_directory, config.model_type, config.to_dict(), self.state_dict(), self.trained_on,
+            self.training_facts,
+        )  # fmt: skip
 
     @classmethod
     def from_pretrained(  # type: ignore[override]

@@ -12,7 +12,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from letter_fast.catalog.item_ids import ItemId, asked_ids, checked_ids
+from letter_fast.paths import local_path
 
+from . import hub
 from .decoding import IdConstraint
 from .digests import Digests
 from .lookup import CodeIndex, ItemIndex, Rows
@@ -347,6 +349,51 @@ class SemanticIds:
             raise ValueError(f"{path} is a broken ID table: {first_line(error)}") from error
         table.name = str(path)
         return table
+
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        file: str = hub.TABLE_FILE,
+        repo_type: str = "model",
+        license: str | None = None,
+        commit_message: str = "Semantic IDs",
+        private: bool | None = None,
+        token: str | None = None,
+        revision: str | None = None,
+    ) -> str:
+        """Uploads the table to a repository of the Hugging Face hub, made if need be.
+
+        repo_type: model, beside the model that made it, or dataset. license: for the card, which is
+            written where the repository has none. Other arguments: as `huggingface_hub` has them.
+        -> the commit's address
+        Raises:
+            ValueError: another repo_type, or a file that doesn't end in .parquet.
+        """
+        return hub.push(
+            self, repo_id, file=file, repo_type=repo_type, license=license,
+            commit_message=commit_message, private=private, token=token, revision=revision,
+        )  # fmt: skip
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        name: str | os.PathLike[str],
+        *,
+        file: str = hub.TABLE_FILE,
+        repo_type: str = "model",
+        **options: Any,
+    ) -> SemanticIds:
+        """The table of a folder, or of a repository of the Hugging Face hub.
+
+        options: of `huggingface_hub.hf_hub_download` (revision, token, cache_dir, …).
+        Raises:
+            ValueError: as `load`; the hub's own errors where it has no such file.
+        """
+        folder = local_path(name)
+        if folder.is_dir():
+            return cls.load(folder / file)
+        return cls.load(hub.fetch(str(name), file, repo_type, options))
 
     def to_letter_json(self, path: str | os.PathLike[str]) -> None:
         """LETTER's index.json and its sidecar, see `formats`."""

@@ -33,6 +33,10 @@ from .start import diversity_groups, start_codebooks
 _LOOK_EVERY = 100
 
 
+# What of the last epoch's record a model's card says.
+_NOTED = ("recon", "collision_rate", "catalog_usage", "catalog_perplexity")
+
+
 @dataclass(frozen=True)
 class TrainResult:
     """What a run ended with."""
@@ -137,8 +141,12 @@ def train(
                 if on_epoch:
                     on_epoch(record)
 
-        if run.best_weights is not None:
+        facts = {"items": catalog.rows, "epochs": run.epoch}
+        if run.best_weights is not None:  # of which epoch the record doesn't speak
             model.load_state_dict(run.best_weights)
+        else:
+            facts |= {name: run.record[name] for name in _NOTED if name in run.record}
+        model.training_facts = facts
         model.eval()
         if folder and ranks.first:
             model.save_pretrained(folder)
