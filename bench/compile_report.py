@@ -28,6 +28,13 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
 from letter_fast.kernels.triton import tiles
+from letter_fast.kernels.triton.ascent import (
+    COUNT_BINS,
+    COUNT_ROWS,
+    STEP_WORDS,
+    count_kernel,
+    step_kernel,
+)
 from letter_fast.kernels.triton.code_sums import code_sums_kernel
 from letter_fast.kernels.triton.codebook import SLOTS, slots_kernel, words_kernel
 from letter_fast.kernels.triton.contrastive import (
@@ -145,6 +152,11 @@ TYPES = {
     "parts": "*fp64",
     "peaks": "*fp64",
     "last": "*fp64",
+    "state": "*fp64",
+    "next_state": "*fp64",
+    "kept": "*fp64",
+    "least": "*i64",
+    "next_least": "*i64",
 }
 # Pointers of another type in these kernels than their names have elsewhere.
 OVERRIDES = {
@@ -153,6 +165,7 @@ OVERRIDES = {
     scatter_kernel: {"errors": "*fp64"},
     unscale_kernel: {"errors": "*fp64"},
     distance_kernel: {"words": "*fp32"},
+    step_kernel: {"low": "*i64", "high": "*i64", "limits": "*fp64"},
     sinkhorn_group_kernel: {"words": "*fp32"},
 }
 TENSOR_CORE = re.compile(r"\b(HGMMA|UTC\w*MMA|HMMA|v_mfma)\w*")
@@ -271,6 +284,10 @@ def cases(target: str) -> Iterator[Case]:
     yield Case("pairs", f"{tiles.PAIR_ROWS} 1w", pairs_kernel, shape, 1, 3, False)
     shape = {"BLOCK": tiles.PAIRS}
     yield Case("costs", f"{tiles.PAIRS} 4w", costs_kernel, shape, 4, 3, False, fused=False)
+    shape = {"BLOCK_N": COUNT_ROWS, "BINS": COUNT_BINS}
+    yield Case("cluster sizes", f"{COUNT_ROWS}×{COUNT_BINS} 8w", count_kernel, shape, 8, 3, False)
+    shape = {"BLOCK": STEP_WORDS}
+    yield Case("price step", f"{STEP_WORDS} 4w", step_kernel, shape, 4, 3, False, fused=False)
     for width in (16, tiles.SUMS_STEP):
         shape = {"BLOCK_N": tiles.SUMS.elements // width, "BLOCK_D": width}
         config = "{BLOCK_N}×{BLOCK_D}".format(**shape) + f" {tiles.SUMS.warps}w"

@@ -29,7 +29,7 @@ LF_FOR_EACH_SET(LF_DECLARE)
 namespace {
 
 // Raised whenever a signature of the C ABI changes; the loader refuses a library of another number.
-constexpr std::int32_t kAbiVersion = 7;
+constexpr std::int32_t kAbiVersion = 8;
 
 Set widest_set() {
 #ifdef LF_EMULATED

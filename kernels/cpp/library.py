@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ..refusals import CODE_OUTSIDE, NO_GROUPS, NO_ROOM, NOT_FINITE
 
-ABI_VERSION = 7
+ABI_VERSION = 8
 INSTRUCTION_SETS = ("portable", "avx2", "avx512", "avx512_vnni")
 # `enum Status` of guard.h.
 DONE, NO_MEMORY, FAILED = range(3)

@@ -89,7 +89,7 @@ struct Contested {
 Ascent ascend(const Arcs& arcs, const Bounds& bounds, std::int64_t of_rows, double first_step, Prices& prices, int threads) {
     const std::int64_t k_count = bounds.clusters();
     const Contested contested(arcs, k_count);
-    const double share = static_cast<double>(arcs.rows()) / static_cast<double>(of_rows);
+    const double share = arcs.rows() == of_rows ? 1.0 : static_cast<double>(arcs.rows()) / static_cast<double>(of_rows);
     const double even = std::max(static_cast<double>(arcs.rows()) / static_cast<double>(k_count), 1.0);
     // Upwards all prices share what the least slack allows, and each has its leave; downwards, the rest of its slack.
     const double up = kUp * *std::min_element(prices.slack.begin(), prices.slack.end());

@@ -25,8 +25,6 @@ class _Request(ctypes.Structure):
         ("slack", ctypes.c_double),
         ("prices", ctypes.c_void_p),
         ("labels", ctypes.c_void_p),
-        ("cost", ctypes.c_void_p),
-        ("bound", ctypes.c_void_p),
         ("done", ctypes.c_void_p),
         ("threads", ctypes.c_int32),
     ]
@@ -37,8 +35,6 @@ class Transport(NamedTuple):
 
     labels: Tensor
     prices: Tensor
-    cost: float
-    bound: float
     done: bool
 
 
@@ -54,12 +50,13 @@ def transport(
     """The cheapest assignment along arcs that were collected at `prices` with `slack`.
 
     starts [N + 1] int64, clusters [A] int32, costs [A] float64: row i's arcs, clusters ascending;
-    low and high [K] int64, prices [K] float64; all contiguous and on the CPU.
+    low and high [K] int64, prices [K] float64; all contiguous and on the CPU. Rows with one arc may
+    be left out, if low and high are less by how many of them each cluster has.
     """
     rows = len(starts) - 1
     prices = prices.clone()
     labels = torch.empty(rows, dtype=torch.int64)
-    cost, bound, done = ctypes.c_double(), ctypes.c_double(), ctypes.c_bool()
+    done = ctypes.c_bool()
     request = _Request(
         rows=rows,
         clusters=len(low),
@@ -71,10 +68,8 @@ def transport(
         slack=slack,
         prices=prices.data_ptr(),
         labels=labels.data_ptr(),
-        cost=ctypes.addressof(cost),
-        bound=ctypes.addressof(bound),
         done=ctypes.addressof(done),
         threads=torch.get_num_threads(),
     )
     call("lf_transport", request, "the arcs of the assignment")
-    return Transport(labels, prices, cost.value, bound.value, done.value)
+    return Transport(labels, prices, done.value)

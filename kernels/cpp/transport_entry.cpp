@@ -14,13 +14,11 @@ struct TransportRequest {
     const std::int64_t* starts;   // [rows + 1]
     const std::int32_t* cluster;  // [arcs]
     const double* arc_cost;       // [arcs]
-    const std::int64_t* low;      // [clusters]
-    const std::int64_t* high;     // [clusters]
+    const std::int64_t* low;      // [clusters] less the rows that have no choice: maybe below 0
+    const std::int64_t* high;     // [clusters] likewise
     double slack;                 // with which the arcs were collected, at `prices`
     double* prices;               // [clusters] in and out
     std::int64_t* labels;         // [rows]
-    double* cost;
-    double* bound;
     bool* done;  // optimal along these arcs; otherwise they have to be collected anew, at the new prices
     std::int32_t threads;
 };
@@ -55,9 +53,6 @@ void transport(const TransportRequest& request) {
     prices.now = repair.prices();
     std::copy(prices.now.begin(), prices.now.end(), request.prices);
     std::copy(repair.labels().begin(), repair.labels().end(), request.labels);
-    if (!*request.done) return;
-    *request.cost = cost(arcs, repair.labels());
-    *request.bound = std::min(dual(arcs, bounds, prices.now), *request.cost);
 }
 
 }  // namespace

@@ -10,7 +10,8 @@
     gather.py             kernel  quantized = Σ codewords
     nearest.py, nearest_again.py, residual_search.py, residual_search_beam.py    the operations
     code_sums.py, within.py                                          two with kernels of their own
-    balanced_lloyd.py     host    size-constrained k-means: these two, and prices on the CPU
+    ascent.py             kernel  prices of clusters of bounded size: counts and steps on the device
+    balanced_lloyd.py     host    size-constrained k-means: all these, and a repair on the CPU
     contrastive.py, diversity.py, residual_losses.py                 the losses and their gradients
     sinkhorn_codes.py     kernel  the uniform mapping, float64: a program a group, or two a sweep
 

@@ -59,8 +59,13 @@ def score_kernel(
 
 def nearest(x: Tensor, codebook: Tensor, offset: Tensor | None) -> tuple[Tensor, Tensor]:
     """x [N, D], codebook [K, D] float32, offset [K] float64 -> code [N] int64, score [N] float64"""
-    N, D = x.shape
     codes, _ = search(x, codebook, [len(codebook)], offset, mark=False)
+    return codes[:, 0], scores(x, codebook, offset, codes)
+
+
+def scores(x: Tensor, codebook: Tensor, offset: Tensor | None, codes: Tensor) -> Tensor:
+    """‖x − e_code‖² + offset_code, [N] float64. codes: N int64, contiguous."""
+    N, D = x.shape
     score = torch.empty(N, dtype=torch.float64, device=x.device)
     if N > 0:
         with torch.cuda.device_of(x):
@@ -78,4 +83,4 @@ def nearest(x: Tensor, codebook: Tensor, offset: Tensor | None) -> tuple[Tensor,
                 BLOCK_N=SCORE_ROWS,
                 enable_fp_fusion=False,
             )
-    return codes[:, 0], score
+    return score

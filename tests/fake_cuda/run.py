@@ -23,7 +23,10 @@ from letter_fast import validation
 from letter_fast.kernels import triton as backend
 from letter_fast.training.metrics import EpochMeans
 
-sinkhorn_codes = sys.modules["letter_fast.kernels.triton.sinkhorn_codes"]
+sinkhorn_codes, balanced, nearest_ = (
+    sys.modules[f"letter_fast.kernels.triton.{name}"]
+    for name in ("sinkhorn_codes", "balanced_lloyd", "nearest")
+)
 
 FLOAT64 = {"dtype": torch.float64, "device": "cuda"}
 INT64 = {"dtype": torch.int64, "device": "cuda"}
@@ -186,9 +189,17 @@ def on_one_card() -> Iterator[tuple[str, Callable[[], Any]]]:
 
 
 def clustering() -> Iterator[tuple[str, Callable[[], Any]]]:
-    """A pass of k-means."""
+    """A pass of k-means, and what balanced k-means does between two waits."""
     for N, D, K in ((1000, 32, 256), (1, 1, 1), (1000, 300, 17)):
         yield f"k-means pass {N} × {D}, {K}", lambda N=N, D=D, K=K: kmeans_pass(N, D, K)
+    for N, D, K in ((1_000_000, 32, 256), (1, 1, 1), (1000, 300, 17), (5000, 32, 1025)):
+        name = f"{N:,} × {D}, {K}"
+        yield f"balanced, prices from nothing {name}", lambda N=N, D=D, K=K: ascent(N, D, K)
+    yield (
+        "balanced, 10 restarts' second iteration 20,000 × 32, 256",
+        lambda: iteration(10, 20_000, 32, 256),
+    )
+    yield "balanced, certificate 20,000 × 32, 256", lambda: certificate(20_000, 32, 256)
 
 
 def as_gpu_check() -> Iterator[tuple[str, Callable[[], Any]]]:
@@ -213,6 +224,33 @@ def kmeans_pass(N: int, D: int, K: int) -> None:
     bounds, movement = torch.empty(N, device="cuda"), torch.empty(K, device="cuda")
     labels, _, _ = backend.nearest_again(x, books([K], D), labels, bounds, movement)
     backend.code_sums(x, labels, K, 20)
+
+
+def problem(N: int, D: int, K: int, warm: bool) -> Any:
+    """A problem of balanced k-means, of which the sizes' bounds are on the card alone."""
+    found = balanced._Problem(rows(N, D), books([K], D), *torch.empty((2, K), **INT64))
+    found._fresh = not warm
+    return found
+
+
+def ascent(N: int, D: int, K: int) -> None:
+    problem(N, D, K, warm=False).climb()
+
+
+def iteration(restarts: int, N: int, D: int, K: int) -> None:
+    """Up to the wait for all restarts' costs, and after it."""
+    moving = [problem(N, D, K, warm=True) for _ in range(restarts)]
+    torch.stack([each.assign(20) for each in moving])
+    for each in moving:
+        each.move(1.0, 0.0)
+
+
+def certificate(N: int, D: int, K: int) -> None:
+    """Up to the wait for its numbers."""
+    found = problem(N, D, K, warm=True)
+    labels = torch.empty(N, **INT64)
+    nearest_.scores(found._rows, found.centroids, None, labels)
+    found._dual(backend.nearest(found._rows, found.centroids, found._prices)[1])
 
 
 def beam(N: int, D: int, sizes: list[int], width: int) -> None:
