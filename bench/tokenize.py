@@ -24,8 +24,9 @@ from torch import nn
 
 from letter_fast.catalog import Embeddings
 from letter_fast.model import Letter, LetterConfig
-from letter_fast.tokenization import SemanticIds, tokenize
+from letter_fast.tokenization import POLICIES, SemanticIds, tokenize
 from letter_fast.tokenization.encode import codes_of, latents_of
+from letter_fast.tokenization.policies import Policy
 
 from . import machine
 from .measure import limited
@@ -50,7 +51,7 @@ def main() -> None:
     parser.add_argument(
         "--hidden", default="2048,1024,512,256,128,64", help="of the encoder (LETTER's)"
     )
-    parser.add_argument("--unique", default="optimal", help="(optimal)")
+    parser.add_argument("--unique", choices=POLICIES, default="optimal", help="(optimal)")
     parser.add_argument(
         "--noise", type=float, default=0.5, help="of the rows; less makes more collisions (0.5)"
     )
@@ -94,7 +95,7 @@ def fitted(path: Path, width: int, hidden: tuple[int, ...]) -> Letter:
     return model
 
 
-def whole(model: Letter, path: Path, unique: str, folder: Path) -> None:
+def whole(model: Letter, path: Path, unique: Policy, folder: Path) -> None:
     """All stages of one run, and each of the first ones alone."""
     limit = products(model)
     stages(model, path)
@@ -170,7 +171,7 @@ def _alone(model: Letter, catalog: Embeddings) -> None:
     show("search alone", between, Clock.now(), count)
 
 
-def incremental(model: Letter, path: Path, unique: str) -> None:
+def incremental(model: Letter, path: Path, unique: Policy) -> None:
     """20 batches of new items on a catalog: no ID changes, and what a batch costs."""
     matrix = np.load(path, mmap_mode="r")
     names = np.arange(len(matrix))

@@ -7,10 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from letter_fast import functional
+    from letter_fast.evaluation import evaluate
     from letter_fast.kernels import use_backend
-    from letter_fast.model import Letter, LetterConfig, ResidualKMeans, ResidualKMeansConfig
+    from letter_fast.model import (
+        Letter,
+        LetterConfig,
+        ResidualKMeans,
+        ResidualKMeansConfig,
+        load,
+    )
     from letter_fast.quantizer import ResidualQuantizer
-    from letter_fast.tokenization import SemanticIds, tokenize
+    from letter_fast.tokenization import IdConstraint, SemanticIds, tokenize
     from letter_fast.training import TrainSettings, train
 
 __version__ = "0.1.0"
@@ -22,10 +29,13 @@ _HOMES = {
     "LetterConfig": "letter_fast.model",
     "ResidualKMeans": "letter_fast.model",
     "ResidualKMeansConfig": "letter_fast.model",
+    "load": "letter_fast.model",
     "train": "letter_fast.training",
     "TrainSettings": "letter_fast.training",
     "tokenize": "letter_fast.tokenization",
     "SemanticIds": "letter_fast.tokenization",
+    "IdConstraint": "letter_fast.tokenization",
+    "evaluate": "letter_fast.evaluation",
     "use_backend": "letter_fast.kernels",
     "functional": "letter_fast.functional",
 }
@@ -36,10 +46,13 @@ __all__ = [
     "LetterConfig",
     "ResidualKMeans",
     "ResidualKMeansConfig",
+    "load",
     "train",
     "TrainSettings",
     "tokenize",
     "SemanticIds",
+    "IdConstraint",
+    "evaluate",
     "use_backend",
     "functional",
 ]

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from types import UnionType
-from typing import Any, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 _NAMES = {
     bool: "true or false",
@@ -27,11 +27,16 @@ def check_keys(values: Mapping[str, Any], known: Sequence[str], what: str) -> No
 
 
 def check_types(options: Any) -> None:
-    """Refuses a field of the dataclass `options` whose value is not of its declared type."""
+    """Refuses a field of the dataclass `options` whose value is not of its declared type.
+
+    ValueError names the field, and of choices (`Literal`) the nearest right one.
+    """
     for name, kind in get_type_hints(type(options)).items():
         value = getattr(options, name)
         if not _fits(value, kind):
-            raise ValueError(f"{name} must be {_describe(kind)}, got {shown(value)}")
+            near = get_close_matches(value, _choices(kind), n=1) if isinstance(value, str) else []
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise ValueError(f"{name} must be {_describe(kind)}, got {shown(value)}{hint}")
 
 
 def shown(value: object) -> str:
@@ -45,6 +50,8 @@ def _fits(value: Any, kind: Any) -> bool:
         return any(_fits(value, one) for one in get_args(kind))
     if get_origin(kind) is tuple:  # tuple[int, ...]
         return isinstance(value, tuple) and all(_fits(one, get_args(kind)[0]) for one in value)
+    if get_origin(kind) is Literal:
+        return isinstance(value, str) and value in get_args(kind)
     if isinstance(value, bool):  # which Python counts among the integers
         return kind is bool
     if kind is float:
@@ -57,4 +64,13 @@ def _describe(kind: Any) -> str:
         return " or ".join(_describe(one) for one in get_args(kind))
     if get_origin(kind) is tuple:
         return f"a list, each item {_describe(get_args(kind)[0])}"
+    if get_origin(kind) is Literal:
+        return f"one of {', '.join(get_args(kind))}"
     return _NAMES[kind]
+
+
+def _choices(kind: Any) -> list[str]:
+    """All choices in a declared type."""
+    if get_origin(kind) is Literal:
+        return list(get_args(kind))
+    return [choice for one in get_args(kind) for choice in _choices(one)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args, overload
 
 import torch
 from numpy.typing import ArrayLike
@@ -15,13 +15,13 @@ from letter_fast import ops, validation
 from letter_fast.clustering.balanced import balanced_kmeans
 from letter_fast.clustering.kmeans import kmeans
 from letter_fast.clustering.rows import RowsInMemory, open_rows
-from letter_fast.losses import REDUCTIONS, RESIDUAL_GRADS
+from letter_fast.losses import REDUCTIONS, RESIDUAL_GRADS, Reduction, ResidualGrad
 from letter_fast.losses.quantization import losses_of_found
 from letter_fast.moving_average import follow_rows
 from letter_fast.ops.checks import MOST_SWEEPS
 
 FIT_METHODS = ("balanced_kmeans", "kmeans")
-CODEBOOK_UPDATES = ("gradient", "ema")
+CodebookUpdate = Literal["gradient", "ema"]
 # Rows of a streamed source that balanced k-means sees: it needs them all at once.
 _BALANCED_ROWS = 1 << 17
 
@@ -85,12 +85,12 @@ class ResidualQuantizer(nn.Module):
         dim: int,
         codebook_size: int | Sequence[int],
         commitment_weight: float = 0.25,
-        residual_grad: str = "straight_through",
+        residual_grad: ResidualGrad = "straight_through",
         sinkhorn_epsilon: float | Sequence[float] = 0.0,
         sinkhorn_sweeps: int = 50,
-        reduction: str = "mean",
+        reduction: Reduction = "mean",
         nonfinite: str = "raise",
-        codebook_update: str = "gradient",
+        codebook_update: CodebookUpdate = "gradient",
         ema_decay: float = 0.99,
     ) -> None:
         super().__init__()
@@ -106,7 +106,8 @@ class ResidualQuantizer(nn.Module):
         self.reduction = validation.choice(reduction, REDUCTIONS, "reduction")
         self.nonfinite = validation.choice(nonfinite, ("raise", "mark"), "nonfinite")
 
-        averaged = validation.choice(codebook_update, CODEBOOK_UPDATES, "codebook_update") == "ema"
+        update = validation.choice(codebook_update, get_args(CodebookUpdate), "codebook_update")
+        averaged = update == "ema"
         self.ema_decay = validation.number(ema_decay, "ema_decay", below=1.0)
         self.all_reduce: Callable[[Tensor], object] | None = None
 
@@ -175,6 +176,21 @@ class ResidualQuantizer(nn.Module):
         )
 
     @torch.no_grad()
+    @overload
+    def encode(
+        self, z: ArrayLike, beam: int = 1, return_margin: Literal[False] = False
+    ) -> Tensor: ...
+
+    @overload
+    def encode(
+        self, z: ArrayLike, beam: int = 1, *, return_margin: Literal[True]
+    ) -> EncodeResult: ...
+
+    @overload
+    def encode(
+        self, z: ArrayLike, beam: int = 1, return_margin: bool = False
+    ) -> Tensor | EncodeResult: ...
+
     def encode(
         self, z: ArrayLike, beam: int = 1, return_margin: bool = False
     ) -> Tensor | EncodeResult:

@@ -39,7 +39,7 @@ from letter_fast.tokenization.digests import Digests, row_digests
 from letter_fast.tokenization.encode import codes_of, latents_of
 from letter_fast.tokenization.existing import Changes, Keeping, keep
 from letter_fast.tokenization.groups import Codes
-from letter_fast.tokenization.policies import summarize
+from letter_fast.tokenization.policies import Policy, summarize
 from letter_fast.tokenization.provenance import check_model
 from letter_fast.tokenization.table_file import first_line, list_column, matrix
 from letter_fast.tokenization.tokenizing import id_table, warn_of_equal
@@ -58,7 +58,7 @@ _PARTITIONS = 4
 def tokenize(
     model: Tokenizer,
     paths: str | Sequence[str],
-    unique: str = "optimal",
+    unique: Policy = "optimal",
     existing: SemanticIds | None = None,
     *,
     removed: str = "reserve",
@@ -242,7 +242,7 @@ class _Resolver:
     """
 
     def __init__(
-        self, model: Tokenizer, unique: str, held: Codes, codes: Codes | None = None
+        self, model: Tokenizer, unique: Policy, held: Codes, codes: Codes | None = None
     ) -> None:
         self._sizes = model.quantizer.codebook_sizes
         self._books = model.quantizer.codebooks.detach().cpu().split(self._sizes)

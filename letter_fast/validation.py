@@ -7,7 +7,7 @@ import operator
 import os
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -19,6 +19,8 @@ from letter_fast.options import shown
 SEARCHED_DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 # Sizes and widths are numbered by 32 bits, here as in PyTorch's kernels.
 MOST = 2**31 - 1
+
+Choice = TypeVar("Choice", bound=str)
 
 
 def tensor(value: Any, name: str) -> Tensor:
@@ -289,7 +291,7 @@ def fits_in_memory(elements: int, what: str) -> None:
         )
 
 
-def choice(value: str, allowed: Iterable[str], name: str) -> str:
+def choice(value: str, allowed: Iterable[Choice], name: str) -> Choice:
     """`value` if it is one of `allowed`; otherwise ValueError names the nearest one."""
     options = list(allowed)
     if not isinstance(value, str) or value not in options:

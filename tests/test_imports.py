@@ -1,6 +1,8 @@
 """The import rule at the kernels' door: backends import nothing above; who names a backend."""
 
 import ast
+from collections.abc import Iterable
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -34,3 +36,38 @@ def test_only_two_known_files_name_a_backend() -> None:
         if any(name.startswith(BACKENDS) for name in imported(path))
     }
     assert found == KNOWN
+
+
+def modules() -> dict[str, Path]:
+    """Every module of the package, by name; kernels/ and bench/ are parts of it by links."""
+    found = {}
+    for root, name in [("letter_fast", "letter_fast"), ("kernels", "letter_fast.kernels")]:
+        for path in sorted((ROOT / root).rglob("*.py")):
+            parts = path.relative_to(ROOT / root).with_suffix("").parts
+            if root == "letter_fast" and parts[0] in ("kernels", "bench"):
+                continue
+            found[".".join([name, *(part for part in parts if part != "__init__")])] = path
+    return found
+
+
+def wanted(name: str, path: Path, known: Iterable[str]) -> set[str]:
+    """Modules that a module imports, inside functions and for types too."""
+    home = name if path.name == "__init__.py" else name.rpartition(".")[0]
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            above = home.split(".")[: len(home.split(".")) - node.level + 1] if node.level else []
+            base = ".".join([*above, *([node.module] if node.module else [])])
+            for alias in node.names:
+                inner = f"{base}.{alias.name}"
+                found.add(inner if inner in known else base)
+    return (found & set(known)) - {name}
+
+
+def test_imports_run_one_way() -> None:
+    """No module needs itself, by whatever way round."""
+    known = modules()
+    assert len(known) > 150
+    TopologicalSorter({n: wanted(n, path, known) for n, path in known.items()}).prepare()

@@ -5,6 +5,9 @@ from .columns import Columns, Flags, TrainedOn
 from .embeddings import Embeddings
 from .errors import CatalogError
 from .mapped import MappedEmbeddings
+from .opening import open_source
+
+Embeddings._open = staticmethod(open_source)
 
 __all__ = [
     "CatalogError",

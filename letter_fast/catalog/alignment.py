@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +13,8 @@ from .embeddings import Embeddings
 from .errors import CatalogError
 from .item_ids import places_of
 
-CF_MISSING = ("error", "mask")
+CfMissing = Literal["error", "mask"]
+CF_MISSING: tuple[CfMissing, ...] = get_args(CfMissing)
 
 
 def align_cf(

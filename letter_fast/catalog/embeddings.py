@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -37,6 +37,9 @@ class Embeddings(ABC):
     files: tuple[Path, ...] = ()
     columns: Columns = Columns()
 
+    # `opening.open_source`, which knows all kinds of sources; set in `catalog/__init__`.
+    _open: ClassVar[Callable[[Any, Wanted], Embeddings]]
+
     @staticmethod
     def open(
         source: Any,
@@ -60,10 +63,7 @@ class Embeddings(ABC):
             CatalogError: the source is absent, broken, empty, of an unsupported kind or shape, or
                 leaves open which column is which.
         """
-        from .opening import open_source
-
-        wanted = Wanted(vectors, ids, usual or Columns(), flags or Flags())
-        return open_source(source, wanted)
+        return Embeddings._open(source, Wanted(vectors, ids, usual or Columns(), flags or Flags()))
 
     @property
     def named_by(self) -> str:

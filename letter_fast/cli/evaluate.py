@@ -63,6 +63,7 @@ def evaluate(
 
     from letter_fast.atomic import check_folder
     from letter_fast.catalog import Embeddings, Flags
+    from letter_fast.catalog.alignment import CF_MISSING
     from letter_fast.evaluation import comparison_table
     from letter_fast.evaluation import evaluate as measure
     from letter_fast.evaluation.plots import plot_run, plot_usage
@@ -70,6 +71,7 @@ def evaluate(
     from letter_fast.paths import local_path
     from letter_fast.tokenization import SemanticIds, tokenize
     from letter_fast.training.journal import LOG_FILE, read_log
+    from letter_fast.validation import choice
 
     if ids is not None and len(models) > 1:
         raise ValueError("--ids belongs to one model; evaluate the models one by one")
@@ -100,7 +102,7 @@ def evaluate(
             cf_by_row=cf_by_row,
             with_removed=with_removed,
             other_model=other_model,
-            cf_missing=cf_missing,
+            cf_missing=choice(cf_missing, CF_MISSING, "cf_missing"),
         )
         runs[name] = result
         if plots is not None:

@@ -34,6 +34,16 @@ def numbers(text: str | None) -> tuple[int, ...] | None:
         raise ValueError(f"{text!r} must be integers joined by commas, like 256,256,256") from error
 
 
+def decimals(text: str | None) -> tuple[float, ...] | None:
+    """ "0,0,0.003" as floats; ValueError otherwise."""
+    if text is None:
+        return None
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError as error:
+        raise ValueError(f"{text!r} must be numbers joined by commas, like 0,0,0.003") from error
+
+
 # What commands print beyond ASCII, in signs of the same width, for terminals that know no other.
 _PLAIN = str.maketrans("−–«»·…×→↓↑≤≥αβγε", '--"".~x>v^<>abge')
 

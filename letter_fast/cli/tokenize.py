@@ -78,9 +78,10 @@ def tokenize(
     from letter_fast.locks import only_writer
     from letter_fast.model import load, trained_on
     from letter_fast.paths import beside, local_path
-    from letter_fast.tokenization import SemanticIds
+    from letter_fast.tokenization import POLICIES, SemanticIds
     from letter_fast.tokenization import tokenize as run
     from letter_fast.tokenization.finished import drop
+    from letter_fast.validation import choice
 
     if out.suffix != ".parquet":
         raise ValueError(f"--out must end in .parquet, got {out}")
@@ -112,7 +113,7 @@ def tokenize(
             table = run(
                 tokenizer,
                 catalog,
-                unique,
+                choice(unique, POLICIES, "unique"),
                 earlier,
                 removed=removed,
                 max_removed=max_removed,

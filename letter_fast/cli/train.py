@@ -18,7 +18,7 @@ from .columns import (
     tokenize_hint,
 )
 from .interrupts import resumable
-from .terminal import Json, numbers, print_json, progress
+from .terminal import Json, decimals, numbers, print_json, progress
 
 if TYPE_CHECKING:
     import torch
@@ -36,7 +36,15 @@ def _kmeans(text: str) -> Any:
     return typer.Option(help=text, rich_help_panel="With --model residual-kmeans (default)")
 
 
+# Flags that are no fields of model or training.
+_NO_FIELDS = (
+    "embeddings", "out", "model", "cf", "config", "preset", "vectors", "ids", "cf_vectors",
+    "cf_ids", "cf_by_row", "fresh", "json", "device",
+)  # fmt: skip
+
+
 def train(
+    context: typer.Context,
     embeddings: Annotated[
         Path, typer.Argument(help="Item text embeddings: .npy, .parquet or .safetensors.")
     ],
@@ -101,6 +109,34 @@ def train(
         float | None, _model("τ, divides these similarities; cosines need one near 0.2. (1.0)")
     ] = None,
     diversity_weight: Annotated[float | None, _model("β of the diversity loss. (0.0001)")] = None,
+    quantization_weight: Annotated[
+        float | None, _model("w_rq of the quantization loss. (1.0)")
+    ] = None,
+    commitment_weight: Annotated[float | None, _model("μ of the commitment term. (0.25)")] = None,
+    diversity_clusters: Annotated[
+        int | None, _model("Groups of each codebook, for the diversity loss. (10)")
+    ] = None,
+    sinkhorn_epsilon: Annotated[
+        str | None,
+        _model(
+            "ε of the uniform mapping while training, for each level, 0 for none: 0,0,0,0.003. "
+            "Where it is left out, 0.003 at the last level."
+        ),
+    ] = None,
+    sinkhorn_sweeps: Annotated[int | None, _model("Sweeps of Sinkhorn–Knopp. (50)")] = None,
+    reconstruction: Annotated[str | None, _model("mse or l1. (mse)")] = None,
+    reduction: Annotated[
+        str | None, _model("Of the quantization losses: mean, or sum (paper). (mean)")
+    ] = None,
+    dropout: Annotated[float | None, _model("Before every linear layer. (0.0)")] = None,
+    batch_norm: Annotated[
+        bool,
+        typer.Option(
+            "--batch-norm",
+            help="Batch normalization after every hidden linear layer.",
+            rich_help_panel="Model (default)",
+        ),
+    ] = False,
     residual_grad: Annotated[
         str | None, _model("straight_through, detach, full or aggregate. (straight_through)")
     ] = None,
@@ -118,9 +154,27 @@ def train(
     warmup_steps: Annotated[
         int | None, _training("First steps, over which the learning rate rises. (0)")
     ] = None,
+    weight_decay: Annotated[float | None, _training("Of AdamW. (0.0001)")] = None,
+    clip_norm: Annotated[
+        float | None, _training("Largest gradient norm; 0 does not clip. (0.0)")
+    ] = None,
+    compile: Annotated[
+        bool,
+        typer.Option(
+            "--compile",
+            help="Run encoder and decoder through torch.compile.",
+            rich_help_panel="Training (default)",
+        ),
+    ] = False,
     start: Annotated[
         str | None,
         _training("Codebooks start by balanced_kmeans, kmeans or random. (balanced_kmeans)"),
+    ] = None,
+    start_rows: Annotated[
+        int | None, _training("Rows that the codebook start sees, at most. (20000)")
+    ] = None,
+    start_restarts: Annotated[
+        int | None, _training("Restarts of the start's k-means; the best is kept. (1)")
     ] = None,
     revive_after: Annotated[
         int | None, _training("Epochs without use that revive a codeword; 0 is never. (0)")
@@ -130,6 +184,9 @@ def train(
     checkpoint_every: Annotated[int | None, _training("Epochs between checkpoints. (10)")] = None,
     early_stop: Annotated[
         str | None, _training("Stop by loss, recon or collision_rate. (None)")
+    ] = None,
+    patience: Annotated[
+        int | None, _training("Evaluations without a better value before it stops. (10)")
     ] = None,
     seed: Annotated[int | None, _training("Of every random choice. (0)")] = None,
     balanced: Annotated[
@@ -146,6 +203,9 @@ def train(
     iterations: Annotated[int | None, _kmeans("Of k-means at each level, at most. (25)")] = None,
     restarts: Annotated[
         int | None, _kmeans("Runs of k-means at each level; the best is kept. (1)")
+    ] = None,
+    tolerance: Annotated[
+        float | None, _kmeans("k-means ends when the error falls by less than this share. (0.0001)")
     ] = None,
     device: Annotated[
         str, typer.Option(help="cpu, cuda, cuda:1, …", rich_help_panel="Training (default)")
@@ -183,37 +243,7 @@ def train(
     from .config import build, chosen_model
     from .residual_kmeans import fit
 
-    flags: dict[str, Any] = {
-        "epochs": epochs,
-        "batch_size": batch_size,
-        "learning_rate": learning_rate,
-        "schedule": schedule,
-        "warmup_steps": warmup_steps,
-        "codebook_size": numbers(codebook_size),
-        "hidden": numbers(hidden),
-        "latent_dim": latent_dim,
-        "cf_missing": cf_missing,
-        "cf_weight": cf_weight,
-        "cf_similarity": cf_similarity,
-        "cf_temperature": cf_temperature,
-        "diversity_weight": diversity_weight,
-        "residual_grad": residual_grad,
-        "codebook_update": codebook_update,
-        "ema_decay": ema_decay,
-        "start": start,
-        "revive_after": revive_after,
-        "precision": precision,
-        "evaluate_every": evaluate_every,
-        "checkpoint_every": checkpoint_every,
-        "early_stop": early_stop,
-        "seed": seed,
-        "tensorboard": tensorboard or None,
-        "allow_collisions": allow_collisions or None,
-        "balanced": balanced or None,
-        "normalize": normalize,
-        "iterations": iterations,
-        "restarts": restarts,
-    }
+    flags = _options(context.params)
     check_folder(out, inputs=(embeddings, cf))
     catalog = Embeddings.open(embeddings, vectors=vectors, ids=ids)
     targets = open_cf(cf, cf_vectors, cf_ids, cf_by_row)
@@ -274,6 +304,15 @@ def train(
         print(f"{without:,} of {catalog.rows:,} items have no CF vector and had no CF term")
     print(named_items(catalog))
     print(hint)
+
+
+def _options(given: dict[str, Any]) -> dict[str, Any]:
+    """Fields of model and training by name, of the flags that were given; None of others."""
+    fields = {name: value for name, value in given.items() if name not in _NO_FIELDS}
+    for name in ("codebook_size", "hidden"):
+        fields[name] = numbers(fields[name])
+    fields["sinkhorn_epsilon"] = decimals(fields["sinkhorn_epsilon"])
+    return {name: None if value is False else value for name, value in fields.items()}
 
 
 def _usable(device: str) -> torch.device:

@@ -10,7 +10,7 @@ labels cost more here, and `cost="distance"` poses its problem.
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 import torch
@@ -24,7 +24,8 @@ from .fixed_point import exponent_for
 from .kmeans import check_effort, check_rows, check_start
 from .seeding import for_each, starts
 
-COSTS = ("squared", "distance")
+Cost = Literal["squared", "distance"]
+COSTS: tuple[Cost, ...] = get_args(Cost)
 
 
 class AssignmentResult(NamedTuple):
@@ -51,7 +52,7 @@ def balanced_assign(
     min_size: int | ArrayLike,
     max_size: int | ArrayLike,
     *,
-    cost: str = "squared",
+    cost: Cost = "squared",
 ) -> AssignmentResult:
     """The cheapest assignment with min_size ≤ rows in each cluster ≤ max_size.
 

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from letter_fast import ops, validation
 from letter_fast.clustering import balanced_assign
-from letter_fast.clustering.balanced import COSTS, check_bounds
+from letter_fast.clustering.balanced import COSTS, Cost, check_bounds
 from letter_fast.extras import missing
 
 try:
@@ -120,7 +120,7 @@ class KMeansConstrained(_Centers):
         copy_x: bool = True,
         n_jobs: int = 1,
         *,
-        cost: str = "squared",
+        cost: Cost = "squared",
     ) -> None:
         self.n_clusters = n_clusters
         self.size_min = size_min
@@ -196,7 +196,7 @@ def k_means_constrained(
 
 
 def assign(
-    rows: Array, centers: Array, low: int, high: int, cost: str = "squared"
+    rows: Array, centers: Array, low: int, high: int, cost: Cost = "squared"
 ) -> NDArray[np.int32]:
     """The cheapest assignment with low … high rows to each center. rows [N, D], centers [K, D]"""
     middle = centers.mean(axis=0)  # a common offset would use up float32's digits
@@ -217,7 +217,7 @@ def _best_run(
     tol: float,
     verbose: bool,
     random_state: Any,
-    cost: str,
+    cost: Cost,
 ) -> _Run:
     """The run of least inertia, in the rows' precision and place."""
     validation.choice(cost, COSTS, "cost")
@@ -251,7 +251,7 @@ def _lloyd(
     bounds: tuple[int, int],
     max_iter: int,
     least: float,
-    cost: str,
+    cost: Cost,
     verbose: bool,
 ) -> list[tuple[NDArray[np.float64], int]]:
     """Where runs from centers [R, K, D] end, and after how many iterations.
@@ -279,7 +279,7 @@ def _lloyd(
 
 
 def _assign_each(
-    rows: NDArray[np.float64], centers: NDArray[np.float64], bounds: tuple[int, int], cost: str
+    rows: NDArray[np.float64], centers: NDArray[np.float64], bounds: tuple[int, int], cost: Cost
 ) -> NDArray[np.int64]:
     """`assign` for several sets of centers at once. centers [R, K, D] -> [R, N]"""
     x, tables = _single(rows), _single(centers)

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from letter_fast import validation
 from letter_fast.losses import residual_losses
 from letter_fast.model import Letter, LetterConfig
+from letter_fast.model.config import RECONSTRUCTIONS
 from letter_fast.quantizer import ResidualQuantizer, choose_codes
 
 
@@ -263,7 +264,7 @@ class Autoencoder(nn.Module):
         super().__init__()
         self.in_dim, self.e_dim, self.layers = in_dim, e_dim, list(layers)
         self.dropout_prob, self.bn = dropout_prob, bn
-        self.loss_type = validation.choice(loss_type, ("mse", "l1"), "loss_type")
+        self.loss_type = validation.choice(loss_type, RECONSTRUCTIONS, "loss_type")
         self.quant_loss_weight = quant_loss_weight
         self.encode_layer_dims = [in_dim, *layers, e_dim]
         self.decode_layer_dims = self.encode_layer_dims[::-1]

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from letter_fast.catalog import Embeddings, align_cf
+from letter_fast.catalog.alignment import CfMissing
 from letter_fast.catalog.item_ids import ItemId
 from letter_fast.model import Letter, Tokenizer, check_trained, trained_on
 from letter_fast.tokenization import SemanticIds, collision_statistics
@@ -82,7 +83,7 @@ def evaluate(
     cf_by_row: bool = False,
     with_removed: bool = False,
     other_model: bool = False,
-    cf_missing: str = "error",
+    cf_missing: CfMissing = "error",
     batch_size: int = 4096,
     seed: int = 0,
 ) -> Evaluation:

@@ -2,11 +2,13 @@
 
 from .contrastive import contrastive_loss
 from .diversity import diversity_loss, diversity_losses
-from .quantization import REDUCTIONS, RESIDUAL_GRADS, residual_losses
+from .quantization import REDUCTIONS, RESIDUAL_GRADS, Reduction, ResidualGrad, residual_losses
 
 __all__ = [
     "RESIDUAL_GRADS",
     "REDUCTIONS",
+    "Reduction",
+    "ResidualGrad",
     "contrastive_loss",
     "diversity_loss",
     "diversity_losses",

@@ -17,7 +17,7 @@ The four modes agree in every value and differ in the residual's gradient:
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import torch
 from numpy.typing import ArrayLike
@@ -26,8 +26,10 @@ from torch import Tensor
 from letter_fast import ops, validation
 from letter_fast.kernels.refusals import check_codes
 
-RESIDUAL_GRADS = ("straight_through", "detach", "full", "aggregate")
-REDUCTIONS = ("mean", "sum")
+ResidualGrad = Literal["straight_through", "detach", "full", "aggregate"]
+Reduction = Literal["mean", "sum"]
+RESIDUAL_GRADS: tuple[ResidualGrad, ...] = get_args(ResidualGrad)
+REDUCTIONS: tuple[Reduction, ...] = get_args(Reduction)
 
 
 class ResidualLosses(NamedTuple):
@@ -48,8 +50,8 @@ def residual_losses(
     sizes: Sequence[int],
     codes: ArrayLike,
     *,
-    residual_grad: str = "straight_through",
-    reduction: str = "mean",
+    residual_grad: ResidualGrad = "straight_through",
+    reduction: Reduction = "mean",
 ) -> ResidualLosses:
     """Losses of the walk that `codes` describes.
 
@@ -84,8 +86,8 @@ def losses_of_found(
     codebooks: Tensor,
     sizes: list[int],
     codes: Tensor,
-    residual_grad: str,
-    reduction: str,
+    residual_grad: ResidualGrad,
+    reduction: Reduction,
 ) -> ResidualLosses:
     """`residual_losses` of codes that a search has found: int64, and nobody need wait for a look.
 

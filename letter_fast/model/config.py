@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar, get_args
 
 import numpy as np
 from torch import Tensor
 
 from letter_fast import validation
-from letter_fast.losses import REDUCTIONS, RESIDUAL_GRADS
+from letter_fast.losses import Reduction, ResidualGrad
 from letter_fast.options import check_keys, check_types
 from letter_fast.presets import PresetName, model_fields
-from letter_fast.quantizer import CODEBOOK_UPDATES
+from letter_fast.quantizer import CodebookUpdate
 
 _COUNTS = (
     "input_dim", "hidden", "latent_dim", "codebook_size", "cf_dim", "diversity_clusters",
@@ -23,8 +23,10 @@ Value = TypeVar("Value", float, Tensor)
 _WEIGHTS = ("quantization_weight", "commitment_weight", "cf_weight", "diversity_weight")
 _ADDED = ("cf_similarity", "cf_temperature")  # fields that no release had at first
 
-NORMALIZATIONS = ("none", "unit")
-CF_SIMILARITIES = ("product", "cosine")
+Normalization = Literal["none", "unit"]
+CfSimilarity = Literal["product", "cosine"]
+Reconstruction = Literal["mse", "l1"]
+RECONSTRUCTIONS: tuple[Reconstruction, ...] = get_args(Reconstruction)
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,7 @@ class LetterConfig:
     """μ, weight of the commitment term."""
     cf_weight: float = 0.01
     """α, weight of the collaborative loss."""
-    cf_similarity: str = "product"
+    cf_similarity: CfSimilarity = "product"
     """What the collaborative loss compares by: product, the inner product (public code), or cosine,
     which leaves the length of latents to the reconstruction."""
     cf_temperature: float = 1.0
@@ -64,19 +66,20 @@ class LetterConfig:
     """β, weight of the diversity loss."""
     diversity_clusters: int = 10
     """Groups that each codebook is split into for the diversity loss."""
-    residual_grad: str = "straight_through"
+    residual_grad: ResidualGrad = "straight_through"
     """Gradient through the residual: straight_through, detach, full or aggregate."""
-    codebook_update: str = "gradient"
+    codebook_update: CodebookUpdate = "gradient"
     """How codewords learn: by gradient (LETTER), or ema, as moving averages of their rows."""
     ema_decay: float = 0.99
     """γ of the moving averages: the share that a step leaves of what came before."""
-    sinkhorn_epsilon: tuple[float, ...] = (0.0, 0.0, 0.0, 0.003)
-    """ε of the uniform mapping per level while training; 0 takes the nearest codeword."""
+    sinkhorn_epsilon: tuple[float, ...] = ()
+    """ε of the uniform mapping per level while training; 0 takes the nearest codeword. Empty, it
+    becomes the public code's: 0.003 at the last level, 0 at the others."""
     sinkhorn_sweeps: int = 50
     """Sweeps of Sinkhorn–Knopp."""
-    reconstruction: str = "mse"
+    reconstruction: Reconstruction = "mse"
     """Reconstruction loss, mse or l1."""
-    reduction: str = "mean"
+    reduction: Reduction = "mean"
     """Reduction of the quantization losses: mean (public code) or sum (paper)."""
     dropout: float = 0.0
     """Dropout before every linear layer of encoder and decoder."""
@@ -86,8 +89,7 @@ class LetterConfig:
     def __post_init__(self) -> None:
         _make_plain(self)
         check_types(self)
-        if self.sinkhorn_epsilon == (0.0, 0.0, 0.0, 0.003) and len(self.codebook_size) != 4:
-            # The default speaks of the last level only.
+        if not self.sinkhorn_epsilon:
             last = (0.0,) * (len(self.codebook_size) - 1) + (0.003,)
             object.__setattr__(self, "sinkhorn_epsilon", last)
         for name in _COUNTS:
@@ -110,18 +112,13 @@ class LetterConfig:
         for name in ("dropout", "ema_decay"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name} must be in [0, 1), got {getattr(self, name)}")
-        validation.choice(self.codebook_update, CODEBOOK_UPDATES, "codebook_update")
         if self.codebook_update == "ema" and self.diversity_weight > 0:
             raise ValueError(
                 "codebook_update='ema' moves codewords to their rows' mean, so that the diversity "
                 f"loss has nothing to move: set diversity_weight=0, got {self.diversity_weight}"
             )
-        validation.choice(self.residual_grad, RESIDUAL_GRADS, "residual_grad")
-        validation.choice(self.cf_similarity, CF_SIMILARITIES, "cf_similarity")
         if not self.cf_temperature > 0:
             raise ValueError(f"cf_temperature must be above 0, got {self.cf_temperature}")
-        validation.choice(self.reconstruction, ("mse", "l1"), "reconstruction")
-        validation.choice(self.reduction, REDUCTIONS, "reduction")
 
     def total(self, recon: Value, quantization: Value, cf: Value, diversity: Value) -> Value:
         """The loss: recon + w_rq (quantization + β diversity) + α cf."""
@@ -178,7 +175,7 @@ class ResidualKMeansConfig:
     """Codewords K of each level."""
     balanced: bool = False
     """Whether each codeword is the mean of N/2K … 2N/K items, so that no few codes name most."""
-    normalize: str = "none"
+    normalize: Normalization = "none"
     """none, or unit: rows are scaled to length 1 first, so that only their direction counts."""
 
     def __post_init__(self) -> None:
@@ -186,7 +183,6 @@ class ResidualKMeansConfig:
         check_types(self)
         validation.integer(self.input_dim, "input_dim", 1, validation.MOST)
         validation.sizes(self.codebook_size)
-        validation.choice(self.normalize, NORMALIZATIONS, "normalize")
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, as config.json holds them."""

@@ -2,7 +2,8 @@
 
 from .decoding import IdConstraint
 from .diff import TableDiff, diff
-from .formats import FORMATS, export_ids, import_ids
+from .exchange import export_ids, import_ids
+from .formats import FORMATS
 from .policies import POLICIES, Resolution, ResolutionReport, resolve
 from .semantic_ids import SemanticIds
 from .statistics import CollisionStatistics, collision_statistics

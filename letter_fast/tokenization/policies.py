@@ -17,7 +17,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,7 +32,8 @@ from .optimal import unique_codes
 from .statistics import CollisionStatistics, collision_statistics
 from .suffix import ordinals
 
-POLICIES = ("none", "letter", "suffix", "optimal")
+Policy = Literal["none", "letter", "suffix", "optimal"]
+POLICIES: tuple[Policy, ...] = get_args(Policy)
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ def resolve(
     codes: NDArray[Any],
     latents: LatentRows,
     codebooks: Sequence[Tensor],
-    policy: str = "optimal",
+    policy: Policy = "optimal",
     *,
     order: NDArray[np.int64] | None = None,
     held: Codes | None = None,

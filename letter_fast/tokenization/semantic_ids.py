@@ -3,29 +3,31 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from letter_fast.catalog.item_ids import ItemId, asked_ids, checked_ids
+from letter_fast.catalog.item_ids import ItemId, asked_ids
 from letter_fast.paths import local_path
 
 from . import hub
 from .decoding import IdConstraint
 from .digests import Digests
+from .formats import Facts, export_parts, import_parts
 from .lookup import CodeIndex, ItemIndex, Rows
 from .packing import pack, pack_bits
-from .table_file import RESERVED, TableParts, first_line, read_table, write_table
+from .table_file import TableParts, as_table, checked_parts, read_table, write_table
 from .trie import PrefixTrie
 from .vocabulary import LETTER_TOKEN, Vocabulary
 
-Codes = NDArray[np.int64]
+if TYPE_CHECKING:
+    import pandas
 
-_LARGEST = 2**31  # files hold int32
+Codes = NDArray[np.int64]
 
 
 class SemanticIds:
@@ -60,45 +62,52 @@ class SemanticIds:
         digests: Digests | None = None,
     ) -> None:
         self.name = "the ID table"
-        codes = np.ascontiguousarray(codes)
-        if codes.ndim != 2 or not np.issubdtype(codes.dtype, np.integer):
-            raise ValueError(f"codes must be integers [N, T], got {codes.dtype} {codes.shape}")
-        if codes.shape[1] != len(sizes) or not sizes or min(sizes) < 1 or max(sizes) > _LARGEST:
-            raise ValueError(f"sizes {list(sizes)} don't fit codes of {codes.shape[1]} tokens")
-        for column, size in zip(codes.T, sizes):
-            outside = (column < 0) | (column >= size)
-            if outside.any():
-                row = int(outside.argmax())
-                raise ValueError(
-                    f"row {row} has codes {codes[row].tolist()} outside codebooks of {list(sizes)}"
-                )
-        ids = pa.array(np.arange(len(codes))) if item_ids is None else item_ids
-        self.item_ids = checked_ids(ids, "item ids")
-        if len(self.item_ids) != len(codes):
-            raise ValueError(f"{len(codes)} rows of codes but {len(self.item_ids)} item ids")
-        if reserved := set(RESERVED) & set(metadata or {}):
-            raise ValueError(f"metadata can't be called {', '.join(sorted(reserved))}")
-        self.codes: Codes = codes.astype(np.int64)
-        self.sizes = [int(size) for size in sizes]
-        self.metadata = dict(metadata or {})
-        self.margins = None if margins is None else np.asarray(margins, dtype=np.float32)
-        if self.margins is not None and not (
-            self.margins.ndim == 2
-            and len(self.margins) == len(codes)
-            and 1 <= self.margins.shape[1] <= len(sizes)
-        ):
-            raise ValueError(
-                f"margins must be [{len(codes)}, L] with L at most {len(sizes)}, got "
-                f"{list(self.margins.shape)}"
+        self._take(
+            checked_parts(
+                codes, sizes, item_ids, metadata, margins, is_live=is_live, digests=digests
             )
-        self.is_live = _column(is_live, len(codes), np.bool_, "is_live", instead=True)
-        known = None if digests is None or not np.any(digests) else digests
-        self.digests: Digests | None = (
-            None if known is None else _column(known, len(codes), np.uint64, "digests")
         )
+
+    def _take(self, parts: TableParts) -> None:
+        self.codes: Codes = parts.codes
+        self.sizes: list[int] = parts.sizes
+        self.item_ids: pa.Array = parts.item_ids
+        self.metadata: dict[str, Any] = parts.metadata
+        self.margins: NDArray[np.float32] | None = parts.margins
+        self.is_live: NDArray[np.bool_] = parts.is_live
+        self.digests: Digests | None = parts.digests
+
+    @classmethod
+    def _of(cls, parts: TableParts, name: str) -> SemanticIds:
+        """A table of parts that need no check anew."""
+        table = object.__new__(cls)
+        table.name = name
+        table._take(parts)
+        return table
+
+    def _parts(self) -> TableParts:
+        return TableParts(
+            self.codes, self.sizes, self.item_ids, self.is_live, self.margins, self.digests,
+            self.metadata,
+        )  # fmt: skip
 
     def __len__(self) -> int:
         return len(self.codes)
+
+    def __iter__(self) -> Iterator[ItemId]:
+        """The item ids, in table order."""
+        return iter(self.item_ids.to_pylist())
+
+    def __contains__(self, item_id: object) -> bool:
+        """Whether the table has this item, removed or not."""
+        return self._row(item_id) >= 0
+
+    def __getitem__(self, item_id: ItemId) -> tuple[int, ...]:
+        """The ID of an item; KeyError if it has none."""
+        row = self._row(item_id)
+        if row < 0:
+            raise KeyError(item_id)
+        return tuple(self.codes[row].tolist())
 
     def __repr__(self) -> str:
         removed = len(self) - int(self.is_live.sum())
@@ -112,29 +121,35 @@ class SemanticIds:
         return self._part(self.is_live)
 
     def _part(self, chosen: NDArray[np.bool_]) -> SemanticIds:
-        """Chosen rows, which need no check anew."""
-        part = object.__new__(SemanticIds)
-        part.name, part.sizes, part.metadata = self.name, self.sizes, self.metadata
-        part.codes, part.is_live = self.codes[chosen], self.is_live[chosen]
-        part.item_ids = self.item_ids.filter(pa.array(chosen))
-        part.margins = None if self.margins is None else self.margins[chosen]
-        part.digests = None if self.digests is None else self.digests[chosen]
-        return part
+        """Chosen rows. [N] bool"""
+        parts = TableParts(
+            self.codes[chosen],
+            self.sizes,
+            self.item_ids.filter(pa.array(chosen)),
+            self.is_live[chosen],
+            None if self.margins is None else self.margins[chosen],
+            None if self.digests is None else self.digests[chosen],
+            self.metadata,
+        )
+        return self._of(parts, self.name)
 
     # Lookups
 
     def codes_of(self, item_id: ItemId) -> tuple[int, ...]:
-        """The ID of an item; KeyError if it has none."""
+        """`ids[item_id]`: the ID of an item; KeyError if it has none."""
+        return self[item_id]
+
+    def _row(self, item_id: object) -> int:
+        """The row of an item, −1 of what isn't one."""
         kind = self.item_ids.type
-        wanted = item_id
         if kind == pa.binary() and isinstance(item_id, str):
-            wanted = item_id.encode()
-        python = {pa.string(): str, pa.binary(): bytes}.get(kind, (int, np.integer))
-        named = isinstance(wanted, python) and not isinstance(wanted, bool)
-        row = self._item_index.row(wanted) if named else -1
-        if row < 0:
-            raise KeyError(item_id)
-        return tuple(self.codes[row].tolist())
+            item_id = item_id.encode()
+        if isinstance(item_id, np.integer):
+            item_id = int(item_id)
+        python = {pa.string(): str, pa.binary(): bytes}.get(kind, int)
+        if not isinstance(item_id, python) or isinstance(item_id, bool):
+            return -1
+        return self._item_index.row(item_id)
 
     def items_of(self, codes: Sequence[int]) -> list[ItemId]:
         """The items an ID names: none, one, or (with collisions) several."""
@@ -319,17 +334,27 @@ class SemanticIds:
         """Each ID as FAISS packs it, see `packing`. [N, bytes]"""
         return pack_bits(self.codes, self.sizes)
 
+    # Tables of other libraries
+
+    def to_arrow(self) -> pa.Table:
+        """The columns that `save` writes, with their metadata: item_id, codes, live, …"""
+        return as_table(self._parts())
+
+    def to_pandas(self) -> pandas.DataFrame:
+        """`to_arrow` as a DataFrame, codes as one integer column a token: code_1, code_2, …
+
+        Raises:
+            ModuleNotFoundError: pandas is not installed.
+        """
+        levels = {f"code_{level}": column for level, column in enumerate(self.codes.T, start=1)}
+        plain = pa.table({"item_id": self.item_ids, **levels, "live": pa.array(self.is_live)})
+        return plain.to_pandas()
+
     # Files
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes the parquet table that `table_file` describes."""
-        write_table(
-            path,
-            TableParts(
-                self.codes, self.sizes, self.item_ids, self.is_live, self.margins, self.digests,
-                self.metadata,
-            ),
-        )  # fmt: skip
+        write_table(path, self._parts())
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], sizes: Sequence[int] | None = None) -> SemanticIds:
@@ -339,16 +364,50 @@ class SemanticIds:
         Raises:
             ValueError: the file is absent, broken, or not an ID table.
         """
-        parts = read_table(path, sizes)
-        try:
-            table = cls(
-                parts.codes, parts.sizes, parts.item_ids, parts.metadata, parts.margins,
-                is_live=parts.is_live, digests=parts.digests,
-            )  # fmt: skip
-        except Exception as error:
-            raise ValueError(f"{path} is a broken ID table: {first_line(error)}") from error
-        table.name = str(path)
-        return table
+        return cls._of(read_table(path, sizes), str(path))
+
+    def export(
+        self,
+        path: str | os.PathLike[str],
+        format: str,
+        *,
+        with_removed: bool = False,
+        **given: Any,
+    ) -> Facts:
+        """Writes the table in another project's format, and the facts about it beside it.
+
+        format: a key of `FORMATS`, as "letter".
+        with_removed: also the items that are marked as removed, which no reader can tell from
+            others; the sidecar says which rows they are.
+        given: facts in which files of the format vary, see `FORMATS[format].varies`.
+        Raises:
+            ValueError: an unknown format, a fact it doesn't have, or IDs that it can't hold.
+        """
+        table = self if with_removed else self.live()
+        return export_parts(table._parts(), path, format, **given)
+
+    @classmethod
+    def read(
+        cls,
+        path: str | os.PathLike[str],
+        format: str | None = None,
+        *,
+        sizes: Sequence[int] | None = None,
+        item_ids: Any = None,
+        **given: Any,
+    ) -> SemanticIds:
+        """Reads a table from another project's format.
+
+        What the sidecar says need not be said here, and is checked; without one:
+        format: a key of `FORMATS`. sizes: [T] codebook sizes; None takes each level's largest
+        code + 1, where codes can be told without. item_ids: [N], of rows that are only numbered.
+        given: facts in which files of the format vary, see `FORMATS[format].varies`.
+
+        Raises:
+            ValueError: not such a file, something is missing, or the sidecar contradicts.
+        """
+        parts = import_parts(path, format, sizes=sizes, item_ids=item_ids, **given)
+        return cls._of(parts, "the ID table")
 
     def push_to_hub(
         self,
@@ -397,9 +456,7 @@ class SemanticIds:
 
     def to_letter_json(self, path: str | os.PathLike[str]) -> None:
         """LETTER's index.json and its sidecar, see `formats`."""
-        from .formats import export_ids
-
-        export_ids(self, path, "letter")
+        self.export(path, "letter")
 
     @classmethod
     def from_letter_json(
@@ -411,18 +468,4 @@ class SemanticIds:
         Raises:
             ValueError: the file is absent, not such an index, or rows differ in length.
         """
-        from .formats import import_ids
-
-        return import_ids(path, "letter", sizes=sizes)
-
-
-def _column(
-    values: NDArray[Any] | None, rows: int, dtype: type, name: str, instead: Any = None
-) -> NDArray[Any]:
-    """A value a row of one type; `instead` everywhere if there are none."""
-    column = np.full(rows, instead, dtype=dtype) if values is None else np.asarray(values)
-    if column.shape != (rows,) or column.dtype != dtype:
-        raise ValueError(
-            f"{name} must be {np.dtype(dtype)} [{rows}], got {column.dtype} {list(column.shape)}"
-        )
-    return column
+        return cls.read(path, "letter", sizes=sizes)

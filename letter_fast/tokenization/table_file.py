@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -25,6 +25,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from letter_fast.atomic import replacing
+from letter_fast.catalog.item_ids import checked_ids
 from letter_fast.paths import local_path
 
 from .digests import BYTES, UNKNOWN, Digests
@@ -32,8 +33,9 @@ from .digests import BYTES, UNKNOWN, Digests
 _FORMAT = 2
 _KEY = b"letter_fast"
 _CONVENTION = {"base": 0, "level_offset": None}
-RESERVED = ("format", "sizes", *_CONVENTION)
+_RESERVED = ("format", "sizes", *_CONVENTION)
 _ROW_GROUP = 1 << 20
+_LARGEST = 2**31  # files hold int32
 
 
 class TableParts(NamedTuple):
@@ -50,8 +52,79 @@ class TableParts(NamedTuple):
     metadata: dict[str, Any]
 
 
+def checked_parts(
+    codes: NDArray[Any],
+    sizes: Sequence[int],
+    item_ids: Any = None,
+    metadata: Mapping[str, Any] | None = None,
+    margins: NDArray[Any] | None = None,
+    *,
+    is_live: NDArray[np.bool_] | None = None,
+    digests: Digests | None = None,
+) -> TableParts:
+    """Parts that fit together, of arguments as `SemanticIds` has them.
+
+    Raises:
+        ValueError: shapes don't fit, a code is outside its codebook, or item ids aren't unique.
+    """
+    codes = np.ascontiguousarray(codes)
+    if codes.ndim != 2 or not np.issubdtype(codes.dtype, np.integer):
+        raise ValueError(f"codes must be integers [N, T], got {codes.dtype} {codes.shape}")
+    if codes.shape[1] != len(sizes) or not sizes or min(sizes) < 1 or max(sizes) > _LARGEST:
+        raise ValueError(f"sizes {list(sizes)} don't fit codes of {codes.shape[1]} tokens")
+    for column, size in zip(codes.T, sizes):
+        outside = (column < 0) | (column >= size)
+        if outside.any():
+            row = int(outside.argmax())
+            raise ValueError(
+                f"row {row} has codes {codes[row].tolist()} outside codebooks of {list(sizes)}"
+            )
+    ids = checked_ids(pa.array(np.arange(len(codes))) if item_ids is None else item_ids, "item ids")
+    if len(ids) != len(codes):
+        raise ValueError(f"{len(codes)} rows of codes but {len(ids)} item ids")
+    if reserved := set(_RESERVED) & set(metadata or {}):
+        raise ValueError(f"metadata can't be called {', '.join(sorted(reserved))}")
+    margins = None if margins is None else np.asarray(margins, dtype=np.float32)
+    if margins is not None and not (
+        margins.ndim == 2 and len(margins) == len(codes) and 1 <= margins.shape[1] <= len(sizes)
+    ):
+        raise ValueError(
+            f"margins must be [{len(codes)}, L] with L at most {len(sizes)}, got "
+            f"{list(margins.shape)}"
+        )
+    known = None if digests is None or not np.any(digests) else digests
+    return TableParts(
+        codes.astype(np.int64),
+        [int(size) for size in sizes],
+        ids,
+        _column(is_live, len(codes), np.bool_, "is_live", instead=True),
+        margins,
+        None if known is None else _column(known, len(codes), np.uint64, "digests"),
+        dict(metadata or {}),
+    )
+
+
+def _column(
+    values: NDArray[Any] | None, rows: int, dtype: type, name: str, instead: Any = None
+) -> NDArray[Any]:
+    """A value a row of one type; `instead` everywhere if there are none."""
+    column = np.full(rows, instead, dtype=dtype) if values is None else np.asarray(values)
+    if column.shape != (rows,) or column.dtype != dtype:
+        raise ValueError(
+            f"{name} must be {np.dtype(dtype)} [{rows}], got {column.dtype} {list(column.shape)}"
+        )
+    return column
+
+
 def write_table(path: str | os.PathLike[str], parts: TableParts) -> None:
     """Writes the file, whole or not at all."""
+    table = as_table(parts)
+    with replacing(path) as file:
+        pq.write_table(table, file, row_group_size=_ROW_GROUP)
+
+
+def as_table(parts: TableParts) -> pa.Table:
+    """What the file holds."""
     columns = {
         "item_id": parts.item_ids,
         "codes": list_column(parts.codes.astype(np.int32)),
@@ -62,9 +135,7 @@ def write_table(path: str | os.PathLike[str], parts: TableParts) -> None:
     if parts.digests is not None:
         columns["embedding_digest"] = _digest_column(parts.digests)
     facts = {"format": _FORMAT, "sizes": parts.sizes, **_CONVENTION, **parts.metadata}
-    table = pa.table(columns).replace_schema_metadata({_KEY: json.dumps(facts).encode()})
-    with replacing(path) as file:
-        pq.write_table(table, file, row_group_size=_ROW_GROUP)
+    return pa.table(columns).replace_schema_metadata({_KEY: json.dumps(facts).encode()})
 
 
 def read_table(path: str | os.PathLike[str], sizes: Sequence[int] | None = None) -> TableParts:
@@ -99,14 +170,14 @@ def read_table(path: str | os.PathLike[str], sizes: Sequence[int] | None = None)
         )
     try:
         digests = columns.get("embedding_digest")
-        return TableParts(
+        return checked_parts(
             matrix(columns["codes"]),
             facts.pop("sizes"),
             columns["item_id"],
-            _flags(columns["live"]) if "live" in columns else np.ones(len(table), dtype=bool),
-            matrix(columns["margin"]) if "margin" in columns else None,
-            None if digests is None else _digests(digests),
             facts,
+            matrix(columns["margin"]) if "margin" in columns else None,
+            is_live=_flags(columns["live"]) if "live" in columns else None,
+            digests=None if digests is None else _digests(digests),
         )
     except Exception as error:
         raise ValueError(f"{path} is a broken ID table: {first_line(error)}") from error

@@ -23,7 +23,7 @@ from .digests import OF_ZEROS, Digests, digests_of
 from .encode import LatentsOnDemand, encode_rows
 from .existing import Changes, Keeping, Kept, keep
 from .finished import FinishedShards, kept_to_one_run
-from .policies import POLICIES, Resolution, resolve
+from .policies import POLICIES, Policy, Resolution, resolve
 from .provenance import also_made_by, check_model
 from .semantic_ids import SemanticIds
 
@@ -31,7 +31,7 @@ from .semantic_ids import SemanticIds
 def tokenize(
     model: Tokenizer,
     embeddings: Any,
-    unique: str = "optimal",
+    unique: Policy = "optimal",
     existing: SemanticIds | None = None,
     *,
     removed: str = "reserve",

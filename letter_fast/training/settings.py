@@ -5,17 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import Any
+from typing import Any, Literal
 
-from letter_fast import validation
-from letter_fast.catalog.alignment import CF_MISSING
+from letter_fast.catalog.alignment import CfMissing
 from letter_fast.options import check_keys, check_types
 from letter_fast.presets import PresetName, training_fields
 
-SCHEDULES = ("constant", "cosine")
-STARTS = ("balanced_kmeans", "kmeans", "random")
-PRECISIONS = ("float32", "tf32", "bfloat16")
-EARLY_STOP_METRICS = ("loss", "recon", "collision_rate")
+Schedule = Literal["constant", "cosine"]
+Start = Literal["balanced_kmeans", "kmeans", "random"]
+Precision = Literal["float32", "tf32", "bfloat16"]
+EarlyStop = Literal["loss", "recon", "collision_rate"]
 
 
 @dataclass(frozen=True)
@@ -32,7 +31,7 @@ class TrainSettings:
     """Items per step, of all processes together."""
     learning_rate: float = 1e-3
     """Of AdamW; with a schedule its highest."""
-    schedule: str = "constant"
+    schedule: Schedule = "constant"
     """The learning rate's way after the warm-up: constant, or cosine down to 0 at the last step."""
     warmup_steps: int = 0
     """First steps, over which the learning rate rises in proportion."""
@@ -40,13 +39,13 @@ class TrainSettings:
     """Of AdamW."""
     clip_norm: float = 0.0
     """Largest gradient norm; 0 does not clip."""
-    precision: str = "float32"
+    precision: Precision = "float32"
     """Of the products in encoder and decoder, in training steps only: float32; tf32, which keeps 10
     bits of each factor and is float32 on a CPU; or bfloat16, by autocast. The quantizer and all
     losses stay in float32."""
     compile: bool = False
     """Run encoder and decoder through torch.compile; they stay compiled."""
-    start: str = "balanced_kmeans"
+    start: Start = "balanced_kmeans"
     """How codebooks start: balanced_kmeans, kmeans or random."""
     start_rows: int = 20_000
     """Rows, drawn at random, that the codebook start sees at most."""
@@ -58,11 +57,11 @@ class TrainSettings:
     """Epochs between evaluations of usage, perplexity and collisions over the whole catalog."""
     checkpoint_every: int = 10
     """Epochs between checkpoints; the last epoch always has one."""
-    early_stop: str | None = None
+    early_stop: EarlyStop | None = None
     """Metric (loss, recon or collision_rate) whose best model is kept, and that stops the run."""
     patience: int = 10
     """Evaluations without a better value of that metric before stopping."""
-    cf_missing: str = "error"
+    cf_missing: CfMissing = "error"
     """Items that the collaborative embeddings lack: error, or mask (they have no CF term)."""
     seed: int = 0
     """Of dropout, shuffling, positives and the codebook start."""
@@ -85,12 +84,6 @@ class TrainSettings:
                 raise ValueError(f"{name} must be at least 0, got {getattr(self, name)}")
         if self.learning_rate <= 0:
             raise ValueError(f"learning_rate must be above 0, got {self.learning_rate}")
-        validation.choice(self.schedule, SCHEDULES, "schedule")
-        validation.choice(self.start, STARTS, "start")
-        validation.choice(self.precision, PRECISIONS, "precision")
-        validation.choice(self.cf_missing, CF_MISSING, "cf_missing")
-        if self.early_stop is not None:
-            validation.choice(self.early_stop, EARLY_STOP_METRICS, "early_stop")
 
     def learning_rate_at(self, step: int, steps: int) -> float:
         """The learning rate of step 0 … steps − 1 of a run."""

@@ -259,7 +259,15 @@ def test_help_states_the_defaults() -> None:
             wanted = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
             assert text.endswith(f"({wanted})"), name
             stated += 1
-    assert stated == 26
+    assert stated == 39
+
+
+def test_every_field_has_its_flag() -> None:
+    """Those of the inputs' shapes are measured."""
+    flags = set(get_type_hints(train))
+    for options in (lf.ResidualKMeansConfig, FitSettings, lf.LetterConfig, lf.TrainSettings):
+        named = {field.name for field in dataclasses.fields(options)}
+        assert named - flags <= {"input_dim", "cf_dim"}, options
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Out of and into an ID table, in any format: what is common to all of them."""
+"""Out of and into the parts of an ID table, in any format: what is common to all of them."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from letter_fast import validation
 from letter_fast.atomic import replacing
 from letter_fast.paths import local_path
-from letter_fast.tokenization.semantic_ids import SemanticIds
-from letter_fast.tokenization.table_file import first_line
+from letter_fast.tokenization.table_file import TableParts, checked_parts, first_line
+from letter_fast.tokenization.trie import PrefixTrie
 
 from . import faiss, flashrec, grid, index_json, openonerec, recsys
 from .facts import COLLIDING_ROWS, EVERY_ROW, IN_ITEMS_FILE, NO_ROW, ROW_NUMBER, Facts
@@ -33,59 +33,38 @@ FORMATS = {
 }
 
 
-def export_ids(
-    table: SemanticIds,
-    path: str | os.PathLike[str],
-    format: str,
-    *,
-    with_removed: bool = False,
-    **given: Any,
+def export_parts(
+    table: TableParts, path: str | os.PathLike[str], format: str, **given: Any
 ) -> Facts:
-    """Writes a table in another project's format, and the facts about it beside it.
-
-    with_removed: also the items that are marked as removed, which no reader can tell from others;
-        the sidecar says which rows they are.
-    given: facts in which files of the format vary, see `FORMATS[format].varies`.
-    Raises:
-        ValueError: an unknown format, a fact it doesn't have, or IDs that it can't hold.
-    """
+    """Writes a table, see `SemanticIds.export`; what is marked as removed stands in the sidecar."""
     kind = FORMATS[validation.choice(format, FORMATS, "format")]
     path = local_path(path)
-    table = table if with_removed else table.live()
     numbered = kind.facts.item_ids == ROW_NUMBER
     facts = replace(
         kind.facts,
         sizes=tuple(table.sizes),
         extra_token=_extra_token(table, kind),
         item_ids=IN_ITEMS_FILE if numbered and not _rows_are_items(table) else kind.facts.item_ids,
-        duplicates=len(table) - len(table.trie(with_removed=True)),
+        duplicates=_duplicates(table),
         **_checked(format, kind, given),
     )
     with replacing(path) as file:
         kind.write(table, facts, file)
     items = table.item_ids if facts.item_ids == IN_ITEMS_FILE else None
-    Sidecar(format, len(table), facts, table.metadata, items, _runs(~table.is_live)).write(path)
+    removed = _runs(~table.is_live)
+    Sidecar(format, len(table.codes), facts, table.metadata, items, removed).write(path)
     return facts
 
 
-def import_ids(
+def import_parts(
     path: str | os.PathLike[str],
     format: str | None = None,
     *,
     sizes: Any = None,
     item_ids: Any = None,
     **given: Any,
-) -> SemanticIds:
-    """Reads a table from another project's format.
-
-    What the sidecar says need not be said here, and is checked; without one:
-    format: a key of FORMATS. sizes: [T] codebook sizes; None takes each level's largest code + 1,
-    where codes can be told without. item_ids: [N], of rows that are only numbered.
-    given: facts in which files of the format vary, see `FORMATS[format].varies`.
-
-    Raises:
-        ValueError: not such a file, something is missing, or the sidecar contradicts.
-    """
+) -> TableParts:
+    """Reads and checks a table, see `SemanticIds.read`."""
     path = local_path(path)
     if not path.is_file():
         raise ValueError(f"{path} is no file" if path.exists() else f"{path} does not exist")
@@ -114,7 +93,7 @@ def import_ids(
             item_ids = sidecar.item_ids if item_ids is None else item_ids
         else:
             metadata = {"policy": "suffix"} if contents.extra_token else {}
-        table = SemanticIds(
+        table = checked_parts(
             contents.codes,
             facts.sizes or (contents.codes.max(axis=0) + 1).tolist(),
             _named(contents.item_ids, item_ids),
@@ -158,14 +137,19 @@ def _in_runs(runs: list[list[int]], rows: int) -> NDArray[np.bool_]:
     return marked
 
 
-def _extra_token(table: SemanticIds, kind: Format) -> str:
+def _duplicates(table: TableParts) -> int:
+    """Rows whose ID an earlier row has."""
+    return len(table.codes) - len(PrefixTrie(table.codes, table.sizes))
+
+
+def _extra_token(table: TableParts, kind: Format) -> str:
     if table.metadata.get("policy") != "suffix":
         return NO_ROW
     return COLLIDING_ROWS if kind.facts.extra_token == COLLIDING_ROWS else EVERY_ROW
 
 
-def _rows_are_items(table: SemanticIds) -> bool:
-    return bool(table.item_ids.equals(pa.array(np.arange(len(table)))))
+def _rows_are_items(table: TableParts) -> bool:
+    return bool(table.item_ids.equals(pa.array(np.arange(len(table.codes)))))
 
 
 def _checked(name: str, kind: Format, given: dict[str, Any]) -> dict[str, Any]:
@@ -187,8 +171,8 @@ def _agree(path: Path, sidecar: Sidecar, name: str, given: dict[str, Any]) -> No
             )
 
 
-def _verify(path: Path, sidecar: Sidecar, table: SemanticIds) -> None:
-    found = {"rows": len(table), "duplicates": len(table) - len(table.trie(with_removed=True))}
+def _verify(path: Path, sidecar: Sidecar, table: TableParts) -> None:
+    found = {"rows": len(table.codes), "duplicates": _duplicates(table)}
     said = {"rows": sidecar.rows, "duplicates": sidecar.facts.duplicates}
     if found != said:
         raise ValueError(f"{path} has {found}, but {sidecar_path(path)} says {said}")

@@ -6,20 +6,18 @@ Codes are bit-packed, the first token lowest; bytes are codes only where all hav
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import BinaryIO
 
 import numpy as np
 
 from letter_fast.tokenization.packing import pack_bits, unpack_bits
+from letter_fast.tokenization.table_file import TableParts
 
 from .facts import Facts
 from .format import Contents, Format
 
-if TYPE_CHECKING:
-    from letter_fast.tokenization.semantic_ids import SemanticIds
 
-
-def write(table: SemanticIds, facts: Facts, file: BinaryIO) -> None:
+def write(table: TableParts, facts: Facts, file: BinaryIO) -> None:
     """The packed rows, in table order."""
     np.save(file, pack_bits(table.codes, table.sizes), allow_pickle=False)
 

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .facts import Facts
+from letter_fast.tokenization.table_file import TableParts
 
-if TYPE_CHECKING:
-    from letter_fast.tokenization.semantic_ids import SemanticIds
+from .facts import Facts
 
 
 class Contents(NamedTuple):
@@ -35,5 +34,5 @@ class Format(NamedTuple):
     example: str
     facts: Facts
     varies: tuple[str, ...]
-    write: Callable[[SemanticIds, Facts, BinaryIO], None]
+    write: Callable[[TableParts, Facts, BinaryIO], None]
     read: Callable[[Path, Facts], Contents]

@@ -6,21 +6,19 @@ Items are the columns, 0 … N − 1. A last row that tells colliding items apar
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import BinaryIO
 
 import torch
 from torch import Tensor
 
+from letter_fast.tokenization.table_file import TableParts
 from letter_fast.torch_file import read_torch_file
 
 from .facts import Facts
 from .format import Contents, Format
 
-if TYPE_CHECKING:
-    from letter_fast.tokenization.semantic_ids import SemanticIds
 
-
-def write(table: SemanticIds, facts: Facts, file: BinaryIO) -> None:
+def write(table: TableParts, facts: Facts, file: BinaryIO) -> None:
     """The tensor, as `torch.load` reads it."""
     codes = torch.from_numpy(table.codes) + facts.base
     torch.save(codes.T.contiguous() if facts.layout == "TN" else codes, file)

@@ -10,21 +10,19 @@ import json
 import re
 import string
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from letter_fast.tokenization.table_file import TableParts
 from letter_fast.tokenization.trie import lexicographic_order
 from letter_fast.tokenization.vocabulary import Vocabulary
 
 from .facts import COLLIDING_ROWS, Facts
 from .format import Contents, Format
-
-if TYPE_CHECKING:
-    from letter_fast.tokenization.semantic_ids import SemanticIds
 
 _BLOCK = 65_536  # items written at once
 _TOKEN = re.compile(r"<([a-z])_(0|[1-9][0-9]{0,9})>")
@@ -32,14 +30,14 @@ _SHIFT = 40
 _ROW = re.compile(r"0|[1-9][0-9]{0,17}")
 
 
-def write(table: SemanticIds, facts: Facts, file: BinaryIO) -> None:
+def write(table: TableParts, facts: Facts, file: BinaryIO) -> None:
     """The index, rows in table order."""
     Vocabulary(table.sizes)  # refuses levels without a letter
-    extra = np.ones(len(table), dtype=bool)
+    extra = np.ones(len(table.codes), dtype=bool)
     if facts.extra_token == COLLIDING_ROWS:
         extra = (table.codes[:, -1] != 0) | _crowded(table.codes[:, :-1], table.sizes[:-1])
     file.write(b"{")
-    for begin in range(0, len(table), _BLOCK):
+    for begin in range(0, len(table.codes), _BLOCK):
         rows = slice(begin, begin + _BLOCK)
         codes = table.codes[rows]
         words = [_quoted(level, column, facts.base) for level, column in enumerate(codes.T)]

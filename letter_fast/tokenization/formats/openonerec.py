@@ -7,25 +7,22 @@ Its data scripts read `sid`; its tokenizer writes the same list as `codes`; its 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import BinaryIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from letter_fast.tokenization.packing import pack, unpack
-from letter_fast.tokenization.table_file import list_column, matrix
+from letter_fast.tokenization.table_file import TableParts, list_column, matrix
 
 from .facts import IN_FILE, Facts
 from .format import Contents, Format
-
-if TYPE_CHECKING:
-    from letter_fast.tokenization.semantic_ids import SemanticIds
 
 RADIX = 8192
 _TOKENS = 3  # of an OpenOneRec model, where only packed IDs are there
 
 
-def write(table: SemanticIds, facts: Facts, file: BinaryIO) -> None:
+def write(table: TableParts, facts: Facts, file: BinaryIO) -> None:
     """The table, in its order."""
     radix = facts.radix or RADIX
     if max(table.sizes) > radix:

@@ -8,32 +8,30 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import BinaryIO
 
 import numpy as np
 import pyarrow as pa
 
 from letter_fast.catalog.item_ids import as_arrow
+from letter_fast.tokenization.table_file import TableParts
 from letter_fast.tokenization.vocabulary import Vocabulary
 
 from .facts import IN_FILE, Facts
 from .format import Contents, Format
 
-if TYPE_CHECKING:
-    from letter_fast.tokenization.semantic_ids import SemanticIds
-
 _BLOCK = 65_536  # items written at once
 
 
-def write(table: SemanticIds, facts: Facts, file: BinaryIO) -> None:
+def write(table: TableParts, facts: Facts, file: BinaryIO) -> None:
     """One line an item, in table order."""
     if facts.duplicates:
         raise ValueError(
             f"{facts.duplicates} items share their ID with an earlier one, which recsys-examples "
             "refuse: tokenize with --unique optimal or suffix"
         )
-    vocabulary = table.vocabulary()
-    for begin in range(0, len(table), _BLOCK):
+    vocabulary = Vocabulary(table.sizes)
+    for begin in range(0, len(table.codes), _BLOCK):
         rows = slice(begin, begin + _BLOCK)
         token_ids = vocabulary.token_ids(table.codes[rows], facts.level_offset or 0).tolist()
         items = _json_ids(table.item_ids[rows]).to_pylist()
