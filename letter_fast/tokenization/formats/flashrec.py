@@ -10,21 +10,20 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 
+from letter_fast.tokenization.table_file import TableParts
+
 from .facts import Facts
 from .format import Contents, Format
-
-if TYPE_CHECKING:
-    from letter_fast.tokenization.semantic_ids import SemanticIds
 
 _BLOCK = 65_536  # IDs written at once
 _KEY = re.compile(r"\d{1,18}(,\d{1,18})*")
 
 
-def write(table: SemanticIds, facts: Facts, file: BinaryIO) -> None:
+def write(table: TableParts, facts: Facts, file: BinaryIO) -> None:
     """The keys in table order."""
     if facts.duplicates:
         raise ValueError(
@@ -32,7 +31,7 @@ def write(table: SemanticIds, facts: Facts, file: BinaryIO) -> None:
             "IDs can't hold: tokenize with --unique optimal or suffix"
         )
     file.write(b"{")
-    for begin in range(0, len(table), _BLOCK):
+    for begin in range(0, len(table.codes), _BLOCK):
         rows = table.codes[begin : begin + _BLOCK].tolist()
         keys = ",".join(f'"{",".join(map(str, row))}":1' for row in rows)
         file.write(b"," * (begin > 0) + keys.encode())
