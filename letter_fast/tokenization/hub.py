@@ -4,21 +4,21 @@ from __future__ import annotations
 
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from huggingface_hub import HfApi, hf_hub_download
 
 from letter_fast import validation
 
-if TYPE_CHECKING:
-    from .semantic_ids import SemanticIds
+from .table_file import TableParts, write_table
+from .trie import PrefixTrie
 
 TABLE_FILE = "ids.parquet"
 REPOSITORIES = ("model", "dataset")
 
 
 def push(
-    table: SemanticIds,
+    table: TableParts,
     repo_id: str,
     *,
     file: str,
@@ -39,7 +39,7 @@ def push(
     with TemporaryDirectory() as folder:
         path = Path(folder) / file
         path.parent.mkdir(parents=True, exist_ok=True)
-        table.save(path)
+        write_table(path, table)
         if not api.file_exists(repo_id, "README.md", repo_type=repo_type, revision=revision):
             card = Path(folder) / "README.md"
             card.write_text(card_text(table, repo_id, file, repo_type, license), encoding="utf-8")
@@ -61,17 +61,17 @@ def fetch(repo_id: str, file: str, repo_type: str, hub: dict[str, Any]) -> Path:
 
 
 def card_text(
-    table: SemanticIds, repo_id: str, file: str, repo_type: str, license: str | None
+    table: TableParts, repo_id: str, file: str, repo_type: str, license: str | None
 ) -> str:
     """The README.md of a repository that holds little else than a table."""
     licensed = f"license: {license}\n" if license else ""
     place = "" if repo_type == "model" else f', repo_type="{repo_type}"'
     named = "" if file == TABLE_FILE else f', file="{file}"'
-    removed = len(table) - int(table.is_live.sum())
+    removed = len(table.codes) - int(table.is_live.sum())
     rows = {
-        "items": f"{len(table):,}" + (f", {removed:,} of them removed" if removed else ""),
+        "items": f"{len(table.codes):,}" + (f", {removed:,} of them removed" if removed else ""),
         "codes of each level": ", ".join(map(str, table.sizes)),
-        "distinct IDs": f"{len(table.trie(with_removed=True)):,}",
+        "distinct IDs": f"{len(PrefixTrie(table.codes, table.sizes)):,}",
         "collisions were resolved by": table.metadata.get("policy", "not known"),
         "made by the model": table.metadata.get("model", "not known"),
     }

@@ -430,7 +430,7 @@ class SemanticIds:
             ValueError: another repo_type, or a file that doesn't end in .parquet.
         """
         return hub.push(
-            self, repo_id, file=file, repo_type=repo_type, license=license,
+            self._parts(), repo_id, file=file, repo_type=repo_type, license=license,
             commit_message=commit_message, private=private, token=token, revision=revision,
         )  # fmt: skip
 
