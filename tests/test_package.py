@@ -49,7 +49,6 @@ def test_backends_are_chosen_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_native_library_is_built_and_knows_this_processor() -> None:
-    assert library.load().lf_abi_version() == library.ABI_VERSION
     found = library.instruction_set()
     assert found in library.INSTRUCTION_SETS
     if platform.system() == "Linux" and platform.machine() == "x86_64":

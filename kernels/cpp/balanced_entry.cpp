@@ -2,9 +2,9 @@
 #include <algorithm>
 #include <cstdint>
 
+#include "abi.h"
 #include "balanced.h"
 #include "dispatch.h"
-#include "guard.h"
 #include "parallel.h"
 
 namespace lf {
@@ -17,12 +17,8 @@ namespace lf {
     }
 LF_FOR_EACH_SET(LF_DECLARE)
 
-}  // namespace lf
-
-// Mirrored by balanced_lloyd.py. The arrays of all problems are contiguous; x may be one for all (stride 0).
-struct BalancedRequest {
-    const float* x;
-    std::int64_t problems, rows, width, problem_stride, row_stride, column_stride;
+LF_REQUEST(BalancedRequest, {
+    Problems x;
     std::int64_t clusters;
     const std::int64_t* low;   // [clusters]
     const std::int64_t* high;  // [clusters]
@@ -33,12 +29,9 @@ struct BalancedRequest {
     double* prices;        // [problems, clusters]
     double* cost;          // [problems]
     double* bound;         // [problems]
-    std::int32_t exponent;
-    std::int32_t threads;
-    std::int32_t instruction_set;
-};
+    std::int32_t exponent, threads, instruction_set;
+});
 
-namespace lf {
 namespace {
 
 void balanced_lloyd(const BalancedRequest& request) {
@@ -46,13 +39,13 @@ void balanced_lloyd(const BalancedRequest& request) {
     Bounds bounds;
     bounds.low.assign(request.low, request.low + request.clusters);
     bounds.high.assign(request.high, request.high + request.clusters);
-    const bool side_by_side = request.problems >= request.threads;
+    const bool side_by_side = request.x.problems >= request.threads;
     Balanced problem{};
     problem.rows.element = Element::float32;
-    problem.rows.rows = request.rows;
-    problem.rows.width = request.width;
-    problem.rows.row_stride = request.row_stride;
-    problem.rows.column_stride = request.column_stride;
+    problem.rows.rows = request.x.rows;
+    problem.rows.width = request.x.width;
+    problem.rows.row_stride = request.x.row_stride;
+    problem.rows.column_stride = request.x.column_stride;
     problem.layout = LF_PICK(set, kLayout);
     problem.scratch_bytes = LF_PICK(set, arcs_scratch_bytes);
     problem.collect = LF_PICK(set, collect_arcs);
@@ -61,10 +54,10 @@ void balanced_lloyd(const BalancedRequest& request) {
     problem.tolerance = request.tolerance;
     problem.exponent = request.exponent;
     problem.threads = side_by_side ? 1 : request.threads;
-    for_parts(request.problems, side_by_side ? request.threads : 1, 1, [&](std::int64_t i, int) {
+    for_parts(request.x.problems, side_by_side ? request.threads : 1, 1, [&](std::int64_t i, int) {
         Balanced mine = problem;
-        mine.rows.x = request.x + i * request.problem_stride;
-        lloyd(mine, request.centroids + i * request.clusters * request.width, request.labels + i * request.rows,
+        mine.rows.x = request.x.x + i * request.x.problem_stride;
+        lloyd(mine, request.centroids + i * request.clusters * request.x.width, request.labels + i * request.x.rows,
               request.prices + i * request.clusters, request.cost + i, request.bound + i);
     });
 }

@@ -3,9 +3,9 @@
 #include <cstdint>
 #include <vector>
 
+#include "abi.h"
 #include "code_sums.h"
 #include "dispatch.h"
-#include "guard.h"
 #include "parallel.h"
 
 namespace lf {
@@ -25,28 +25,23 @@ constexpr std::int64_t kLeastColumns = 64;
 constexpr std::int64_t kMostBytes = std::int64_t{64} << 20, kRowsPerCode = 4;
 
 }  // namespace
-}  // namespace lf
 
-// Mirrored by code_sums.py.
-struct CodeSumsRequest {
-    const void* x;
-    std::int64_t rows, width, row_stride, column_stride;
-    const std::int64_t* codes;
+LF_REQUEST(CodeSumsRequest, {
+    Matrix x;
+    const std::int64_t* codes;  // [rows] < count; −1 counts nowhere
     std::int64_t count;
-    double scale;
+    double scale;          // 2ˢ
     std::int64_t* sums;    // [count, width], zeros
     std::int64_t* counts;  // [count], zeros
-    std::int32_t element;
-    std::int32_t threads;
-    std::int32_t instruction_set;
-};
+    std::int32_t threads, instruction_set;
+});
 
-namespace lf {
 namespace {
 
 void code_sums(const CodeSumsRequest& request) {
-    check_codes(request.codes, request.rows, request.count);
-    const std::int64_t rows = request.rows, width = request.width, count = request.count;
+    check_codes(request.codes, request.x.rows, request.count);
+    const Matrix& x = request.x;
+    const std::int64_t rows = x.rows, width = x.width, count = request.count;
     const std::int64_t threads = std::max(request.threads, 1), entries = count * (width + 1);
     const std::int64_t by_columns = std::clamp<std::int64_t>(width / kLeastColumns, 1, threads);
     const std::int64_t by_rows = std::max<std::int64_t>(
@@ -57,19 +52,17 @@ void code_sums(const CodeSumsRequest& request) {
     std::vector<std::vector<float>> scratch(parts, std::vector<float>((width / by_columns + 64) / 16 * 16));
     const auto set = static_cast<Set>(request.instruction_set);
     const auto add = LF_PICK(set, add_code_sums);
-    const std::int64_t size = request.element == static_cast<std::int32_t>(Element::float32) ? 4 : 2;
+    const std::int64_t size = x.element == Element::float32 ? 4 : 2;
 
     for_parts(parts, static_cast<int>(parts), 1, [&](std::int64_t i, int thread) {
         const std::int64_t column = i % by_columns, row = i / by_columns;
         const std::int64_t first = width * column / by_columns, begin = rows * row / by_rows;
         std::int64_t* into = row == 0 ? request.sums : others.data() + (row - 1) * entries;
         CodeSums part{};
-        part.x = static_cast<const char*>(request.x) + size * (begin * request.row_stride + first * request.column_stride);
-        part.element = static_cast<Element>(request.element);
+        static_cast<Matrix&>(part) = x;
+        part.x = static_cast<const char*>(x.x) + size * (begin * x.row_stride + first * x.column_stride);
         part.rows = rows * (row + 1) / by_rows - begin;
         part.width = width * (column + 1) / by_columns - first;
-        part.row_stride = request.row_stride;
-        part.column_stride = request.column_stride;
         part.codes = request.codes + begin;
         part.scale = request.scale;
         part.sums = into + first;

@@ -3,21 +3,21 @@
 //     ∂q_i = (Σ_j p_ij h_j − h_i)/B        ∂h_j = (Σ_i p_ij q_i − [j < B] q_j)/B
 #include <numeric>
 
+#include "abi.h"
 #include "softmax_run.h"
 
-// Mirrored by contrastive.py.
-struct ContrastiveRequest {
+namespace lf {
+
+LF_REQUEST(ContrastiveRequest, {
     const float* q;  // [rows, width]
     const float* h;  // [columns, width], the first `rows` of them the rows' own
     std::int64_t rows, columns, width;
     double* log_total;  // [rows] log Σ_j exp(q_i·h_j): given to the gradient of h, otherwise an output
-    double* loss;
-    float* gradient;  // of q, or null; of h
-    std::int32_t threads;
-    std::int32_t instruction_set;
-};
+    double* loss;       // null: the gradient of h is asked for
+    float* gradient;    // of q, or null; of h
+    std::int32_t threads, instruction_set;
+});
 
-namespace lf {
 namespace {
 
 // gradient ← (gradient − own)/B, row by row.

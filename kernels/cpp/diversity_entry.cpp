@@ -10,10 +10,12 @@
 #include <cmath>
 #include <numeric>
 
+#include "abi.h"
 #include "softmax_run.h"
 
-// Mirrored by diversity.py.
-struct DiversityRequest {
+namespace lf {
+
+LF_REQUEST(DiversityRequest, {
     const std::int64_t* codes;  // [rows, levels]; −1 counts nowhere
     std::int64_t rows, levels, width;
     const float* codebooks;  // [ΣK, width]
@@ -22,11 +24,9 @@ struct DiversityRequest {
     std::int64_t seed;
     double* losses;   // [levels]
     float* gradient;  // [ΣK, width] or null
-    std::int32_t threads;
-    std::int32_t instruction_set;
-};
+    std::int32_t threads, instruction_set;
+});
 
-namespace lf {
 namespace {
 
 // SplitMix64 (Steele, Lea and Flood, 2014) as a function of its counter.

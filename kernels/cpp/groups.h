@@ -7,28 +7,28 @@
 #include <numeric>
 #include <vector>
 
+#include "abi.h"
 #include "dispatch.h"
 #include "distances.h"
-#include "guard.h"
 #include "parallel.h"
 
-// Mirrored by groups.py. Rows starts[g] … starts[g + 1] − 1 are group g, and taken[taken_starts[g]] … its taken codes.
-struct GroupsRequest {
+namespace lf {
+
+// Rows starts[g] … starts[g + 1] − 1 are group g, and taken[taken_starts[g]] … its taken codes.
+LF_REQUEST(GroupsRequest, {
     const float* x;         // [rows, width]
     const float* codebook;  // [words, width]
-    const std::int64_t* starts;
-    const std::int64_t* home;  // [rows] the code each row has or would take
-    const std::int64_t* rank;  // [rows] order among equal rows
-    const std::int64_t* taken;
-    const std::int64_t* taken_starts;
-    std::int64_t* codes;  // [rows]
+    const std::int64_t* starts;        // [groups + 1]
+    const std::int64_t* home;          // [rows] the code each row has or would take
+    const std::int64_t* rank;          // [rows] order among equal rows
+    const std::int64_t* taken;         // [taken_count]
+    const std::int64_t* taken_starts;  // [groups + 1]
+    std::int64_t* codes;               // [rows]
     std::int64_t groups, rows, taken_count, words, width;
     std::int64_t capacity;  // rows and taken places a code has room for in a group
-    std::int32_t threads;
-    std::int32_t instruction_set;
-};
+    std::int32_t threads, instruction_set;
+});
 
-namespace lf {
 
 #define LF_DECLARE(set)                                                                                            \
     namespace set {                                                                                                \

@@ -45,15 +45,6 @@ template <class Work> std::int32_t guarded(const Work& work) noexcept {
     }
 }
 
-// Defines the entry point lf_<name>, which calls <name>(request) and reports what it throws. -> Status
-#define LF_ENTRY(name, Request)                                        \
-    LF_EXPORT std::int32_t lf_##name(const Request* request) {         \
-        return lf::guarded([&] {                                       \
-            const lf::DefaultArithmetic arithmetic;                    \
-            lf::name(*request);                                        \
-        });                                                            \
-    }
-
 // Codes are −1, or name one of `size` codewords.
 inline void check_codes(const std::int64_t* codes, std::int64_t count, std::int64_t size) {
     std::uint64_t largest = 0;

@@ -8,8 +8,8 @@
 #include <utility>
 #include <vector>
 
+#include "abi.h"
 #include "dispatch.h"
-#include "guard.h"
 #include "pack.h"
 #include "parallel.h"
 #include "search.h"
@@ -27,9 +27,6 @@ namespace lf {
 LF_FOR_EACH_SET(LF_DECLARE)
 
 namespace {
-
-// Raised whenever a signature of the C ABI changes; the loader refuses a library of another number.
-constexpr std::int32_t kAbiVersion = 8;
 
 Set widest_set() {
 #ifdef LF_EMULATED
@@ -110,39 +107,24 @@ void run(const Search& search, const Kernels& kernels, std::int32_t threads) {
 }
 
 }  // namespace
-}  // namespace lf
 
-// Mirrored by library.py.
-struct SearchRequest {
-    const void* x;
-    std::int64_t rows, width, row_stride, column_stride;
+LF_REQUEST(SearchRequest, {
+    Matrix x;
     const float* codebooks;  // [ΣK, width]
     const double* offset;    // [ΣK] or null
     const std::int64_t* sizes;
-    std::int64_t levels;
-    std::int64_t beam;
-    std::int64_t* codes;
-    float* quantized;
-    float* margins;
+    std::int64_t levels, beam;
+    const std::int64_t* index;  // [indexed] the rows that are meant, or null: all of them
+    std::int64_t indexed;
+    std::int64_t* codes;  // [rows, levels]
+    float* quantized;     // [rows, width] or null
+    float* margins;       // [rows, levels] or null, with errors
     float* errors;
-    double* scores;
-    float* lower;               // [rows], zeros, or null
-    const std::int64_t* index;  // [rows] or null
-    std::int32_t element;
-    std::int32_t threads;
-    std::int32_t instruction_set;
-};
+    double* scores;       // [rows] or null
+    float* lower;         // [rows], zeros, or null
+    std::int32_t threads, instruction_set;
+});
 
-LF_EXPORT std::int32_t lf_abi_version() { return lf::kAbiVersion; }
-
-// The widest instruction set this processor runs: 0 portable, 1 AVX2 + FMA, 2 AVX-512 (F, BW, DQ, VL),
-// 3 AVX-512 with VNNI.
-LF_EXPORT std::int32_t lf_instruction_set() { return lf::widest_set(); }
-
-// What went wrong when an entry point last returned kFailed to this thread.
-LF_EXPORT const char* lf_last_failure() { return lf::last_failure; }
-
-namespace lf {
 namespace {
 
 void residual_search(const SearchRequest& request) {
@@ -152,18 +134,14 @@ void residual_search(const SearchRequest& request) {
     std::int64_t begin = 0;
     for (std::int64_t level = 0; level < request.levels; ++level) {
         const std::int64_t size = request.sizes[level];
-        packed.push_back(pack(request.codebooks + begin * request.width,
-                              request.offset ? request.offset + begin : nullptr, size, request.width, kernels.layout));
+        packed.push_back(pack(request.codebooks + begin * request.x.width,
+                              request.offset ? request.offset + begin : nullptr, size, request.x.width, kernels.layout));
         views.push_back(packed.back()->view());
         begin += size;
     }
     Search search{};
-    search.x = request.x;
-    search.element = static_cast<Element>(request.element);
-    search.rows = request.rows;
-    search.width = request.width;
-    search.row_stride = request.row_stride;
-    search.column_stride = request.column_stride;
+    static_cast<Matrix&>(search) = request.x;
+    if (request.index) search.rows = request.indexed;
     search.levels = request.levels;
     search.codebooks = views.data();
     search.beam = request.beam;
@@ -184,3 +162,13 @@ void residual_search(const SearchRequest& request) {
 }  // namespace lf
 
 LF_ENTRY(residual_search, SearchRequest)
+
+// The widest instruction set this processor runs: 0 portable, 1 AVX2 + FMA, 2 AVX-512 (F, BW, DQ, VL),
+// 3 AVX-512 with VNNI.
+LF_EXPORT std::int32_t lf_instruction_set() { return lf::widest_set(); }
+
+// What went wrong when an entry point last returned kFailed to this thread.
+LF_EXPORT const char* lf_last_failure() { return lf::last_failure; }
+
+LF_EXPORT const char* lf_Matrix_fields() { return lf::Matrix_fields; }
+LF_EXPORT const char* lf_Problems_fields() { return lf::Problems_fields; }

@@ -5,8 +5,8 @@
 #include <limits>
 #include <vector>
 
+#include "abi.h"
 #include "dispatch.h"
-#include "guard.h"
 #include "parallel.h"
 #include "plus_plus.h"
 
@@ -18,21 +18,15 @@ namespace lf {
     }
 LF_FOR_EACH_SET(LF_DECLARE)
 
-}  // namespace lf
-
-// Mirrored by plus_plus.py.
-struct PlusPlusRequest {
-    const float* points;    // [problems, rows, width]
+LF_REQUEST(PlusPlusRequest, {
+    Problems points;
     const double* weights;  // [problems, rows]
-    std::int64_t problems, rows, width, problem_stride, row_stride, column_stride;
     std::int64_t picks, tries;
     const double* draws;   // [problems, picks, tries] uniform in [0, 1)
     std::int64_t* picked;  // [problems, picks]
-    std::int32_t threads;
-    std::int32_t instruction_set;
-};
+    std::int32_t threads, instruction_set;
+});
 
-namespace lf {
 namespace {
 
 // Products that are worth a second thread, and blocks that it takes at a time.
@@ -44,21 +38,21 @@ class PlusPlus {
         : request_(request),
           draws_(request.draws + problem * request.picks * request.tries),
           picked_(request.picked + problem * request.picks),
-          blocks_((request.rows + kPointBlock - 1) / kPointBlock),
-          x_(blocks_ * kPointBlock * request.width),
+          blocks_((request.points.rows + kPointBlock - 1) / kPointBlock),
+          x_(blocks_ * kPointBlock * request.points.width),
           square_(blocks_ * kPointBlock),
           weight_(blocks_ * kPointBlock),
           nearest_(blocks_ * kPointBlock),
           left_(blocks_ * kPointBlock * request.tries),
           mass_(blocks_),
-          tries_(request.tries * request.width),
+          tries_(request.tries * request.points.width),
           try_square_(request.tries),
-          threads_(request.rows * request.width * request.tries < kParallelProducts ? 1 : threads) {
-        const float* from = request.points + problem * request.problem_stride;
-        for (std::int64_t row = 0; row < request.rows; ++row) {
-            weight_[row] = request.weights[problem * request.rows + row];
-            for (std::int64_t d = 0; d < request.width; ++d) {
-                const double value = from[row * request.row_stride + d * request.column_stride];
+          threads_(request.points.rows * request.points.width * request.tries < kParallelProducts ? 1 : threads) {
+        const float* from = request.points.x + problem * request.points.problem_stride;
+        for (std::int64_t row = 0; row < request.points.rows; ++row) {
+            weight_[row] = request.weights[problem * request.points.rows + row];
+            for (std::int64_t d = 0; d < request.points.width; ++d) {
+                const double value = from[row * request.points.row_stride + d * request.points.column_stride];
                 x_[place(row, d)] = value;
                 square_[row] += value * value;
             }
@@ -69,29 +63,29 @@ class PlusPlus {
         std::int64_t done = 0;
         for (; done < request_.picks; ++done) {
             // Before the first pick every point is as far as any other.
-            if (done == 0) std::fill_n(nearest_.begin(), request_.rows, 1.0);
+            if (done == 0) std::fill_n(nearest_.begin(), request_.points.rows, 1.0);
             const double total = weigh();
             if (!(total > 0)) break;  // every point is where a pick is
             // The first pick has one try: there is nothing to choose by.
             const std::int64_t count = done == 0 ? 1 : request_.tries;
             std::vector<std::int64_t> drawn(count);
             for (std::int64_t t = 0; t < count; ++t) drawn[t] = draw(draws_[done * request_.tries + t], total);
-            if (done == 0) std::fill_n(nearest_.begin(), request_.rows, std::numeric_limits<double>::max());
+            if (done == 0) std::fill_n(nearest_.begin(), request_.points.rows, std::numeric_limits<double>::max());
             picked_[done] = drawn[choose(drawn)];
         }
         // Points that were not picked, in turn; where there are no more, the first pick.
-        std::vector<bool> taken(request_.rows);
+        std::vector<bool> taken(request_.points.rows);
         for (std::int64_t i = 0; i < done; ++i) taken[picked_[i]] = true;
         std::int64_t next = 0;
         for (; done < request_.picks; ++done) {
-            while (next < request_.rows && taken[next]) ++next;
-            picked_[done] = next < request_.rows ? next++ : picked_[0];
+            while (next < request_.points.rows && taken[next]) ++next;
+            picked_[done] = next < request_.points.rows ? next++ : picked_[0];
         }
     }
 
   private:
     std::int64_t place(std::int64_t row, std::int64_t d) const {
-        return (row / kPointBlock * request_.width + d) * kPointBlock + row % kPointBlock;
+        return (row / kPointBlock * request_.points.width + d) * kPointBlock + row % kPointBlock;
     }
 
     double weigh() {
@@ -110,7 +104,7 @@ class PlusPlus {
         std::int64_t block = 0;
         for (; block + 1 < blocks_ && left >= mass_[block]; ++block) left -= mass_[block];
         std::int64_t row = block * kPointBlock;
-        for (; row + 1 < request_.rows && left >= weight_[row] * nearest_[row]; ++row) left -= weight_[row] * nearest_[row];
+        for (; row + 1 < request_.points.rows && left >= weight_[row] * nearest_[row]; ++row) left -= weight_[row] * nearest_[row];
         return row;
     }
 
@@ -118,10 +112,10 @@ class PlusPlus {
     std::int64_t choose(const std::vector<std::int64_t>& drawn) {
         const auto count = static_cast<std::int64_t>(drawn.size());
         for (std::int64_t t = 0; t < count; ++t) {
-            for (std::int64_t d = 0; d < request_.width; ++d) tries_[t * request_.width + d] = x_[place(drawn[t], d)];
+            for (std::int64_t d = 0; d < request_.points.width; ++d) tries_[t * request_.points.width + d] = x_[place(drawn[t], d)];
             try_square_[t] = square_[drawn[t]];
         }
-        const PointBlocks points{request_.width, blocks_, x_.data(), square_.data(), weight_.data(), nearest_.data()};
+        const PointBlocks points{request_.points.width, blocks_, x_.data(), square_.data(), weight_.data(), nearest_.data()};
         const Tries tries{count, tries_.data(), try_square_.data()};
         const auto try_points = LF_PICK(static_cast<Set>(request_.instruction_set), try_points);
         std::vector<double> totals(count), parts(threads_ * count);
@@ -144,8 +138,8 @@ class PlusPlus {
 };
 
 void plus_plus(const PlusPlusRequest& request) {
-    const bool alone = request.problems == 1;
-    for_parts(request.problems, threads_for(request.problems, request.threads), 1,
+    const bool alone = request.points.problems == 1;
+    for_parts(request.points.problems, threads_for(request.points.problems, request.threads), 1,
               [&](std::int64_t i, int) { PlusPlus(request, i, alone ? request.threads : 1).run(); });
 }
 

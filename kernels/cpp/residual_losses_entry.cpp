@@ -4,8 +4,8 @@
 #include <numeric>
 #include <vector>
 
+#include "abi.h"
 #include "dispatch.h"
-#include "guard.h"
 #include "parallel.h"
 #include "residual_losses.h"
 
@@ -17,28 +17,23 @@ namespace lf {
     }
 LF_FOR_EACH_SET(LF_DECLARE_WALK)
 
-}  // namespace lf
-
-// Mirrored by residual_losses.py.
-struct ResidualLossesRequest {
-    const float* x;
+LF_REQUEST(ResidualLossesRequest, {
+    const float* x;  // [rows, width]
     std::int64_t rows, width;
-    const float* codebooks;
+    const float* codebooks;  // [ΣK, width]
     const std::int64_t* sizes;
     std::int64_t levels;
-    const std::int64_t* codes;
-    float* quantized;
-    double* errors;        // [levels] Σ ‖r_l‖²
+    const std::int64_t* codes;  // [rows, levels]
+    float* quantized;           // [rows, width]
+    double* errors;             // [levels] Σ ‖r_l‖²
     std::int64_t* counted;
-    const float* grad_quantized;
-    const double* weights;  // [3, levels] to_x, own, later; null: forward is asked for
-    float* grad_x;
-    float* grad_codebooks;
-    std::int32_t threads;
-    std::int32_t instruction_set;
-};
+    const float* grad_quantized;  // [rows, width]
+    const double* weights;        // [3, levels] to_x, own, later; null: forward is asked for
+    float* grad_x;                // [rows, width]
+    float* grad_codebooks;        // [ΣK, width]
+    std::int32_t threads, instruction_set;
+});
 
-namespace lf {
 namespace {
 
 void forward(const ResidualWalk& walk, const WalkKernels& kernels, const ResidualLossesRequest& request) {

@@ -3,17 +3,10 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "abi.h"
 #include "codebook.h"
 
 namespace lf {
-
-enum class Element : std::int32_t { float32 = 0, float16 = 1, bfloat16 = 2 };
-
-struct Matrix {
-    const void* x;  // [rows, width], strides in elements
-    Element element;
-    std::int64_t rows, width, row_stride, column_stride;
-};
 
 struct Search : Matrix {
     const std::int64_t* index;  // [rows] which rows of x, and of the outputs, are meant; null: all, in order

@@ -4,8 +4,8 @@
 #include <cstdint>
 #include <vector>
 
+#include "abi.h"
 #include "dispatch.h"
-#include "guard.h"
 #include "parallel.h"
 #include "sinkhorn_codes.h"
 
@@ -68,10 +68,8 @@ void run(const Mapping& mapping, const std::vector<Members>& groups, Set set, in
 }
 
 }  // namespace
-}  // namespace lf
 
-// Mirrored by sinkhorn_codes.py.
-struct SinkhornRequest {
+LF_REQUEST(SinkhornRequest, {
     const float* x;  // [rows, width]
     std::int64_t rows, width;
     const float* codebook;  // [words, width]
@@ -81,11 +79,9 @@ struct SinkhornRequest {
     double epsilon;
     std::int64_t sweeps;
     std::int64_t* codes;  // [rows]
-    std::int32_t threads;
-    std::int32_t instruction_set;
-};
+    std::int32_t threads, instruction_set;
+});
 
-namespace lf {
 namespace {
 
 void sinkhorn_codes(const SinkhornRequest& request) {

@@ -5,8 +5,8 @@
 #include <numeric>
 #include <vector>
 
+#include "abi.h"
 #include "dispatch.h"
-#include "guard.h"
 #include "parallel.h"
 #include "still_nearest.h"
 
@@ -29,31 +29,25 @@ constexpr std::int64_t kBlockRows = 512;
 std::int64_t round_up(std::int64_t value, std::int64_t unit) { return (value + unit - 1) / unit * unit; }
 
 }  // namespace
-}  // namespace lf
 
-// Mirrored by nearest_again.py.
-struct StillRequest {
-    const void* x;
-    std::int64_t rows, width, row_stride, column_stride;
+LF_REQUEST(StillRequest, {
+    Matrix x;
     const float* codebook;  // [count, width]
     std::int64_t count;
-    const std::int64_t* codes;
-    const float* bounds;
-    const float* movement;  // [count]
-    bool* kept;
-    double* scores;
-    float* lower;
-    std::int32_t element;
-    std::int32_t threads;
-    std::int32_t instruction_set;
-};
+    const std::int64_t* codes;  // [rows]
+    const float* bounds;        // [rows]
+    const float* movement;      // [count]
+    bool* kept;                 // [rows]
+    double* scores;             // [rows]
+    float* lower;               // [rows]
+    std::int32_t threads, instruction_set;
+});
 
-namespace lf {
 namespace {
 
 void still_nearest(const StillRequest& request) {
-    check_codes(request.codes, request.rows, request.count);
-    const std::int64_t count = request.count, width = request.width, stride = round_up(width, 32);
+    check_codes(request.codes, request.x.rows, request.count);
+    const std::int64_t count = request.count, width = request.x.width, stride = round_up(width, 32);
     const auto set = static_cast<Set>(request.instruction_set);
 
     // The far ones first, and behind them the two whose movement bounds all others'.
@@ -73,12 +67,7 @@ void still_nearest(const StillRequest& request) {
     }
 
     StillNearest job{};
-    job.x = request.x;
-    job.element = static_cast<Element>(request.element);
-    job.rows = request.rows;
-    job.width = width;
-    job.row_stride = request.row_stride;
-    job.column_stride = request.column_stride;
+    static_cast<Matrix&>(job) = request.x;
     job.codes = request.codes;
     job.bounds = request.bounds;
     job.words = words.data();

@@ -4,12 +4,13 @@
 #include <limits>
 #include <vector>
 
+#include "abi.h"
 #include "dispatch.h"
-#include "guard.h"
 #include "transport.h"
 
-// Mirrored by transport.py.
-struct TransportRequest {
+namespace lf {
+
+LF_REQUEST(TransportRequest, {
     std::int64_t rows, clusters;
     const std::int64_t* starts;   // [rows + 1]
     const std::int32_t* cluster;  // [arcs]
@@ -21,9 +22,8 @@ struct TransportRequest {
     std::int64_t* labels;         // [rows]
     bool* done;  // optimal along these arcs; otherwise they have to be collected anew, at the new prices
     std::int32_t threads;
-};
+});
 
-namespace lf {
 namespace {
 
 void transport(const TransportRequest& request) {

@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from letter_fast.kernels.cpp.transport import Transport, transport
+from letter_fast.kernels.cpp.operations import Transport, transport
 
 from .. import host, reference
 from .ascent import FIRST_STEP, ascend, begin, sampled_distances

@@ -1,4 +1,4 @@
-"""Nothing that the C++ throws ends the process: each entry reports it as an exception of Python."""
+"""The border between Python and C++: one contract, and nothing thrown that ends the process."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ import ctypes
 import re
 import shutil
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 
 from letter_fast.kernels.cpp import library
 
@@ -26,10 +28,10 @@ def text_of(pattern: str) -> dict[str, str]:
 
 def test_every_entry_is_guarded() -> None:
     """Exported functions are LF_ENTRY's, or tell one fact and call nothing that throws."""
-    facts = {"lf_abi_version", "lf_instruction_set", "lf_last_failure"}
+    facts = {"lf_instruction_set", "lf_last_failure", "lf_Matrix_fields", "lf_Problems_fields"}
     exported = re.compile(r"^LF_EXPORT .*?(\w+)\(", re.M)
     assert {n for text in text_of("*.cpp").values() for n in exported.findall(text)} == facts
-    macro = (SOURCES / "guard.h").read_text().split("#define LF_ENTRY")[1].split("\n\n")[0]
+    macro = (SOURCES / "abi.h").read_text().split("#define LF_ENTRY")[1].split("\n\n")[0]
     assert "lf::guarded([&]" in macro
 
 
@@ -40,58 +42,115 @@ def test_only_one_file_starts_threads() -> None:
     assert not [name for name, text in sources.items() if re.search(r"omp (parallel|for)", text)]
 
 
-@pytest.fixture(scope="module")
-def faulty(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
-    """A library whose one entry throws what it is told to."""
-    path = tmp_path_factory.mktemp("faults") / "faults.so"
-    flags = ["-std=c++17", "-pthread", "-shared", "-fPIC", f"-I{SOURCES}"]
-    sources = [str(ROOT / "tests/native/faults.cpp"), str(SOURCES / "parallel.cpp")]
-    subprocess.run([str(COMPILER), *flags, *sources, "-o", str(path)], check=True)
-    return ctypes.CDLL(str(path))
+def test_every_request_is_one_that_python_reads() -> None:
+    entries = {
+        name
+        for text in text_of("*.cpp").values()
+        for name in re.findall(r"^LF_ENTRY\((\w+), ", text, re.M)
+    }
+    assert "residual_search" in entries
+    for name in entries:
+        library._entry(name)
 
 
-class FaultRequest(ctypes.Structure):
-    """The struct of this name in faults.cpp."""
+Load = Callable[..., ctypes.CDLL]
 
-    _fields_ = [
-        ("kind", ctypes.c_int32),
-        ("at", ctypes.c_int32),
-        ("threads", ctypes.c_int32),
-        ("started", ctypes.c_void_p),
-    ]
+
+@pytest.fixture
+def loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Load:
+    """Compiles tests/native/<name>, one text replaced, and makes it the loaded library."""
+
+    def load(name: str, replace: str = "", by: str = "") -> ctypes.CDLL:
+        text = (ROOT / "tests/native" / name).read_text()
+        assert replace in text
+        source, built = tmp_path / name, tmp_path / f"{name}.{abs(hash(by))}.so"
+        source.write_text(text.replace(replace, by, 1))
+        flags = ["-std=c++17", "-fvisibility=hidden", "-pthread", "-shared", "-fPIC"]
+        flags.append(f"-I{SOURCES}")
+        files = [str(source), str(SOURCES / "parallel.cpp")]
+        subprocess.run([str(COMPILER), *flags, *files, "-o", str(built)], check=True)
+        found = ctypes.CDLL(str(built))
+        found.lf_last_failure.restype = ctypes.c_char_p
+        monkeypatch.setattr(library, "load", lambda: found)
+        return found
+
+    for cached in (library._entry, library._record):
+        monkeypatch.setattr(library, cached.__name__, cached.__wrapped__)
+    return load
 
 
 @needs_compiler
-@pytest.mark.parametrize("threads", [1, 3])
-@pytest.mark.parametrize("at", [-1, 0, 57])
-@pytest.mark.parametrize(
-    ("kind", "expected", "says"),
-    [
-        (0, MemoryError, "memory"),
-        (1, MemoryError, "memory"),
-        (2, RuntimeError, "lf_fault failed: what went wrong"),
-        (3, ValueError, "code"),
-        (4, RuntimeError, "lf_fault failed: unknown exception"),
-        (9, None, ""),
-    ],
-)
-def test_what_an_entry_throws_is_reported(
-    kind: int,
-    expected: type[Exception] | None,
-    says: str,
-    at: int,
-    threads: int,
-    faulty: ctypes.CDLL,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(library, "load", lambda: faulty)
-    started = (ctypes.c_int32 * 100)()
-    request = FaultRequest(kind, at, threads, ctypes.addressof(started))
-    if expected is None:
-        library.call("lf_fault", request, "nothing")
-        assert sum(started) == 100
-        return
-    with pytest.raises(expected, match=says):
-        library.call("lf_fault", request, "nothing")
-    if threads == 1:
-        assert sum(started) == at + 1
+def test_what_an_entry_throws_is_reported(loaded: Load) -> None:
+    loaded("faults.cpp")
+    expected = {
+        0: (MemoryError, "memory for the scratch of fault"),
+        1: (MemoryError, "memory"),
+        2: (RuntimeError, "fault failed: what went wrong"),
+        3: (ValueError, "more rows than codes"),
+        4: (RuntimeError, "fault failed: unknown exception"),
+    }
+    started = torch.zeros(100, dtype=torch.int32)
+    for threads in (1, 3):
+        torch.set_num_threads(threads)
+        for at in (-1, 0, 57):
+            for kind, (error, says) in expected.items():
+                started.zero_()
+                with pytest.raises(error, match=says):
+                    library.call("fault", kind=kind, at=at, started=started)
+                assert threads > 1 or int(started.sum()) == at + 1
+        library.call("fault", kind=9, at=50, started=started)
+        assert int(started.sum()) == 100
+    torch.set_num_threads(1)
+
+
+@needs_compiler
+def test_a_layout_that_changes_in_cpp_changes_in_python(loaded: Load) -> None:
+    """Fields that trade places or grow, which a struct written twice would get wrong in silence."""
+    layouts = {
+        "std::int32_t first, second;": "std::int32_t second, first;",
+        "double weight;": "std::int32_t between; double weight;",
+        "std::int32_t last;": "std::int64_t last;",
+        "Matrix x;": "const float* nothing; Matrix x;",
+    }
+    x = torch.tensor([[0.5, 2.0], [4.0, 8.0]])
+    given = dict(first=3, second=5, weight=0.25, x=x.T, last=7)
+    for replace, by in [("", ""), *layouts.items()]:
+        loaded("echo.cpp", replace, by)
+        seen = torch.zeros(6, dtype=torch.float64)
+        more = {"between": 0} if "between" in by else {"nothing": None} if "nothing" in by else {}
+        library.call("echo", **given, **more, seen=seen)
+        assert seen.tolist() == [3, 5, 0.25, 4.0, 2.0, 7], by
+
+
+@needs_compiler
+def test_fields_of_another_library_are_refused(loaded: Load) -> None:
+    given = dict(first=3, second=5, weight=0.25, x=torch.ones(2, 2), last=7)
+    seen = torch.zeros(6, dtype=torch.float64)
+    loaded("echo.cpp", "double weight;", "double mass, weight;")
+    with pytest.raises(library.NativeLibraryError, match="differs in mass"):
+        library.call("echo", **given, seen=seen)
+    with pytest.raises(library.NativeLibraryError, match="has no echoes"):
+        library.call("echoes", **given, seen=seen)
+    loaded("echo.cpp", "double weight;", "double weight; unsigned char odd;")
+    with pytest.raises(library.NativeLibraryError, match="no known kind: unsigned char odd"):
+        library.call("echo", **given, seen=seen)
+    loaded("echo.cpp", "double weight;", "double weight; double *one, *two;")
+    with pytest.raises(library.NativeLibraryError, match="no known kind"):
+        library.call("echo", **given, seen=seen)
+
+
+@needs_compiler
+def test_tensors_of_another_kind_than_their_field_are_refused(loaded: Load) -> None:
+    loaded("echo.cpp")
+    seen = torch.zeros(6, dtype=torch.float64)
+    good = dict(first=3, second=5, weight=0.25, x=torch.ones(2, 2), last=7, seen=seen)
+    library.call("echo", **good)
+    for name, bad in {
+        "seen": torch.zeros(6),
+        "x": torch.ones(2, 2).double(),
+        "first": 0.5,
+    }.items():
+        with pytest.raises(TypeError, match="echo"):
+            library.call("echo", **{**good, name: bad})
+    with pytest.raises(TypeError, match="seen must be a contiguous tensor"):
+        library.call("echo", **{**good, "seen": torch.zeros(12, dtype=torch.float64)[::2]})

@@ -1,19 +1,20 @@
-// Entries that throw, at the top or in a part of a parallel loop: for tests/kernels/test_native_entries.py.
+// An entry that throws, at the top or in a part of a parallel loop: for tests/kernels/test_native_entries.py.
 #include <new>
 #include <stdexcept>
 #include <vector>
 
-#include "guard.h"
+#include "abi.h"
 #include "parallel.h"
 
-struct FaultRequest {
-    std::int32_t kind;      // of the exception
-    std::int32_t at;        // the part that throws; −1: the entry itself
+namespace lf {
+
+LF_REQUEST(FaultRequest, {
+    std::int32_t kind;  // of the exception
+    std::int32_t at;    // the part that throws; −1: the entry itself
     std::int32_t threads;
     std::int32_t* started;  // [100] whether each part began
-};
+});
 
-namespace lf {
 namespace {
 
 void raise(std::int32_t kind) {
