@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from ..refusals import CODE_OUTSIDE, NO_GROUPS, NO_ROOM, NOT_FINITE
+from .threads import usable_threads
 
 INSTRUCTION_SETS = ("portable", "avx2", "avx512", "avx512_vnni")
 # `enum Status` of guard.h.
@@ -116,7 +117,7 @@ def call(operation: str, **fields: Tensor | Sequence[int] | float | None) -> Non
     function, request, converts = _entry(operation)
     given: dict[str, Any] = fields
     if "threads" in converts:
-        given["threads"] = torch.get_num_threads()
+        given["threads"] = usable_threads()
     if "instruction_set" in converts:
         given["instruction_set"] = INSTRUCTION_SETS.index(instruction_set())
     if given.keys() != converts.keys():

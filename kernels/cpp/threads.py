@@ -18,7 +18,8 @@ def usable_threads() -> int:
     Those are what its affinity allows, and its container's quota, rounded up: threads beyond them
     would only take turns.
     """
-    return max(1, min(torch.get_num_threads(), _allowed(), _quota()))
+    asked = torch.get_num_threads()
+    return asked if asked == 1 else max(1, min(asked, _allowed(), _quota()))
 
 
 def _allowed() -> int:
