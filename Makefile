@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 DEMO_DATA := .venv/.demo-data
-NATIVE := $(wildcard kernels/cpp/*.cpp kernels/cpp/*.h)
+NATIVE := $(wildcard kernels/cpp/*.cpp kernels/cpp/*.h kernels/cpp/*/*.cpp kernels/cpp/*/*.h)
 
 .PHONY: test lint docs demo format clean bench gpu-check gpu-warm test-emulated sanitize wheels wheels-check
 

@@ -9,6 +9,7 @@ package (the reference backend) and one warning.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import platform
 import re
@@ -23,22 +24,7 @@ from setuptools import Extension, find_packages, setup
 from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build_ext import build_ext
 
-SOURCES = Path("kernels/cpp")
-COMMON = [
-    "-std=c++17",
-    "-O3",
-    "-fPIC",
-    "-fvisibility=hidden",
-    "-fno-math-errno",
-    # Fused multiply-adds only where written: the same bits from every instruction set.
-    "-ffp-contract=off",
-    "-pthread",
-    # `#pragma omp simd` only, which needs no runtime; the threads are those of parallel.cpp.
-    "-fopenmp-simd",
-    "-Wall",
-    "-Wextra",
-]
-
+SOURCES = Path("kernels/cpp").resolve()
 # For developers, by LETTER_FAST_BUILD; see the Makefile.
 VARIANTS: dict[str, list[str]] = {
     "release": [],
@@ -47,10 +33,26 @@ VARIANTS: dict[str, list[str]] = {
     "emulate": ["-DLF_EMULATED"],
 }
 VARIANT = os.environ.get("LETTER_FAST_BUILD", "release")
+FLAGS = [
+    *("-std=c++17", "-O3", "-fPIC", "-fvisibility=hidden", "-fno-math-errno", "-Wall", "-Wextra"),
+    # Fused multiply-adds only where written: the same bits from every instruction set.
+    "-ffp-contract=off",
+    "-pthread",
+    # `#pragma omp simd` only, which needs no runtime; the threads are those of parallel.cpp.
+    "-fopenmp-simd",
+    *VARIANTS[VARIANT],
+]
 
-# Instruction set -> flags. Its kernels are compiled once for each, into a namespace of its own.
+# A kernel that some instruction set lacks fails here, and not where it is first called; the
+# sanitizers' own functions come with the program.
+LINK = ["-pthread", *VARIANTS[VARIANT], *(["-Wl,-z,defs"] if VARIANT != "sanitize" else [])]
+
+# Instruction set -> flags, from the narrowest to the widest. A source that defines something in the
+# set's own namespace is compiled once for each; the others are compiled once.
+PER_SET = "namespace lf::LF_INSTRUCTION_SET {"
 SETS: dict[str, list[str]] = {"portable": []}
 if platform.machine().lower() in ("x86_64", "amd64"):
+    FLAGS.append("-DLF_X86")
     # GCC 12 warns of its own AVX-512 headers.
     quiet = ["-Wno-uninitialized", "-Wno-maybe-uninitialized"]
     avx512 = [*quiet, "-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mfma", "-mf16c"]
@@ -62,49 +64,22 @@ if platform.machine().lower() in ("x86_64", "amd64"):
         "avx512": ["-DLF_AVX512", *avx512],
         "avx512_vnni": ["-DLF_AVX512_VNNI", *vnni],
     }
-KERNELS = (
-    "residual_search",
-    "residual_search_beam",
-    "within",
-    "plus_plus",
-    "distances",
-    "residual_losses",
-    "softmax",
-    "sinkhorn_codes",
-    "code_sums",
-    "still_nearest",
-)
 
-ENTRIES = (
-    "library",
-    "balanced_entry",
-    "transport_entry",
-    "plus_plus_entry",
-    "distinct_codes",
-    "spill_codes",
-    "contrastive_entry",
-    "diversity_entry",
-    "residual_losses_entry",
-    "sinkhorn_codes_entry",
-    "code_sums_entry",
-    "still_nearest_entry",
-)
-DISPATCH = ["-DLF_X86"] if "avx2" in SETS else []
 
-# Object -> (source, extra flags). Entries hold the C ABI and pick an instruction set.
-# The order is that of the link, from the narrowest set to the widest: of inline code that several
-# objects bring along, the linker keeps the first copy, which has to run on every processor.
-OBJECTS: dict[str, tuple[str, list[str]]] = {
-    **{name: (f"{name}.cpp", DISPATCH) for name in ENTRIES},
-    "parallel": ("parallel.cpp", []),
-    "pack": ("pack.cpp", []),
-    "exact": ("exact.cpp", []),
-    "transport": ("transport.cpp", []),
-    "balanced": ("balanced.cpp", []),
-    **{
-        f"{name}_{set_}": (f"{name}.cpp", flags) for set_, flags in SETS.items() for name in KERNELS
-    },
-}
+def objects() -> dict[str, tuple[Path, list[str]]]:
+    """Object -> source and flags of its own, in the order of the link.
+
+    That is from the narrowest set to the widest: of inline code that several objects bring along,
+    the linker keeps the first copy, which has to run on every processor.
+    """
+    sources = sorted(SOURCES.rglob("*.cpp"))
+    kernels = [path for path in sources if PER_SET in path.read_text(encoding="utf-8")]
+    name = {path: path.relative_to(SOURCES).with_suffix("").as_posix() for path in sources}
+    once = {f"{name[path]}.o": (path, []) for path in sources if path not in kernels}
+    per_set = {
+        f"{name[path]}_{set_}.o": (path, flags) for set_, flags in SETS.items() for path in kernels
+    }
+    return {**once, **per_set}
 
 
 def ninja_command() -> list[str]:
@@ -135,27 +110,34 @@ def escaped(path: Path) -> str:
 def ninja_file(compiler: list[str], library: Path) -> str:
     """The whole build as ninja text: one edge an object, one for the link."""
     command = shlex.join(compiler).replace("$", "$$")
-    link = " ".join(["-shared", "-pthread", *VARIANTS[VARIANT]])
-    flags = " ".join([*COMMON, *VARIANTS[VARIANT]])
-    source, target = escaped(SOURCES.resolve()), escaped(library)
     lines = [
-        f"flags = {flags}",
+        f"flags = {' '.join(FLAGS)} -I{shlex.quote(str(SOURCES)).replace('$', '$$')}",
         "rule compile",
         f"  command = {command} $flags $extra -MMD -MF $out.d -c $in -o $out",
         "  depfile = $out.d",
         "  deps = gcc",
         "rule link",
-        f"  command = {command} {link} -o $out $in",
+        f"  command = {command} -shared {' '.join(LINK)} -o $out $in",
     ]
-    for name, (file, extra) in OBJECTS.items():
-        lines += [f"build {name}.o: compile {source}/{file}", f"  extra = {' '.join(extra)}"]
-    objects = " ".join(f"{name}.o" for name in OBJECTS)
-    lines += [f"build {target}: link {objects}", f"default {target}", ""]
+    for name, (source, flags) in objects().items():
+        lines += [f"build {name}: compile {escaped(source)}", f"  extra = {' '.join(flags)}"]
+    target = escaped(library)
+    lines += [f"build {target}: link {' '.join(objects())}", f"default {target}", ""]
     return "\n".join(lines)
 
 
 class BuildNative(build_ext):
     """Builds `letter_fast/kernels/cpp/native.so` through ninja."""
+
+    ninja: list[str] | None = None
+
+    def copy_extensions_to_source(self) -> None:
+        """Of a checkout, where clangd looks for the commands in build/."""
+        super().copy_extensions_to_source()
+        if self.ninja:
+            commands = subprocess.check_output([*self.ninja, "-t", "compdb", "compile"])
+            Path("build").mkdir(exist_ok=True)
+            Path("build/compile_commands.json").write_bytes(commands)
 
     def get_ext_filename(self, fullname: str) -> str:
         return os.path.join(*fullname.split(".")) + ".so"
@@ -163,12 +145,11 @@ class BuildNative(build_ext):
     def build_extension(self, ext: Extension) -> None:
         library = Path(self.get_ext_fullpath(ext.name)).resolve()
         folder = Path(self.build_temp).resolve()
-        folder.mkdir(parents=True, exist_ok=True)
         library.parent.mkdir(parents=True, exist_ok=True)
         # That of an earlier build may be of other sources, and running programs may have it open.
         library.unlink(missing_ok=True)
         try:
-            build(library, folder)
+            self.ninja = build(library, folder)
         except (OSError, subprocess.CalledProcessError) as error:
             library.unlink(missing_ok=True)
             warn(
@@ -177,17 +158,23 @@ class BuildNative(build_ext):
             )
 
 
-def build(library: Path, folder: Path) -> None:
-    """Compiles the kernels in `folder` and links `library`.
+def build(library: Path, folder: Path) -> list[str]:
+    """Compiles the kernels in a folder of `folder` that these flags and compiler alone use.
 
+    -> the command that ninja was called by
     Raises:
         OSError, CalledProcessError: compiler or ninja are absent, or failed.
     """
     compiler = compiler_command()
-    (folder / "build.ninja").write_text(ninja_file(compiler, library))
-    subprocess.run([*ninja_command(), "-C", str(folder)], check=True)
+    version = subprocess.run([*compiler, "--version"], capture_output=True, check=False).stdout
+    key = hashlib.sha256(repr((version, compiler, FLAGS, SETS)).encode()).hexdigest()[:12]
+    ninja = [*ninja_command(), "-C", str(folder / key)]
+    (folder / key).mkdir(parents=True, exist_ok=True)
+    (folder / key / "build.ninja").write_text(ninja_file(compiler, library), encoding="utf-8")
+    subprocess.run(ninja, check=True)
     if not library.is_file():
         raise FileNotFoundError(f"{shlex.join(compiler)} wrote no {library.name}")
+    return ninja
 
 
 class AnyPython(bdist_wheel):
@@ -212,7 +199,7 @@ setup(
     package_data={
         "letter_fast": ["py.typed"],
         "letter_fast.demo.shop": ["*.txt"],
-        "letter_fast.kernels.cpp": ["*.cpp", "*.h"],
+        "letter_fast.kernels.cpp": ["*.cpp", "*.h", "*/*.cpp", "*/*.h"],
     },
     ext_modules=[Extension("letter_fast.kernels.cpp.native", sources=[], optional=True)],
     cmdclass={"build_ext": BuildNative, "bdist_wheel": AnyPython},

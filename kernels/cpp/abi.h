@@ -6,7 +6,7 @@
 #pragma once
 #include <cstdint>
 
-#include "guard.h"
+#include "runtime/guard.h"
 
 // A struct, and its fields as text.
 #define LF_REQUEST(name, ...) \

@@ -1,7 +1,7 @@
 // Lloyd's iterations with the cheapest assignment within size bounds (transport.h) in place of the nearest.
 //
 // No row × cluster table exists. Prices are found coarse to fine: on a sample of a few rows a cluster, then on
-// eight times as many, at last on all. Each step collects arcs within a slack (within.cpp), lets the prices
+// eight times as many, at last on all. Each step collects arcs within a slack (collect.cpp), lets the prices
 // climb on them, and collects anew where they would leave what the slack covers. Later iterations start from
 // the prices of the one before.
 #include "balanced.h"
@@ -11,8 +11,8 @@
 #include <limits>
 #include <memory>
 
-#include "pack.h"
-#include "parallel.h"
+#include "search/pack.h"
+#include "runtime/parallel.h"
 
 namespace lf {
 namespace {

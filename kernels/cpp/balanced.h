@@ -3,8 +3,8 @@
 #include <cstdint>
 #include <vector>
 
-#include "arcs.h"
-#include "transport.h"
+#include "assignment/arcs.h"
+#include "assignment/transport.h"
 
 namespace lf {
 

@@ -4,8 +4,8 @@
 
 #include "abi.h"
 #include "balanced.h"
-#include "dispatch.h"
-#include "parallel.h"
+#include "simd/dispatch.h"
+#include "runtime/parallel.h"
 
 namespace lf {
 

@@ -7,8 +7,8 @@
 
 #include <cstring>
 
-#include "instruction_set.h"
-#include "scratch.h"
+#include "simd/instruction_set.h"
+#include "simd/scratch.h"
 
 namespace lf::LF_INSTRUCTION_SET {
 namespace {

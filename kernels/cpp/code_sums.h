@@ -2,7 +2,7 @@
 #pragma once
 #include <cstdint>
 
-#include "search.h"
+#include "search/search.h"
 
 namespace lf {
 

@@ -5,8 +5,8 @@
 
 #include "abi.h"
 #include "code_sums.h"
-#include "dispatch.h"
-#include "parallel.h"
+#include "simd/dispatch.h"
+#include "runtime/parallel.h"
 
 namespace lf {
 

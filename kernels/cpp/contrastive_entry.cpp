@@ -4,7 +4,7 @@
 #include <numeric>
 
 #include "abi.h"
-#include "softmax_run.h"
+#include "softmax/run.h"
 
 namespace lf {
 

@@ -13,7 +13,7 @@
 // same length the lowest comes first.
 #include <cmath>
 
-#include "groups.h"
+#include "assignment/group_solver.h"
 
 namespace lf {
 namespace {

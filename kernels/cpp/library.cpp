@@ -9,10 +9,10 @@
 #include <vector>
 
 #include "abi.h"
-#include "dispatch.h"
-#include "pack.h"
-#include "parallel.h"
-#include "search.h"
+#include "simd/dispatch.h"
+#include "search/pack.h"
+#include "runtime/parallel.h"
+#include "search/search.h"
 
 namespace lf {
 

@@ -3,8 +3,8 @@
 
 #include <algorithm>
 
-#include "doubles.h"
-#include "instruction_set.h"
+#include "simd/doubles.h"
+#include "simd/instruction_set.h"
 
 namespace lf::LF_INSTRUCTION_SET {
 namespace {

@@ -10,7 +10,7 @@
 
 #include <cstring>
 
-#include "instruction_set.h"
+#include "simd/instruction_set.h"
 
 namespace lf::LF_INSTRUCTION_SET {
 namespace {

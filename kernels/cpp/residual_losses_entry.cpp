@@ -5,8 +5,8 @@
 #include <vector>
 
 #include "abi.h"
-#include "dispatch.h"
-#include "parallel.h"
+#include "simd/dispatch.h"
+#include "runtime/parallel.h"
 #include "residual_losses.h"
 
 namespace lf {

@@ -4,10 +4,10 @@
 // residuals in float32, and at each level their bytes and the scores of one tile of codewords (screen.h).
 // Whoever could be nearest is scored in float32; where that leaves more than one, settle.h decides. Nothing of
 // the size rows × codewords exists.
-#include "instruction_set.h"
-#include "screen.h"
-#include "scratch.h"
-#include "settle.h"
+#include "simd/instruction_set.h"
+#include "search/screen.h"
+#include "simd/scratch.h"
+#include "search/settle.h"
 
 namespace lf::LF_INSTRUCTION_SET {
 namespace {

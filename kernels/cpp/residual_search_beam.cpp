@@ -4,10 +4,10 @@
 // The paths of one row are the rows of the same screen as the greedy search's. Distances of different paths
 // compare as ‖r_p‖² + 2 s_pk; with τ an upper bound of the beam-th least of them, a candidate is whoever
 // could lie at or below τ. Candidates are scored in float32, which lowers τ, and what is left is settled.
-#include "instruction_set.h"
-#include "screen.h"
-#include "scratch.h"
-#include "settle.h"
+#include "simd/instruction_set.h"
+#include "search/screen.h"
+#include "simd/scratch.h"
+#include "search/settle.h"
 
 namespace lf::LF_INSTRUCTION_SET {
 namespace {

@@ -33,9 +33,9 @@
 
 #include <type_traits>
 
-#include "doubles.h"
-#include "parallel.h"
-#include "scratch.h"
+#include "simd/doubles.h"
+#include "runtime/parallel.h"
+#include "simd/scratch.h"
 
 namespace lf::LF_INSTRUCTION_SET {
 namespace {

@@ -8,7 +8,7 @@
 // Equal rows of a code are a class, and move alike. Each class waits for its best code with room, in a heap of that
 // code. Rooms only fill up: what waits for a code stays right until that code is full, and then moves on to the next of
 // its list.
-#include "groups.h"
+#include "assignment/group_solver.h"
 
 namespace lf {
 namespace {

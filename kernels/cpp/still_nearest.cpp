@@ -14,9 +14,9 @@
 #include <cfloat>
 #include <cmath>
 
-#include "instruction_set.h"
-#include "scratch.h"
-#include "settle.h"
+#include "simd/instruction_set.h"
+#include "simd/scratch.h"
+#include "search/settle.h"
 
 namespace lf::LF_INSTRUCTION_SET {
 namespace {

@@ -3,7 +3,7 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "search.h"
+#include "search/search.h"
 
 namespace lf {
 

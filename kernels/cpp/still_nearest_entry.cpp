@@ -6,8 +6,8 @@
 #include <vector>
 
 #include "abi.h"
-#include "dispatch.h"
-#include "parallel.h"
+#include "simd/dispatch.h"
+#include "runtime/parallel.h"
 #include "still_nearest.h"
 
 namespace lf {

@@ -38,7 +38,7 @@ def test_every_entry_is_guarded() -> None:
 def test_only_one_file_starts_threads() -> None:
     """And none asks for OpenMP's, whose waiting threads spin."""
     sources = text_of("*.[ch]*")
-    assert [name for name, text in sources.items() if "std::thread(" in text] == ["parallel.cpp"]
+    assert [name for name, text in sources.items() if "std::thread(" in text] == ["runtime/parallel.cpp"]
     assert not [name for name, text in sources.items() if re.search(r"omp (parallel|for)", text)]
 
 
@@ -67,7 +67,7 @@ def loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Load:
         source.write_text(text.replace(replace, by, 1))
         flags = ["-std=c++17", "-fvisibility=hidden", "-pthread", "-shared", "-fPIC"]
         flags.append(f"-I{SOURCES}")
-        files = [str(source), str(SOURCES / "parallel.cpp")]
+        files = [str(source), str(SOURCES / "runtime/parallel.cpp")]
         subprocess.run([str(COMPILER), *flags, *files, "-o", str(built)], check=True)
         found = ctypes.CDLL(str(built))
         found.lf_last_failure.restype = ctypes.c_char_p

@@ -26,7 +26,7 @@ COMPILER = shutil.which("g++") or shutil.which("clang++")
 def test_the_pool(flags: list[str], arguments: list[str], tmp_path: Path) -> None:
     program = tmp_path / "threads"
     options = ["-std=c++17", "-O1", "-pthread", f"-I{SOURCES}", *flags]
-    files = [str(ROOT / "tests/native/threads.cpp"), str(SOURCES / "parallel.cpp")]
+    files = [str(ROOT / "tests/native/threads.cpp"), str(SOURCES / "runtime/parallel.cpp")]
     subprocess.run([str(COMPILER), *options, *files, "-o", str(program)], check=True)
     done = subprocess.run(
         [str(program), *arguments], capture_output=True, text=True, timeout=300, check=False

@@ -4,7 +4,7 @@
 #include <vector>
 
 #include "abi.h"
-#include "parallel.h"
+#include "runtime/parallel.h"
 
 namespace lf {
 

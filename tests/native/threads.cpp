@@ -9,7 +9,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "parallel.h"
+#include "runtime/parallel.h"
 
 namespace {
 

@@ -4,10 +4,10 @@
 #include <cstdint>
 #include <vector>
 
-#include "dispatch.h"
-#include "guard.h"
-#include "parallel.h"
-#include "softmax.h"
+#include "simd/dispatch.h"
+#include "runtime/guard.h"
+#include "runtime/parallel.h"
+#include "softmax/softmax.h"
 
 namespace lf {
 

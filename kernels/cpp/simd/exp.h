@@ -5,7 +5,7 @@
 // roundings the result is within 1 unit in the last place for −87.33 ≤ x ≤ 88 (all such floats tried).
 // Below that it is 0: the true value is no normal number. NaN stays NaN.
 #pragma once
-#include "instruction_set.h"
+#include "simd/instruction_set.h"
 
 namespace lf::LF_INSTRUCTION_SET {
 namespace {

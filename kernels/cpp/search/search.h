@@ -4,7 +4,7 @@
 #include <cstdint>
 
 #include "abi.h"
-#include "codebook.h"
+#include "search/codebook.h"
 
 namespace lf {
 

@@ -11,7 +11,7 @@
 
 #include <cstdint>
 
-#include "codebook.h"
+#include "search/codebook.h"
 
 namespace lf::LF_INSTRUCTION_SET {
 

@@ -8,7 +8,7 @@
 #include <new>
 #include <stdexcept>
 
-#include "dispatch.h"
+#include "simd/dispatch.h"
 
 namespace lf {
 

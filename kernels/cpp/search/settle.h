@@ -8,8 +8,8 @@
 #include <cmath>
 #include <cstdint>
 
-#include "codebook.h"
-#include "exact.h"
+#include "search/codebook.h"
+#include "search/exact.h"
 
 namespace lf::LF_INSTRUCTION_SET {
 namespace {

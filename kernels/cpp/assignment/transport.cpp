@@ -1,4 +1,4 @@
-#include "transport.h"
+#include "assignment/transport.h"
 
 #include <algorithm>
 #include <cmath>
@@ -6,7 +6,7 @@
 #include <limits>
 #include <utility>
 
-#include "parallel.h"
+#include "runtime/parallel.h"
 
 namespace lf {
 namespace {

@@ -2,9 +2,9 @@
 // over codewords: each of them sees the same operations in the same order, whatever the registers.
 #include <cmath>
 
-#include "instruction_set.h"
+#include "simd/instruction_set.h"
 
-#include "distances.h"
+#include "assignment/distances.h"
 
 namespace lf::LF_INSTRUCTION_SET {
 

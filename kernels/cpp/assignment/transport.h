@@ -28,7 +28,7 @@
 #include <cstdint>
 #include <vector>
 
-#include "arcs.h"
+#include "assignment/arcs.h"
 
 namespace lf {
 

@@ -5,14 +5,14 @@
 #if defined(LF_AVX512_VNNI)
 #define LF_INSTRUCTION_SET avx512_vnni
 #define LF_VNNI
-#include "vector_avx512.h"
+#include "simd/vector_avx512.h"
 #elif defined(LF_AVX512)
 #define LF_INSTRUCTION_SET avx512
-#include "vector_avx512.h"
+#include "simd/vector_avx512.h"
 #elif defined(LF_AVX2)
 #define LF_INSTRUCTION_SET avx2
-#include "vector_avx2.h"
+#include "simd/vector_avx2.h"
 #else
 #define LF_INSTRUCTION_SET portable
-#include "vector_portable.h"
+#include "simd/vector_portable.h"
 #endif

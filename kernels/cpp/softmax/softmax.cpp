@@ -7,14 +7,14 @@
 // Every sum has one order: a score adds its products along the width; the weights of a row add up in 16 lanes
 // a tile in float32, then in float64; out_i adds up along the columns of a tile in float32, then tile by
 // tile. None depends on the registers' width, on the block or on the threads.
-#include "softmax.h"
+#include "softmax/softmax.h"
 
 #include <cmath>
 #include <cstring>
 
-#include "exp.h"
-#include "instruction_set.h"
-#include "scratch.h"
+#include "simd/exp.h"
+#include "simd/instruction_set.h"
+#include "simd/scratch.h"
 
 namespace lf::LF_INSTRUCTION_SET {
 namespace {

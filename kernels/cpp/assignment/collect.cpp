@@ -9,11 +9,11 @@
 #include <limits>
 #include <utility>
 
-#include "arcs.h"
-#include "instruction_set.h"
-#include "screen.h"
-#include "scratch.h"
-#include "settle.h"
+#include "assignment/arcs.h"
+#include "simd/instruction_set.h"
+#include "search/screen.h"
+#include "simd/scratch.h"
+#include "search/settle.h"
 
 namespace lf::LF_INSTRUCTION_SET {
 namespace {

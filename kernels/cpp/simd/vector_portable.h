@@ -4,7 +4,7 @@
 #include <cstdint>
 #include <cstring>
 
-#include "codebook.h"
+#include "search/codebook.h"
 
 namespace lf::LF_INSTRUCTION_SET {
 

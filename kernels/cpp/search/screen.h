@@ -19,7 +19,7 @@
 #include <cstdint>
 #include <cstring>
 
-#include "codebook.h"
+#include "search/codebook.h"
 
 namespace lf::LF_INSTRUCTION_SET {
 namespace {

@@ -4,7 +4,7 @@
 #include <cstdint>
 #include <vector>
 
-#include "search.h"
+#include "search/search.h"
 
 namespace lf {
 
@@ -55,7 +55,7 @@ struct Reach {
 
 // Appends the arcs of `count` rows from `first` on: every k with ‖x − e_k‖² + λ_k ≤ least + slack_k + leave_j. The
 // search has two codebooks, whose offsets are the prices: the clusters of the least slack, and the others (perhaps
-// none), with what their slack is more taken off. Compiled once per instruction set (within.cpp).
+// none), with what their slack is more taken off. Compiled once per instruction set (collect.cpp).
 using CollectArcs = void (*)(const Search&, const Reach&, std::int64_t first, std::int64_t count, void* scratch, ArcList&);
 
 }  // namespace lf

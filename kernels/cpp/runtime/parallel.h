@@ -10,7 +10,7 @@
 #include <cstdint>
 #include <vector>
 
-#include "buffer.h"
+#include "runtime/buffer.h"
 
 namespace lf {
 

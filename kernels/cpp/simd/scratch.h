@@ -4,7 +4,7 @@
 #include <cstdint>
 #include <cstring>
 
-#include "search.h"
+#include "search/search.h"
 
 namespace lf::LF_INSTRUCTION_SET {
 namespace {

@@ -8,9 +8,9 @@
 #include <vector>
 
 #include "abi.h"
-#include "dispatch.h"
-#include "distances.h"
-#include "parallel.h"
+#include "simd/dispatch.h"
+#include "assignment/distances.h"
+#include "runtime/parallel.h"
 
 namespace lf {
 

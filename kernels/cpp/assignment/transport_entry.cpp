@@ -5,8 +5,8 @@
 #include <vector>
 
 #include "abi.h"
-#include "dispatch.h"
-#include "transport.h"
+#include "simd/dispatch.h"
+#include "assignment/transport.h"
 
 namespace lf {
 

@@ -1,4 +1,4 @@
-#include "exact.h"
+#include "search/exact.h"
 
 #include <cmath>
 #include <cstdint>

@@ -4,7 +4,7 @@
 #include <cmath>
 #include <cstdint>
 
-#include "instruction_set.h"
+#include "simd/instruction_set.h"
 
 namespace lf::LF_INSTRUCTION_SET {
 namespace {

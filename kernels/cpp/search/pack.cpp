@@ -1,4 +1,4 @@
-#include "pack.h"
+#include "search/pack.h"
 
 #include <algorithm>
 #include <cmath>
