@@ -3,12 +3,30 @@
 // |x · 2ˢ| ≤ 2⁵¹, so that adding 1.5·2⁵² leaves the integer, rounded to even, in the lowest bits of the float64:
 // no conversion instruction is needed, and every instruction set vectorises the loop as it stands.
 // Compiled once per instruction set.
-#include "code_sums.h"
-
+#include <algorithm>
+#include <cstdint>
 #include <cstring>
+#include <vector>
 
+#include "abi.h"
+#include "runtime/parallel.h"
+#include "simd/dispatch.h"
 #include "simd/instruction_set.h"
 #include "simd/scratch.h"
+
+namespace lf {
+
+struct CodeSums : Matrix {
+    const std::int64_t* codes;  // [rows], −1 counts nowhere
+    double scale;               // 2ˢ
+    std::int64_t* sums;         // of the part's first column; `sums_stride` from one code to the next
+    std::int64_t sums_stride;
+    std::int64_t* counts;       // [codes], or null where another part counts the same rows
+};
+
+LF_KERNEL(void add_code_sums(const CodeSums&, float* scratch))
+
+}  // namespace lf
 
 namespace lf::LF_INSTRUCTION_SET {
 namespace {
@@ -45,3 +63,76 @@ void add_code_sums(const CodeSums& part, float* scratch) {
 }
 
 }  // namespace lf::LF_INSTRUCTION_SET
+
+#ifdef LF_ENTRIES
+
+namespace lf {
+
+namespace {
+
+// Threads share columns, which needs no memory, as long as each gets a few cache lines of them.
+constexpr std::int64_t kLeastColumns = 64;
+// Beyond that they share rows: each part but the first adds into memory of its own, at most this much together,
+// and only where its rows outweigh clearing and adding that up.
+constexpr std::int64_t kMostBytes = std::int64_t{64} << 20, kRowsPerCode = 4;
+
+}  // namespace
+
+LF_REQUEST(CodeSumsRequest, {
+    Matrix x;
+    const std::int64_t* codes;  // [rows] < count; −1 counts nowhere
+    std::int64_t count;
+    double scale;          // 2ˢ
+    std::int64_t* sums;    // [count, width], zeros
+    std::int64_t* counts;  // [count], zeros
+    std::int32_t threads, instruction_set;
+});
+
+namespace {
+
+void code_sums(const CodeSumsRequest& request) {
+    check_codes(request.codes, request.x.rows, request.count);
+    const Matrix& x = request.x;
+    const std::int64_t rows = x.rows, width = x.width, count = request.count;
+    const std::int64_t threads = std::max(request.threads, 1), entries = count * (width + 1);
+    const std::int64_t by_columns = std::clamp<std::int64_t>(width / kLeastColumns, 1, threads);
+    const std::int64_t by_rows = std::max<std::int64_t>(
+        1, std::min({threads / by_columns, 1 + rows / (kRowsPerCode * std::max<std::int64_t>(count, 1)),
+                     1 + kMostBytes / (8 * std::max<std::int64_t>(entries, 1))}));
+    const std::int64_t parts = by_columns * by_rows;
+    std::vector<std::int64_t> others((by_rows - 1) * entries);
+    std::vector<std::vector<float>> scratch(parts, std::vector<float>((width / by_columns + 64) / 16 * 16));
+    const auto set = static_cast<Set>(request.instruction_set);
+    const auto add = LF_PICK(set, add_code_sums);
+    const std::int64_t size = x.element == Element::float32 ? 4 : 2;
+
+    for_parts(parts, static_cast<int>(parts), 1, [&](std::int64_t i, int thread) {
+        const std::int64_t column = i % by_columns, row = i / by_columns;
+        const std::int64_t first = width * column / by_columns, begin = rows * row / by_rows;
+        std::int64_t* into = row == 0 ? request.sums : others.data() + (row - 1) * entries;
+        CodeSums part{};
+        static_cast<Matrix&>(part) = x;
+        part.x = static_cast<const char*>(x.x) + size * (begin * x.row_stride + first * x.column_stride);
+        part.rows = rows * (row + 1) / by_rows - begin;
+        part.width = width * (column + 1) / by_columns - first;
+        part.codes = request.codes + begin;
+        part.scale = request.scale;
+        part.sums = into + first;
+        part.sums_stride = width;
+        if (column == 0) part.counts = row == 0 ? request.counts : into + count * width;
+        add(part, scratch[thread].data());
+    });
+    // Integers: the order doesn't matter.
+    for (std::int64_t part = 0; part + 1 < by_rows; ++part) {
+        const std::int64_t* from = others.data() + part * entries;
+        for (std::int64_t j = 0; j < count * width; ++j) request.sums[j] += from[j];
+        for (std::int64_t k = 0; k < count; ++k) request.counts[k] += from[count * width + k];
+    }
+}
+
+}  // namespace
+}  // namespace lf
+
+LF_ENTRY(code_sums, CodeSumsRequest)
+
+#endif  // LF_ENTRIES

@@ -21,6 +21,7 @@ def _search(
     sizes: list[int],
     codes: Tensor,
     *,
+    operation: str = "residual_search",
     offset: Tensor | None = None,
     beam: int = 1,
     index: Tensor | None = None,
@@ -32,7 +33,7 @@ def _search(
 ) -> None:
     """Codes, and those of the other outputs that are given, of all rows or those of `index`."""
     call(
-        "residual_search",
+        operation,
         x=x,
         codebooks=codebooks,
         offset=offset,
@@ -116,7 +117,7 @@ def residual_search_beam(
     if beam == 1:
         return residual_search(x, codebooks, sizes)[:2]
     codes = x.new_empty((len(x), len(sizes)), dtype=_INT64)
-    _search(x, codebooks, sizes, codes, beam=beam)
+    _search(x, codebooks, sizes, codes, operation="residual_search_beam", beam=beam)
     quantized = codebooks.new_zeros((len(codes), codebooks.shape[1]))
     for table, code in zip(codebooks.split(sizes), codes.unbind(1)):
         quantized += torch.where(code[:, None] < 0, 0.0, table[code.clamp(min=0)])

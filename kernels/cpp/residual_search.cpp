@@ -4,10 +4,19 @@
 // residuals in float32, and at each level their bytes and the scores of one tile of codewords (screen.h).
 // Whoever could be nearest is scored in float32; where that leaves more than one, settle.h decides. Nothing of
 // the size rows × codewords exists.
-#include "simd/instruction_set.h"
+#include "abi.h"
+#include "search/run.h"
 #include "search/screen.h"
-#include "simd/scratch.h"
 #include "search/settle.h"
+#include "simd/instruction_set.h"
+#include "simd/scratch.h"
+
+namespace lf {
+
+LF_KERNEL(std::size_t scratch_bytes(const Search&))
+LF_KERNEL(void search_block(const Search&, std::int64_t first, void* scratch))
+
+}  // namespace lf
 
 namespace lf::LF_INSTRUCTION_SET {
 namespace {
@@ -307,7 +316,6 @@ void write(const Search& search, std::int64_t first, const Block& block, int row
 
 }  // namespace
 
-extern const Layout kLayout;
 const Layout kLayout = Vector::kLayout;
 
 std::size_t scratch_bytes(const Search& search) {
@@ -334,3 +342,20 @@ void search_block(const Search& search, std::int64_t first, void* scratch) {
 }
 
 }  // namespace lf::LF_INSTRUCTION_SET
+
+#ifdef LF_ENTRIES
+
+namespace lf {
+namespace {
+
+void residual_search(const SearchRequest& request) {
+    const auto set = static_cast<Set>(request.instruction_set);
+    run_search(request, {LF_PICK(set, kLayout), LF_PICK(set, scratch_bytes), LF_PICK(set, search_block)});
+}
+
+}  // namespace
+}  // namespace lf
+
+LF_ENTRY(residual_search, SearchRequest)
+
+#endif  // LF_ENTRIES

@@ -4,10 +4,19 @@
 // The paths of one row are the rows of the same screen as the greedy search's. Distances of different paths
 // compare as ‖r_p‖² + 2 s_pk; with τ an upper bound of the beam-th least of them, a candidate is whoever
 // could lie at or below τ. Candidates are scored in float32, which lowers τ, and what is left is settled.
-#include "simd/instruction_set.h"
+#include "abi.h"
+#include "search/run.h"
 #include "search/screen.h"
-#include "simd/scratch.h"
 #include "search/settle.h"
+#include "simd/instruction_set.h"
+#include "simd/scratch.h"
+
+namespace lf {
+
+LF_KERNEL(std::size_t beam_scratch_bytes(const Search&))
+LF_KERNEL(void beam_block(const Search&, std::int64_t first, void* scratch))
+
+}  // namespace lf
 
 namespace lf::LF_INSTRUCTION_SET {
 namespace {
@@ -250,3 +259,20 @@ void beam_block(const Search& search, std::int64_t row, void* scratch) {
 }
 
 }  // namespace lf::LF_INSTRUCTION_SET
+
+#ifdef LF_ENTRIES
+
+namespace lf {
+namespace {
+
+void residual_search_beam(const SearchRequest& request) {
+    const auto set = static_cast<Set>(request.instruction_set);
+    run_search(request, {LF_PICK(set, kLayout), LF_PICK(set, beam_scratch_bytes), LF_PICK(set, beam_block)});
+}
+
+}  // namespace
+}  // namespace lf
+
+LF_ENTRY(residual_search_beam, SearchRequest)
+
+#endif  // LF_ENTRIES

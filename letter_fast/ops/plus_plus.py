@@ -12,7 +12,7 @@ from . import checks
 
 @torch.library.custom_op("letter_fast::plus_plus", mutates_args=())
 def plus_plus(points: Tensor, weights: Tensor, draws: Tensor) -> Tensor:
-    """K of N weighted points, each pick the best of T tries; see kernels/cpp/plus_plus.h.
+    """K of N weighted points, each pick the best of T tries; see kernels/cpp/plus_plus.cpp.
 
     points [P, N, D] float32 and weights [P, N] float64: integers, with Σ weight · distance² < 2⁵³
     and some weight > 0; draws [P, K, T] float64 in [0, 1) -> picks [P, K] int64

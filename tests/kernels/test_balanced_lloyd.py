@@ -127,7 +127,7 @@ def test_more_pairs_than_are_all_looked_at(
     backend: kernels.Backend, kind: str, tight: bool
 ) -> None:
     random = np.random.default_rng(1)
-    n, k = 1100, 60  # above kFewPairs of balanced.cpp
+    n, k = 1100, 60  # above kFewPairs of balanced_lloyd.cpp
     x = oracle.clustered(n, 8, 15, seed=2)
     if kind == "grid":
         x = x.round()

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "search/search.h"
+#include "simd/dispatch.h"
 
 namespace lf {
 
@@ -57,5 +58,8 @@ struct Reach {
 // search has two codebooks, whose offsets are the prices: the clusters of the least slack, and the others (perhaps
 // none), with what their slack is more taken off. Compiled once per instruction set (collect.cpp).
 using CollectArcs = void (*)(const Search&, const Reach&, std::int64_t first, std::int64_t count, void* scratch, ArcList&);
+
+LF_KERNEL(std::size_t arcs_scratch_bytes(const Search&))
+LF_KERNEL(void collect_arcs(const Search&, const Reach&, std::int64_t first, std::int64_t count, void* scratch, ArcList&))
 
 }  // namespace lf

@@ -2,6 +2,8 @@
 #pragma once
 #include <cstdint>
 
+#include "simd/dispatch.h"
+
 namespace lf {
 
 // Codewords whose distances are summed together.
@@ -19,5 +21,8 @@ struct Edges {
     double* reach;
     std::int64_t* through;  // the row by which a code was reached
 };
+
+LF_KERNEL(void squared_distances(const DistanceTable&, const float* x, double* distance))
+LF_KERNEL(double relax(const Edges&, const double* cost, double base, double floor, std::int64_t row))
 
 }  // namespace lf

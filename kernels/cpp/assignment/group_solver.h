@@ -30,14 +30,6 @@ LF_REQUEST(GroupsRequest, {
 });
 
 
-#define LF_DECLARE(set)                                                                                            \
-    namespace set {                                                                                                \
-    void squared_distances(const DistanceTable&, const float* x, double* distance);                                \
-    double relax(const Edges&, const double* cost, double base, double floor, std::int64_t row);                   \
-    }
-LF_FOR_EACH_SET(LF_DECLARE)
-#undef LF_DECLARE
-
 // Distances to a codebook.
 class Distances {
   public:

@@ -20,6 +20,7 @@
 #include <cstring>
 
 #include "search/codebook.h"
+#include "simd/instruction_set.h"
 
 namespace lf::LF_INSTRUCTION_SET {
 namespace {

@@ -1,10 +1,11 @@
-// What a search is asked, in plain data: built once by library.cpp, read by every instruction set.
+// What a search is asked, in plain data: built once by run.cpp, read by every instruction set.
 #pragma once
 #include <cstddef>
 #include <cstdint>
 
 #include "abi.h"
 #include "search/codebook.h"
+#include "simd/dispatch.h"
 
 namespace lf {
 
@@ -27,13 +28,6 @@ struct Search : Matrix {
     std::int64_t block;   // rows searched together
 };
 
-// One instruction set's kernels. A block starts at row `first` and works in its thread's own scratch.
-struct Kernels {
-    Layout layout;
-    std::size_t (*scratch_bytes)(const Search&);
-    void (*search_block)(const Search&, std::int64_t first, void* scratch);
-    std::size_t (*beam_scratch_bytes)(const Search&);
-    void (*beam_block)(const Search&, std::int64_t first, void* scratch);
-};
+LF_KERNEL(extern const Layout kLayout)
 
 }  // namespace lf

@@ -10,6 +10,7 @@
 
 #include "search/codebook.h"
 #include "search/exact.h"
+#include "simd/instruction_set.h"
 
 namespace lf::LF_INSTRUCTION_SET {
 namespace {

@@ -14,5 +14,8 @@
 #include "simd/vector_avx2.h"
 #else
 #define LF_INSTRUCTION_SET portable
+// This object also holds what its source has once for all sets: the entry point, and the code around the kernels. It
+// must not be compiled for more than every processor runs.
+#define LF_ENTRIES
 #include "simd/vector_portable.h"
 #endif

@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "search/search.h"
+#include "simd/instruction_set.h"
 
 namespace lf::LF_INSTRUCTION_SET {
 namespace {

@@ -1,4 +1,4 @@
-// A softmax pass over all rows on several threads: what contrastive_entry.cpp and diversity_entry.cpp share.
+// A softmax pass over all rows on several threads: what contrastive.cpp and diversity.cpp share.
 #pragma once
 #include <algorithm>
 #include <cstdint>
@@ -10,12 +10,6 @@
 #include "softmax/softmax.h"
 
 namespace lf {
-
-#define LF_DECLARE_SOFTMAX(set)            \
-    namespace set {                        \
-    extern const SoftmaxKernels kSoftmax;  \
-    }
-LF_FOR_EACH_SET(LF_DECLARE_SOFTMAX)
 
 // Shifts in two float32 parts, all high ones first: together they hold what one float32 would round off.
 inline std::vector<float> split_shifts(const double* shifts, const Columns& columns) {

@@ -240,7 +240,6 @@ std::size_t scratch_bytes(const Softmax& softmax) {
 
 }  // namespace
 
-extern const SoftmaxKernels kSoftmax;
 const SoftmaxKernels kSoftmax = {plan, pack_tile, scratch_bytes, pass<false>, pass<true>};
 
 }  // namespace lf::LF_INSTRUCTION_SET

@@ -2,10 +2,12 @@
 //
 //     s_ij = a_i·b_j        p_ij = exp(s_ij − shift)        out_i = Σ_j p_ij b_j
 //
-// Nothing of the size rows × columns exists. contrastive_entry.cpp and diversity_entry.cpp ask for it.
+// Nothing of the size rows × columns exists. contrastive.cpp and diversity.cpp ask for it.
 #pragma once
 #include <cstddef>
 #include <cstdint>
+
+#include "simd/dispatch.h"
 
 namespace lf {
 
@@ -46,5 +48,7 @@ struct SoftmaxKernels {
     void (*softmax_block)(const Softmax&, std::int64_t first, void* scratch);
     void (*shifted_block)(const Softmax&, std::int64_t first, void* scratch);
 };
+
+LF_KERNEL(extern const SoftmaxKernels kSoftmax)
 
 }  // namespace lf

@@ -4,18 +4,34 @@
 // eight times as many, at last on all. Each step collects arcs within a slack (collect.cpp), lets the prices
 // climb on them, and collects anew where they would leave what the slack covers. Later iterations start from
 // the prices of the one before.
-#include "balanced.h"
-
 #include <algorithm>
 #include <cmath>
+#include <cstdint>
 #include <limits>
 #include <memory>
+#include <vector>
 
-#include "search/pack.h"
+#include "abi.h"
+#include "assignment/arcs.h"
+#include "assignment/transport.h"
 #include "runtime/parallel.h"
+#include "search/pack.h"
+#include "simd/dispatch.h"
 
 namespace lf {
 namespace {
+
+struct Balanced {
+    Search rows;  // x, its strides and element; no codebooks
+    Layout layout;
+    std::size_t (*scratch_bytes)(const Search&);
+    CollectArcs collect;
+    const Bounds* bounds;
+    std::int64_t iterations;  // 1: only the assignment
+    double tolerance;         // stop when an iteration lowers the cost by less than this part of it
+    int exponent;             // cluster sums count in units of 2^−exponent
+    int threads;
+};
 
 constexpr double kEverything = std::numeric_limits<double>::infinity();
 // Up to this many pairs all are arcs.
@@ -273,8 +289,7 @@ class Means {
     std::vector<std::int32_t> before_;
 };
 
-}  // namespace
-
+// centroids [K, width] in and out; of the last assignment labels [rows], prices [K], cost and bound.
 void lloyd(const Balanced& problem, float* centroids, std::int64_t* labels, double* prices, double* cost, double* bound) {
     Solver solver(problem);
     Means means(problem);
@@ -299,4 +314,54 @@ void lloyd(const Balanced& problem, float* centroids, std::int64_t* labels, doub
     }
 }
 
+}  // namespace
+
+LF_REQUEST(BalancedRequest, {
+    Problems x;
+    std::int64_t clusters;
+    const std::int64_t* low;   // [clusters]
+    const std::int64_t* high;  // [clusters]
+    std::int64_t iterations;
+    double tolerance;
+    float* centroids;      // [problems, clusters, width] in and out
+    std::int64_t* labels;  // [problems, rows]
+    double* prices;        // [problems, clusters]
+    double* cost;          // [problems]
+    double* bound;         // [problems]
+    std::int32_t exponent, threads, instruction_set;
+});
+
+namespace {
+
+void balanced_lloyd(const BalancedRequest& request) {
+    const auto set = static_cast<Set>(request.instruction_set);
+    Bounds bounds;
+    bounds.low.assign(request.low, request.low + request.clusters);
+    bounds.high.assign(request.high, request.high + request.clusters);
+    const bool side_by_side = request.x.problems >= request.threads;
+    Balanced problem{};
+    problem.rows.element = Element::float32;
+    problem.rows.rows = request.x.rows;
+    problem.rows.width = request.x.width;
+    problem.rows.row_stride = request.x.row_stride;
+    problem.rows.column_stride = request.x.column_stride;
+    problem.layout = LF_PICK(set, kLayout);
+    problem.scratch_bytes = LF_PICK(set, arcs_scratch_bytes);
+    problem.collect = LF_PICK(set, collect_arcs);
+    problem.bounds = &bounds;
+    problem.iterations = request.iterations;
+    problem.tolerance = request.tolerance;
+    problem.exponent = request.exponent;
+    problem.threads = side_by_side ? 1 : request.threads;
+    for_parts(request.x.problems, side_by_side ? request.threads : 1, 1, [&](std::int64_t i, int) {
+        Balanced mine = problem;
+        mine.rows.x = request.x.x + i * request.x.problem_stride;
+        lloyd(mine, request.centroids + i * request.clusters * request.x.width, request.labels + i * request.x.rows,
+              request.prices + i * request.clusters, request.cost + i, request.bound + i);
+    });
+}
+
+}  // namespace
 }  // namespace lf
+
+LF_ENTRY(balanced_lloyd, BalancedRequest)

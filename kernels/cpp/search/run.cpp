@@ -1,6 +1,5 @@
-// The C ABI of the search: builds what a search needs, picks the instruction set, shares blocks of rows among threads.
-#include <algorithm>
-#include <cstdint>
+#include "search/run.h"
+
 #include <cstring>
 #include <deque>
 #include <memory>
@@ -8,44 +7,11 @@
 #include <utility>
 #include <vector>
 
-#include "abi.h"
-#include "simd/dispatch.h"
-#include "search/pack.h"
 #include "runtime/parallel.h"
-#include "search/search.h"
+#include "search/pack.h"
 
 namespace lf {
-
-#define LF_DECLARE(set)                                                        \
-    namespace set {                                                            \
-    extern const Layout kLayout;                                               \
-    std::size_t scratch_bytes(const Search&);                                  \
-    void search_block(const Search&, std::int64_t first, void* scratch);       \
-    std::size_t beam_scratch_bytes(const Search&);                             \
-    void beam_block(const Search&, std::int64_t first, void* scratch);         \
-    }
-LF_FOR_EACH_SET(LF_DECLARE)
-
 namespace {
-
-Set widest_set() {
-#ifdef LF_EMULATED
-    return kAvx512Vnni;
-#elif defined(LF_X86)
-    __builtin_cpu_init();
-    const bool avx512 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-                        __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
-    if (avx512 && __builtin_cpu_supports("avx512vnni")) return kAvx512Vnni;
-    if (avx512) return kAvx512;
-    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c")) return kAvx2;
-#endif
-    return kPortable;
-}
-
-Kernels kernels_of(Set set) {
-    return {LF_PICK(set, kLayout), LF_PICK(set, scratch_bytes), LF_PICK(set, search_block),
-            LF_PICK(set, beam_scratch_bytes), LF_PICK(set, beam_block)};
-}
 
 // Rows of a block: enough to reuse a tile of codewords, few enough to stay in the L2 cache.
 constexpr std::int64_t kBlockRows = 64, kWideBlockRows = 16, kWide = 1024;
@@ -94,41 +60,19 @@ std::shared_ptr<const PackedCodebook> pack(const float* words, const double* off
     return made;
 }
 
-void run(const Search& search, const Kernels& kernels, std::int32_t threads) {
-    const bool beam = search.beam > 1;
-    const auto block = beam ? kernels.beam_block : kernels.search_block;
-    const std::size_t bytes = (beam ? kernels.beam_scratch_bytes(search) : kernels.scratch_bytes(search));
+void share_out(const Search& search, const SearchKernels& kernels, std::int32_t threads) {
+    const std::size_t bytes = kernels.scratch_bytes(search);
     const std::int64_t blocks = (search.rows + search.block - 1) / search.block;
     const int count = threads_for(blocks, threads);
     const Scratch scratch(count, bytes);
     for (int thread = 0; thread < count; ++thread) std::memset(scratch.of(thread), 0, bytes);
     // Rows don't depend on each other: neither the split nor the order changes a result.
-    for_parts(blocks, count, 4, [&](std::int64_t i, int thread) { block(search, i * search.block, scratch.of(thread)); });
+    for_parts(blocks, count, 4, [&](std::int64_t i, int thread) { kernels.block(search, i * search.block, scratch.of(thread)); });
 }
 
 }  // namespace
 
-LF_REQUEST(SearchRequest, {
-    Matrix x;
-    const float* codebooks;  // [ΣK, width]
-    const double* offset;    // [ΣK] or null
-    const std::int64_t* sizes;
-    std::int64_t levels, beam;
-    const std::int64_t* index;  // [indexed] the rows that are meant, or null: all of them
-    std::int64_t indexed;
-    std::int64_t* codes;  // [rows, levels]
-    float* quantized;     // [rows, width] or null
-    float* margins;       // [rows, levels] or null, with errors
-    float* errors;
-    double* scores;       // [rows] or null
-    float* lower;         // [rows], zeros, or null
-    std::int32_t threads, instruction_set;
-});
-
-namespace {
-
-void residual_search(const SearchRequest& request) {
-    const Kernels kernels = kernels_of(static_cast<Set>(request.instruction_set));
+void run_search(const SearchRequest& request, const SearchKernels& kernels) {
     std::vector<std::shared_ptr<const PackedCodebook>> packed;
     std::vector<Codebook> views;
     std::int64_t begin = 0;
@@ -155,20 +99,7 @@ void residual_search(const SearchRequest& request) {
     search.index = request.index;
     search.stride = views.front().stride;
     search.block = search.beam > 1 ? 1 : search.stride > kWide ? kWideBlockRows : kBlockRows;
-    run(search, kernels, request.threads);
+    share_out(search, kernels, request.threads);
 }
 
-}  // namespace
 }  // namespace lf
-
-LF_ENTRY(residual_search, SearchRequest)
-
-// The widest instruction set this processor runs: 0 portable, 1 AVX2 + FMA, 2 AVX-512 (F, BW, DQ, VL),
-// 3 AVX-512 with VNNI.
-LF_EXPORT std::int32_t lf_instruction_set() { return lf::widest_set(); }
-
-// What went wrong when an entry point last returned kFailed to this thread.
-LF_EXPORT const char* lf_last_failure() { return lf::last_failure; }
-
-LF_EXPORT const char* lf_Matrix_fields() { return lf::Matrix_fields; }
-LF_EXPORT const char* lf_Problems_fields() { return lf::Problems_fields; }
