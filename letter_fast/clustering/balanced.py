@@ -2,7 +2,8 @@
 
     minimise Σ_i ‖x_i − e_{a(i)}‖²   with   min_k ≤ |{i : a(i) = k}| ≤ max_k
 
-The kernels find the optimum and prices that prove it (kernels/cpp/assignment/transport.h states the method).
+The kernels find the optimum and prices that prove it; kernels/cpp/assignment/transport.h states
+the method.
 k-means-constrained, which LETTER's code uses, minimises unsquared distances rounded to 1/1000: its
 labels cost more here, and `cost="distance"` poses its problem.
 """
