@@ -14,7 +14,7 @@ test: $(INSTALLED) $(DEMO_DATA)
 	$(BIN)/python -m pytest --numprocesses=$(TEST_JOBS) --dist=loadfile
 
 # The C++ kernels again: those for AVX-512 with their intrinsics emulated, and all under the sanitizers.
-KERNEL_TESTS := tests/kernels/test_residual_search.py tests/kernels/test_balanced_lloyd.py tests/kernels/test_plus_plus.py tests/kernels/test_groups.py tests/kernels/test_losses.py tests/kernels/test_sinkhorn_codes.py tests/kernels/test_kmeans_kernels.py
+KERNEL_TESTS := tests/kernels/test_residual_search.py tests/kernels/test_balanced_lloyd.py tests/kernels/test_kmeans_plusplus.py tests/kernels/test_groups.py tests/kernels/test_losses.py tests/kernels/test_sinkhorn_codes.py tests/kernels/test_kmeans_kernels.py
 BUILT = $(BIN)/python setup.py --quiet build_ext --build-temp build/$(1).objects --build-lib build/$(1)
 NATIVE_OF = $(CURDIR)/build/$(1)/letter_fast/kernels/cpp/native.so
 

@@ -35,7 +35,7 @@ from letter_fast.kernels.triton.ascent import (
     count_kernel,
     step_kernel,
 )
-from letter_fast.kernels.triton.code_sums import code_sums_kernel
+from letter_fast.kernels.triton.cluster_sums import code_sums_kernel
 from letter_fast.kernels.triton.codebook import SLOTS, slots_kernel, words_kernel
 from letter_fast.kernels.triton.contrastive import (
     contrastive_gradient_h_kernel,

@@ -1,6 +1,6 @@
 """python -m bench.lloyd: one iteration of k-means on a GPU, and the lists of nearly best codewords.
 
-An iteration is the exact search (nearest) and the sums of each cluster's rows (code_sums), beside
+An iteration is the exact search (nearest) and the sums of each cluster (cluster_sums), beside
 flash-kmeans' iteration (TF32, float atomics) and the formula in PyTorch. Milliseconds, the median
 over rounds in which all take turns.
 """
@@ -26,7 +26,7 @@ def ours(x: Tensor, words: Tensor) -> Callable[[], object]:
 
     def iteration() -> Tensor:
         codes, _ = backend.nearest(x, words, None)
-        sums, counts = backend.code_sums(x, codes, len(words), _EXPONENT)
+        sums, counts = backend.cluster_sums(x, codes, len(words), _EXPONENT)
         return (sums / (counts.clamp(min=1)[:, None] * 2.0**_EXPONENT)).float()
 
     return iteration
@@ -42,7 +42,7 @@ def sums_alone(x: Tensor, words: Tensor) -> Callable[[], object]:
     from letter_fast.kernels import triton as backend
 
     codes, _ = backend.nearest(x, words, None)
-    return lambda: backend.code_sums(x, codes, len(words), _EXPONENT)
+    return lambda: backend.cluster_sums(x, codes, len(words), _EXPONENT)
 
 
 def sort_alone(x: Tensor, words: Tensor) -> Callable[[], object]:

@@ -58,7 +58,7 @@ class Backend(Protocol):
         """
         ...
 
-    def nearest_again(
+    def nearest_bounded(
         self, x: Tensor, codebook: Tensor, codes: Tensor, bounds: Tensor, movement: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
         """`nearest`, where the answer for an earlier codebook may spare the search.
@@ -72,7 +72,7 @@ class Backend(Protocol):
         """
         ...
 
-    def code_sums(
+    def cluster_sums(
         self, x: Tensor, codes: Tensor, count: int, exponent: int
     ) -> tuple[Tensor, Tensor]:
         """Σ rint(x · 2^exponent), to even in the middle, over the rows of each code; and how many.
@@ -143,7 +143,7 @@ class Backend(Protocol):
         """
         ...
 
-    def plus_plus(self, points: Tensor, weights: Tensor, draws: Tensor) -> Tensor:
+    def kmeans_plusplus(self, points: Tensor, weights: Tensor, draws: Tensor) -> Tensor:
         """Greedy k-means++: of T points drawn ∝ weight · squared distance to the picks so far, the
         one that leaves least; the first pick is drawn ∝ weight.
 
@@ -173,7 +173,7 @@ class Backend(Protocol):
         """
         ...
 
-    def spill_codes(
+    def evict_codes(
         self,
         x: Tensor,
         codebook: Tensor,

@@ -243,7 +243,7 @@ class Solver {
     Prices prices_;          // later iterations start with those of the one before
 };
 
-// Cluster sums in fixed point: integers add up to the same in any order (code_sums.cpp).
+// Cluster sums in fixed point: integers add up to the same in any order (cluster_sums.cpp).
 class Means {
   public:
     explicit Means(const Balanced& problem)

@@ -58,7 +58,7 @@ def nearest(x: Tensor, codebook: Tensor, offset: Tensor | None) -> tuple[Tensor,
     return code, score
 
 
-def nearest_again(
+def nearest_bounded(
     x: Tensor, codebook: Tensor, codes: Tensor, bounds: Tensor, movement: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Keeps the rows whose codeword is proven to be the nearest still, and searches the others."""
@@ -67,7 +67,7 @@ def nearest_again(
     lower = x.new_zeros(len(x), dtype=torch.float32)
     kept = x.new_empty(len(x), dtype=torch.bool)
     call(
-        "still_nearest",
+        "keep_nearest",
         x=x,
         codebook=codebook,
         count=len(codebook),
@@ -124,12 +124,12 @@ def residual_search_beam(
     return codes, quantized
 
 
-def code_sums(x: Tensor, codes: Tensor, count: int, exponent: int) -> tuple[Tensor, Tensor]:
+def cluster_sums(x: Tensor, codes: Tensor, count: int, exponent: int) -> tuple[Tensor, Tensor]:
     """Threads share columns, then rows."""
     sums = x.new_zeros((count, x.shape[1]), dtype=_INT64)
     counts = x.new_zeros(count, dtype=_INT64)
     call(
-        "code_sums",
+        "cluster_sums",
         x=x,
         codes=codes.contiguous(),
         count=count,
@@ -140,11 +140,11 @@ def code_sums(x: Tensor, codes: Tensor, count: int, exponent: int) -> tuple[Tens
     return sums, counts
 
 
-def plus_plus(points: Tensor, weights: Tensor, draws: Tensor) -> Tensor:
+def kmeans_plusplus(points: Tensor, weights: Tensor, draws: Tensor) -> Tensor:
     """Problems side by side, or threads within one."""
     picked = torch.empty(draws.shape[:2], dtype=_INT64)
     call(
-        "plus_plus",
+        "kmeans_plusplus",
         points=points,
         weights=weights.contiguous(),
         picks=draws.shape[1],
@@ -247,7 +247,7 @@ def distinct_codes(
     )
 
 
-def spill_codes(
+def evict_codes(
     x: Tensor,
     codebook: Tensor,
     starts: Tensor,
@@ -259,7 +259,7 @@ def spill_codes(
 ) -> Tensor:
     """Groups side by side."""
     return _solve_groups(
-        "spill_codes", x, codebook, starts, home, rank, taken, taken_starts, capacity
+        "evict_codes", x, codebook, starts, home, rank, taken, taken_starts, capacity
     )
 
 

@@ -8,8 +8,8 @@
     screen_wide.py        kernel  D > 128: one level a launch, a tiled product ending in arg-min
     exact.py, settle.py   kernel  rows no screen certifies: float64, then integer limbs
     gather.py             kernel  quantized = Σ codewords
-    nearest.py, nearest_again.py, residual_search.py, residual_search_beam.py    the operations
-    code_sums.py, within.py                                          two with kernels of their own
+    nearest.py, nearest_bounded.py, residual_search.py, residual_search_beam.py    the operations
+    cluster_sums.py, within.py                                       two with kernels of their own
     ascent.py             kernel  prices of clusters of bounded size: counts and steps on the device
     balanced_lloyd.py     host    size-constrained k-means: all these, and a repair on the CPU
     contrastive.py, diversity.py, residual_losses.py                 the losses and their gradients
@@ -19,14 +19,14 @@ A search goes through an fp16 screen, fp16×3 for what that leaves, then float64
 Not measured on a GPU yet.
 """
 
-from ..reference import distinct_codes, spill_codes
+from ..reference import distinct_codes, evict_codes
 from .balanced_lloyd import balanced_lloyd
-from .code_sums import code_sums
+from .cluster_sums import cluster_sums
 from .contrastive import contrastive, contrastive_gradient_h
 from .diversity import diversity
+from .kmeans_plusplus import kmeans_plusplus
 from .nearest import nearest
-from .nearest_again import nearest_again
-from .plus_plus import plus_plus
+from .nearest_bounded import nearest_bounded
 from .residual_losses import residual_losses, residual_losses_backward
 from .residual_search import residual_search
 from .residual_search_beam import residual_search_beam
@@ -35,19 +35,19 @@ from .within import within
 
 __all__ = [
     "balanced_lloyd",
-    "code_sums",
+    "cluster_sums",
     "contrastive",
     "contrastive_gradient_h",
     "distinct_codes",
     "diversity",
     "nearest",
-    "nearest_again",
-    "plus_plus",
+    "nearest_bounded",
+    "kmeans_plusplus",
     "residual_losses",
     "residual_losses_backward",
     "residual_search",
     "residual_search_beam",
     "sinkhorn_codes",
-    "spill_codes",
+    "evict_codes",
     "within",
 ]

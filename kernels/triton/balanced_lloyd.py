@@ -6,8 +6,9 @@
     GPU    nearest at the final prices: the bound that proves the assignment
 
 Only the last assignment is repaired and proven. Earlier ones take each row's best cluster at the
-prices, which misplaces few rows, and end in code_sums: their means are replaced anyhow. A problem
-waits for the host once an iteration, with all others, to learn whether its cost still falls.
+prices, which misplaces few rows, and end in cluster_sums: their means are replaced anyhow. A
+problem waits for the host once an iteration, with all others, to learn whether its cost still
+falls.
 
 What is small, or would list most clusters for every row (rows that are equal to one another, or
 centroids farther out than one slack for all can reach), the CPU's kernels do. The repair is C++:
@@ -28,7 +29,7 @@ from letter_fast.kernels.cpp.operations import Transport, transport
 
 from .. import host, reference
 from .ascent import FIRST_STEP, ascend, begin, sampled_distances
-from .code_sums import code_sums
+from .cluster_sums import cluster_sums
 from .nearest import nearest, scores
 from .within import within
 
@@ -159,7 +160,7 @@ class _Problem:
         """Each row to its best cluster at the prices; means to move to. -> g(λ) []"""
         self.climb()
         codes, score = nearest(self._rows, self.centroids, self._prices)
-        sums, sizes = code_sums(self._rows, codes, len(self.centroids), exponent)
+        sums, sizes = cluster_sums(self._rows, codes, len(self.centroids), exponent)
         means = (sums.double() / 2.0**exponent / sizes.clamp(min=1)[:, None]).float()
         self._means = torch.where(sizes[:, None] > 0, means, self.centroids)
         return self._dual(score)

@@ -116,7 +116,7 @@ BEAM = Block(1024, 8)
 # At most this much of them along D.
 SETTLE_STEP = 32
 
-# Fixed-point values of code_sums.py that a program holds at once, at most this many along D: few
+# Fixed-point values of cluster_sums.py that a program holds at once, at most this many along D: few
 # runs a program, and a row in whole memory transactions. At 64 × 64, ptxas spills on sm_80.
 SUMS = Block(4096, 8)
 SUMS_STEP = 32

@@ -1,6 +1,6 @@
 """Lloyd's k-means: exact nearest centroids, integer sums; the same bits however rows are split.
 
-A pass searches only the rows that the triangle inequality can't vouch for (`ops.nearest_again`),
+A pass searches only the rows that the triangle inequality can't vouch for (`ops.nearest_bounded`),
 and only rows that changed their centroid touch the sums.
 """
 
@@ -164,7 +164,7 @@ class _Clusters:
         for block in self.rows.blocks():
             part = slice(begin, begin + len(block))
             begin = part.stop
-            labels, score, self.bounds[part] = ops.nearest_again(
+            labels, score, self.bounds[part] = ops.nearest_bounded(
                 block, self.centroids, self.labels[part], self.bounds[part], self.movement
             )
             total += int((score * 2.0**self._square_unit).round().long().sum())
@@ -198,7 +198,9 @@ class _Clusters:
             part = slice(begin, begin + len(block))
             begin = part.stop
             proven = torch.full_like(self.bounds[part], math.inf)
-            _, score, _ = ops.nearest_again(block, self.centroids, self.labels[part], proven, still)
+            _, score, _ = ops.nearest_bounded(
+                block, self.centroids, self.labels[part], proven, still
+            )
             yield block, score
 
     def _refine(self, inertia: float) -> None:
@@ -234,7 +236,7 @@ class _Clusters:
             if parts:  # exact: the bits of a float32 that the units before are too coarse for
                 scale = 2.0 ** self.units[len(parts) - 1]
                 rows = (rows.double() - (rows.double() * scale).round() / scale).float()
-            sums, sizes = ops.code_sums(rows, labels, count, unit)
+            sums, sizes = ops.cluster_sums(rows, labels, count, unit)
             parts.append(sums)
         return torch.stack(parts), sizes
 

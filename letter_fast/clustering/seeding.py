@@ -57,7 +57,7 @@ def starts(x: Tensor, k: int, seeds: list[int], restarts: int) -> Tensor:
         [torch.rand(k, tries, generator=each, dtype=torch.float64) for each in generators]
     )
     # Candidates of no weight fill up the shorter lists: they are never picked.
-    picks = ops.plus_plus(
+    picks = ops.kmeans_plusplus(
         _pad([of_one.grid for of_one in drawn]),
         _pad([of_one.weights for of_one in drawn]),
         draws.to(x.device),

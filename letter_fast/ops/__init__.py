@@ -1,33 +1,33 @@
 """What PyTorch is told about the kernels: schema, shape rules and dispatch, one file an op."""
 
 from .balanced_lloyd import balanced_lloyd
-from .code_sums import code_sums
+from .cluster_sums import cluster_sums
 from .contrastive import contrastive, contrastive_gradient_h
 from .distinct_codes import distinct_codes
 from .diversity import diversity
+from .evict_codes import evict_codes
+from .kmeans_plusplus import kmeans_plusplus
 from .nearest import nearest
-from .nearest_again import nearest_again
-from .plus_plus import plus_plus
+from .nearest_bounded import nearest_bounded
 from .residual_losses import residual_losses, residual_losses_backward
 from .residual_search import residual_search
 from .residual_search_beam import residual_search_beam
 from .sinkhorn_codes import sinkhorn_codes
-from .spill_codes import spill_codes
 
 __all__ = [
     "balanced_lloyd",
-    "code_sums",
+    "cluster_sums",
     "contrastive",
     "contrastive_gradient_h",
     "distinct_codes",
     "diversity",
     "nearest",
-    "nearest_again",
-    "plus_plus",
+    "nearest_bounded",
+    "kmeans_plusplus",
     "residual_losses",
     "residual_losses_backward",
     "residual_search",
     "residual_search_beam",
     "sinkhorn_codes",
-    "spill_codes",
+    "evict_codes",
 ]

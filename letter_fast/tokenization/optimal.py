@@ -70,7 +70,7 @@ def _relieve(items: Items, codes: Codes, level: int) -> None:
         return
     residuals = items.residuals(mine.rows, codes[mine.rows, :level])
     before = codes[mine.rows, level]
-    after = ops.spill_codes(
+    after = ops.evict_codes(
         residuals,
         items.codebooks[level],
         torch.from_numpy(mine.starts),

@@ -184,7 +184,10 @@ def on_one_card() -> Iterator[tuple[str, Callable[[], Any]]]:
     yield "contrastive 1 × 1", lambda: contrastive(1, 1)
     yield "sinkhorn in products", lambda: sinkhorn(1000, 256, 0.1)
     yield "sinkhorn 16,384", lambda: sinkhorn(16_384, 256, 0.003)
-    yield "code sums", lambda: backend.code_sums(rows(1000, 33), torch.empty(1000, **INT64), 7, 20)
+    yield (
+        "code sums",
+        lambda: backend.cluster_sums(rows(1000, 33), torch.empty(1000, **INT64), 7, 20),
+    )
     yield from clustering()
 
 
@@ -222,8 +225,8 @@ def nearest(N: int, D: int, K: int) -> None:
 def kmeans_pass(N: int, D: int, K: int) -> None:
     x, labels = rows(N, D), torch.empty(N, **INT64)
     bounds, movement = torch.empty(N, device="cuda"), torch.empty(K, device="cuda")
-    labels, _, _ = backend.nearest_again(x, books([K], D), labels, bounds, movement)
-    backend.code_sums(x, labels, K, 20)
+    labels, _, _ = backend.nearest_bounded(x, books([K], D), labels, bounds, movement)
+    backend.cluster_sums(x, labels, K, 20)
 
 
 def problem(N: int, D: int, K: int, warm: bool) -> Any:

@@ -141,7 +141,7 @@ def test_code_sums(rows: int, width: int, count: int, crowded: bool) -> None:
     expected = fixed.new_zeros(count, width).index_add_(0, codes.clamp(min=0), fixed)
     counts = torch.bincount(codes[codes >= 0], minlength=count)
     for _ in range(2):
-        sums, sizes = backend.code_sums(x, codes, count, 36)
+        sums, sizes = backend.cluster_sums(x, codes, count, 36)
         assert torch.equal(sums, expected)
         assert torch.equal(sizes, counts)
 
@@ -152,8 +152,8 @@ def test_code_sums_of_more_than_two_to_the_31_elements() -> None:
     row = clustered(1024, 32, seed=7).half()
     times = 2**31 // 32 // 1024 + 1
     codes = torch.randint(256, (1024,), device="cuda")
-    once = backend.code_sums(row, codes, 256, 20)
-    many = backend.code_sums(row.repeat(times, 1), codes.repeat(times), 256, 20)
+    once = backend.cluster_sums(row, codes, 256, 20)
+    many = backend.cluster_sums(row.repeat(times, 1), codes.repeat(times), 256, 20)
     for part, whole in zip(once, many):
         assert torch.equal(times * part, whole)
 

@@ -151,8 +151,8 @@ def test_row_order_and_group_order_do_not_matter(backend: kernels.Backend, latti
             [rows.start + torch.randperm(rows.stop - rows.start) for rows, _ in of.groups()]
         )
         other = of._replace(x=of.x[shuffle], home=of.home[shuffle], rank=of.rank[shuffle])
-        spilled = backend.spill_codes(*of, capacity)
-        assert torch.equal(backend.spill_codes(*other, capacity), spilled[shuffle])
+        spilled = backend.evict_codes(*of, capacity)
+        assert torch.equal(backend.evict_codes(*other, capacity), spilled[shuffle])
         of = problem(5, 30, 8, 2, seed, lattice=lattice)
         shuffle = torch.cat(
             [rows.start + torch.randperm(rows.stop - rows.start) for rows, _ in of.groups()]
@@ -162,7 +162,7 @@ def test_row_order_and_group_order_do_not_matter(backend: kernels.Backend, latti
 
 
 def greedy_spill(of: Problem, capacity: int) -> list[int]:
-    """The definition of spill_codes, move by move."""
+    """The definition of evict_codes, move by move."""
     codes = of.home.tolist()
     for rows, taken in of.groups():
         cost = of.cost(rows)
@@ -196,13 +196,13 @@ def test_spilling_makes_the_cheapest_moves(
 ) -> None:
     for seed in range(6):
         of = problem(4, 25, 9, 3, seed, lattice=lattice, capacity=capacity)
-        assert backend.spill_codes(*of, capacity).tolist() == greedy_spill(of, capacity)
+        assert backend.evict_codes(*of, capacity).tolist() == greedy_spill(of, capacity)
 
 
 def test_spilling_from_codes_that_are_not_the_nearest(backend: kernels.Backend) -> None:
     of = problem(3, 40, 20, 3, seed=3, capacity=4)
     of = of._replace(home=torch.randint(3, of.home.shape))
-    assert backend.spill_codes(*of, 4).tolist() == greedy_spill(of, 4)
+    assert backend.evict_codes(*of, 4).tolist() == greedy_spill(of, 4)
 
 
 @settings(max_examples=40, deadline=None)
@@ -215,8 +215,8 @@ def test_cpp_equals_the_reference(
     of = problem(3, 40, words, width, seed, lattice=lattice)
     assert torch.equal(cpp.distinct_codes(*of), reference.distinct_codes(*of))
     of = problem(3, 60, words, width, seed, lattice=lattice, capacity=capacity)
-    spilled = cpp.spill_codes(*of, capacity)
-    assert torch.equal(spilled, reference.spill_codes(*of, capacity))
+    spilled = cpp.evict_codes(*of, capacity)
+    assert torch.equal(spilled, reference.evict_codes(*of, capacity))
 
 
 @pytest.mark.parametrize("scale", [1e-40, 1e-20, 1e15, 1e30])

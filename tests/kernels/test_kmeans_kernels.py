@@ -25,9 +25,9 @@ def instruction_set(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPa
 def test_code_sums(rows: int, width: int, count: int, dtype: torch.dtype) -> None:
     x = oracle.clustered(rows, width, 4, seed=1).to(dtype)
     codes = torch.arange(rows) * 7 % (count + 1) - 1
-    expected = reference.code_sums(x, codes, count, 30)
+    expected = reference.cluster_sums(x, codes, count, 30)
     for view in (x, x.T.contiguous().T):
-        for ours, plain in zip(cpp.code_sums(view, codes, count, 30), expected):
+        for ours, plain in zip(cpp.cluster_sums(view, codes, count, 30), expected):
             assert torch.equal(ours, plain)
 
 
@@ -46,7 +46,7 @@ class Walk:
 
     def check(self) -> None:
         """Codes and scores are those of `nearest`; no other codeword is nearer than promised."""
-        code, score, lower = cpp.nearest_again(
+        code, score, lower = cpp.nearest_bounded(
             self.x, self.codebook, self.codes, self.bounds, self.movement
         )
         expected, distance = reference.nearest(self.x, self.codebook, None)
@@ -103,7 +103,7 @@ def test_what_is_proven_is_not_searched() -> None:
     # A wrong code under a bound that claims to prove it is believed: only a search would notice.
     x, book = torch.tensor([[1.0, 0.0], [1.0, 0.0]]), torch.tensor([[0.0, 0.0], [1.0, 0.0]])
     codes, bounds = torch.tensor([0, 0]), torch.tensor([2.0, 0.5])
-    found, _, _ = cpp.nearest_again(x, book, codes, bounds, torch.zeros(2))
+    found, _, _ = cpp.nearest_bounded(x, book, codes, bounds, torch.zeros(2))
     assert found.tolist() == [0, 1]
 
 

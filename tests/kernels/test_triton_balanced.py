@@ -235,7 +235,7 @@ def test_lloyd_of_several_problems(low: int, high: int) -> None:
 
 def test_it_stops_where_the_cost_hardly_falls() -> None:
     x = oracle.clustered(90, 5, 4, seed=1)
-    with mock.patch.object(balancing, "code_sums", wraps=balancing.code_sums) as sums:
+    with mock.patch.object(balancing, "cluster_sums", wraps=balancing.cluster_sums) as sums:
         exponent = exponent_for(x)
         arguments = x[None].to(DEVICE), x[None, :6].to(DEVICE), full(6, 10), full(6, 20)
         backend.balanced_lloyd(*arguments, 50, 10.0, exponent)

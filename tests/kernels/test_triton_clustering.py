@@ -18,7 +18,7 @@ from letter_fast.kernels import cpp, reference
 
 packing, listing, adding, tiles = (
     sys.modules[f"{backend.__name__}.{name}"]
-    for name in ("codebook", "within", "code_sums", "tiles")
+    for name in ("codebook", "within", "cluster_sums", "tiles")
 )
 
 # Scales are tried out where they overflow, and numpy, which interprets, says so.
@@ -30,7 +30,7 @@ def check_sums(x: Tensor, codes: Tensor, count: int, exponent: int) -> Tensor:
     fixed = (x[counted].double() * 2.0**exponent).round().long()
     expected = torch.zeros(count, x.shape[1], dtype=torch.int64)
     expected.index_add_(0, codes[counted], fixed)
-    sums, counts = backend.code_sums(x.to(DEVICE), codes.to(DEVICE), count, exponent)
+    sums, counts = backend.cluster_sums(x.to(DEVICE), codes.to(DEVICE), count, exponent)
     assert torch.equal(sums.cpu(), expected)
     assert counts.tolist() == torch.bincount(codes[counted], minlength=count).tolist()
     return sums.cpu()

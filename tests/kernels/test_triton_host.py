@@ -32,11 +32,13 @@ def test_without_the_native_library_the_reference_does_it_after_one_warning() ->
     weights, draws = torch.ones(1, 60).double(), torch.rand(1, 4, 2).double()
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        start = backend.plus_plus(points[None].to(DEVICE), weights.to(DEVICE), draws.to(DEVICE))
+        start = backend.kmeans_plusplus(
+            points[None].to(DEVICE), weights.to(DEVICE), draws.to(DEVICE)
+        )
         arguments = (x[None], x[None, start[0].cpu()], low, high, 5, 0.0, 20)
         moved = [each.to(DEVICE) if torch.is_tensor(each) else each for each in arguments]
         found = backend.balanced_lloyd(*moved)
-    assert torch.equal(start.cpu(), reference.plus_plus(points[None], weights, draws))
+    assert torch.equal(start.cpu(), reference.kmeans_plusplus(points[None], weights, draws))
     for one, other in zip(found, reference.balanced_lloyd(*arguments)):
         assert one.device.type == DEVICE.type
         assert torch.equal(one.cpu(), other)

@@ -133,7 +133,7 @@ class Codebook(nn.Module):
         """Moving averages of counts and sums. z [N, D] transformed, codes [N]"""
         rows = z.float()
         unit = exponent_for(rows)
-        sums, counts = ops.code_sums(rows, codes.contiguous(), len(self), unit)
+        sums, counts = ops.cluster_sums(rows, codes.contiguous(), len(self), unit)
         self.cluster_size.lerp_(counts[None].to(self.cluster_size), 1.0 - self.decay)
         total = (sums.double() * 2.0**-unit)[None].to(self.embed_avg)
         self.embed_avg.lerp_(total, 1.0 - self.decay)

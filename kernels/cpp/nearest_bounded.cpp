@@ -34,7 +34,7 @@ struct Far {
     std::int32_t number;
 };
 
-struct StillNearest : Matrix {
+struct KeepNearest : Matrix {
     const std::int64_t* codes;  // [rows] of the codewords before they moved; −1: unknown
     const float* bounds;        // [rows] no other codeword was nearer than this
     const float* words;         // [K, stride] as they are now, zeros beyond the width
@@ -49,8 +49,8 @@ struct StillNearest : Matrix {
     float* lower;    // [rows] as `bounds`, of the codewords as they are now
 };
 
-LF_KERNEL(void look_around(const StillNearest&, std::int64_t k))
-LF_KERNEL(void find_still_nearest(const StillNearest&, std::int64_t first, std::int64_t last, float* scratch))
+LF_KERNEL(void look_around(const KeepNearest&, std::int64_t k))
+LF_KERNEL(void find_kept(const KeepNearest&, std::int64_t first, std::int64_t last, float* scratch))
 
 }  // namespace lf
 
@@ -79,7 +79,7 @@ double distance_at_least(const float* a, const float* b, std::int64_t stride) {
 }  // namespace
 
 // The far codewords as seen from codeword k.
-void look_around(const StillNearest& job, std::int64_t k) {
+void look_around(const KeepNearest& job, std::int64_t k) {
     Far* near = job.near + k * job.far_count;
     std::int64_t count = 0;
     for (std::int64_t f = 0; f < job.far_count; ++f) {
@@ -95,7 +95,7 @@ void look_around(const StillNearest& job, std::int64_t k) {
 }
 
 // Rows `first` … `last` − 1. scratch: a row.
-void find_still_nearest(const StillNearest& job, std::int64_t first, std::int64_t last, float* scratch) {
+void find_kept(const KeepNearest& job, std::int64_t first, std::int64_t last, float* scratch) {
     const bool as_it_is = job.element == Element::float32 && job.column_stride == 1 && job.width == job.stride;
     for (std::int64_t row = first; row < last; ++row) {
         job.kept[row] = false;
@@ -139,7 +139,7 @@ std::int64_t round_up(std::int64_t value, std::int64_t unit) { return (value + u
 
 }  // namespace
 
-LF_REQUEST(StillRequest, {
+LF_REQUEST(KeepRequest, {
     Matrix x;
     const float* codebook;  // [count, width]
     std::int64_t count;
@@ -154,7 +154,7 @@ LF_REQUEST(StillRequest, {
 
 namespace {
 
-void still_nearest(const StillRequest& request) {
+void keep_nearest(const KeepRequest& request) {
     check_codes(request.codes, request.x.rows, request.count);
     const std::int64_t count = request.count, width = request.x.width, stride = round_up(width, 32);
     const auto set = static_cast<Set>(request.instruction_set);
@@ -175,7 +175,7 @@ void still_nearest(const StillRequest& request) {
         fall[k] = first < count ? request.movement[order[first]] : 0.0f;
     }
 
-    StillNearest job{};
+    KeepNearest job{};
     static_cast<Matrix&>(job) = request.x;
     job.codes = request.codes;
     job.bounds = request.bounds;
@@ -193,7 +193,7 @@ void still_nearest(const StillRequest& request) {
     const int threads = threads_for(blocks, request.threads);
     const Scratch scratch(threads, stride * sizeof(float));
     const auto look = LF_PICK(set, look_around);
-    const auto find = LF_PICK(set, find_still_nearest);
+    const auto find = LF_PICK(set, find_kept);
     for_parts(count, threads, 16, [&](std::int64_t k, int) { look(job, k); });
     for_parts(blocks, threads, 4, [&](std::int64_t i, int thread) {
         find(job, i * kBlockRows, std::min((i + 1) * kBlockRows, job.rows), scratch.floats(thread));
@@ -203,6 +203,6 @@ void still_nearest(const StillRequest& request) {
 }  // namespace
 }  // namespace lf
 
-LF_ENTRY(still_nearest, StillRequest)
+LF_ENTRY(keep_nearest, KeepRequest)
 
 #endif  // LF_ENTRIES

@@ -1,4 +1,4 @@
-"""letter_fast::code_sums: what the rows of each code add up to, in fixed point."""
+"""letter_fast::cluster_sums: what the rows of each code add up to, in fixed point."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from letter_fast import kernels
 from . import checks
 
 
-@torch.library.custom_op("letter_fast::code_sums", mutates_args=())
-def code_sums(x: Tensor, codes: Tensor, count: int, exponent: int) -> tuple[Tensor, Tensor]:
+@torch.library.custom_op("letter_fast::cluster_sums", mutates_args=())
+def cluster_sums(x: Tensor, codes: Tensor, count: int, exponent: int) -> tuple[Tensor, Tensor]:
     """x [N, D] floating point, codes [N] int64, −1 counts nowhere
     -> sums [count, D] int64 of rint(x · 2^exponent), counts [count] int64; see
        `kernels.fixed_point` for the exponent.
@@ -20,10 +20,10 @@ def code_sums(x: Tensor, codes: Tensor, count: int, exponent: int) -> tuple[Tens
     checks.tensor("codes", codes, checks.INT64, (len(x),), x.device, strided=True)
     checks.at_least("count", count, 0)
     checks.exponent(exponent)
-    return kernels.pick(x.device).code_sums(x, codes, count, exponent)
+    return kernels.pick(x.device).cluster_sums(x, codes, count, exponent)
 
 
-@code_sums.register_fake
+@cluster_sums.register_fake
 def _(x: Tensor, codes: Tensor, count: int, exponent: int) -> tuple[Tensor, Tensor]:
     return (
         x.new_empty((count, x.shape[1]), dtype=torch.int64),

@@ -1,4 +1,4 @@
-"""letter_fast::plus_plus: the picks of greedy k-means++."""
+"""letter_fast::kmeans_plusplus: the picks of greedy k-means++."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from letter_fast import kernels
 from . import checks
 
 
-@torch.library.custom_op("letter_fast::plus_plus", mutates_args=())
-def plus_plus(points: Tensor, weights: Tensor, draws: Tensor) -> Tensor:
-    """K of N weighted points, each pick the best of T tries; see kernels/cpp/plus_plus.cpp.
+@torch.library.custom_op("letter_fast::kmeans_plusplus", mutates_args=())
+def kmeans_plusplus(points: Tensor, weights: Tensor, draws: Tensor) -> Tensor:
+    """K of N weighted points, each pick the best of T tries; see kernels/cpp/kmeans_plusplus.cpp.
 
     points [P, N, D] float32 and weights [P, N] float64: integers, with Σ weight · distance² < 2⁵³
     and some weight > 0; draws [P, K, T] float64 in [0, 1) -> picks [P, K] int64
@@ -28,9 +28,9 @@ def plus_plus(points: Tensor, weights: Tensor, draws: Tensor) -> Tensor:
         raise ValueError("draws must lie in [0, 1)")
     if not bool((weights >= 0).all()):
         raise ValueError("weights must be at least 0")
-    return kernels.pick(points.device).plus_plus(points, weights, draws)
+    return kernels.pick(points.device).kmeans_plusplus(points, weights, draws)
 
 
-@plus_plus.register_fake
+@kmeans_plusplus.register_fake
 def _(points: Tensor, weights: Tensor, draws: Tensor) -> Tensor:
     return draws.new_empty(draws.shape[:2], dtype=torch.int64)

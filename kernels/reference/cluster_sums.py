@@ -11,7 +11,7 @@ from ..refusals import check_codes
 _BLOCK_ROWS = 1 << 16
 
 
-def code_sums(x: Tensor, codes: Tensor, count: int, exponent: int) -> tuple[Tensor, Tensor]:
+def cluster_sums(x: Tensor, codes: Tensor, count: int, exponent: int) -> tuple[Tensor, Tensor]:
     """x [N, D], codes [N] int64 < count, −1 for nowhere -> sums [count, D], counts [count] int64"""
     check_codes(codes[:, None], [count])
     sums = x.new_zeros((count, x.shape[1]), dtype=torch.int64)

@@ -1,4 +1,4 @@
-"""letter_fast::spill_codes: within each group, codes with more rows than room give rows away."""
+"""letter_fast::evict_codes: within each group, codes with more rows than room give rows away."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from . import checks
 from .distinct_codes import check_groups
 
 
-@torch.library.custom_op("letter_fast::spill_codes", mutates_args=())
-def spill_codes(
+@torch.library.custom_op("letter_fast::evict_codes", mutates_args=())
+def evict_codes(
     x: Tensor,
     codebook: Tensor,
     starts: Tensor,
@@ -28,10 +28,10 @@ def spill_codes(
     check_groups(x, codebook, starts, home, rank, taken, taken_starts)
     checks.at_least("capacity", capacity, 0)
     backend = kernels.pick(x.device)
-    return backend.spill_codes(x, codebook, starts, home, rank, taken, taken_starts, capacity)
+    return backend.evict_codes(x, codebook, starts, home, rank, taken, taken_starts, capacity)
 
 
-@spill_codes.register_fake
+@evict_codes.register_fake
 def _(
     x: Tensor,
     codebook: Tensor,

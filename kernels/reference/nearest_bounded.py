@@ -9,7 +9,7 @@ from ..refusals import check_codes
 from .nearest import distinct_codewords, nearest_two
 
 
-def nearest_again(
+def nearest_bounded(
     x: Tensor, codebook: Tensor, codes: Tensor, bounds: Tensor, movement: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     """x [N, D], codebook [K, D] float32, codes [N] int64, bounds [N] and movement [K] float32

@@ -69,7 +69,7 @@ def code_sums_kernel(
         run = tl.min(tl.where(code > run, code, _NONE), axis=0)
 
 
-def code_sums(x: Tensor, codes: Tensor, count: int, exponent: int) -> tuple[Tensor, Tensor]:
+def cluster_sums(x: Tensor, codes: Tensor, count: int, exponent: int) -> tuple[Tensor, Tensor]:
     """x [N, D], codes [N] int64 below `count`, |exponent| ≤ 1000
     -> sums [count, D] int64, counts [count] int64
     """

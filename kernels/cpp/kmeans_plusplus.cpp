@@ -96,7 +96,7 @@ void try_points(const PointBlocks& points, const Tries& tries, std::int64_t firs
 
 namespace lf {
 
-LF_REQUEST(PlusPlusRequest, {
+LF_REQUEST(KmeansPlusplusRequest, {
     Problems points;
     const double* weights;  // [problems, rows]
     std::int64_t picks, tries;
@@ -110,9 +110,9 @@ namespace {
 // Products that are worth a second thread, and blocks that it takes at a time.
 constexpr std::int64_t kParallelProducts = 1 << 22, kPart = 8;
 
-class PlusPlus {
+class KmeansPlusplus {
   public:
-    PlusPlus(const PlusPlusRequest& request, std::int64_t problem, int threads)
+    KmeansPlusplus(const KmeansPlusplusRequest& request, std::int64_t problem, int threads)
         : request_(request),
           draws_(request.draws + problem * request.picks * request.tries),
           picked_(request.picked + problem * request.picks),
@@ -207,7 +207,7 @@ class PlusPlus {
         return best;
     }
 
-    const PlusPlusRequest& request_;
+    const KmeansPlusplusRequest& request_;
     const double* draws_;
     std::int64_t* picked_;
     const std::int64_t blocks_;
@@ -215,15 +215,15 @@ class PlusPlus {
     const int threads_;
 };
 
-void plus_plus(const PlusPlusRequest& request) {
+void kmeans_plusplus(const KmeansPlusplusRequest& request) {
     const bool alone = request.points.problems == 1;
     for_parts(request.points.problems, threads_for(request.points.problems, request.threads), 1,
-              [&](std::int64_t i, int) { PlusPlus(request, i, alone ? request.threads : 1).run(); });
+              [&](std::int64_t i, int) { KmeansPlusplus(request, i, alone ? request.threads : 1).run(); });
 }
 
 }  // namespace
 }  // namespace lf
 
-LF_ENTRY(plus_plus, PlusPlusRequest)
+LF_ENTRY(kmeans_plusplus, KmeansPlusplusRequest)
 
 #endif  // LF_ENTRIES

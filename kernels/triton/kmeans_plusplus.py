@@ -7,8 +7,8 @@ from torch import Tensor
 from .. import host
 
 
-def plus_plus(points: Tensor, weights: Tensor, draws: Tensor) -> Tensor:
+def kmeans_plusplus(points: Tensor, weights: Tensor, draws: Tensor) -> Tensor:
     """points [P, N, D] float32 and weights [P, N] float64, integers; draws [P, K, T] float64
     -> picks [P, K] int64
     """
-    return host().plus_plus(points.cpu(), weights.cpu(), draws.cpu()).to(points.device)
+    return host().kmeans_plusplus(points.cpu(), weights.cpu(), draws.cpu()).to(points.device)

@@ -8,7 +8,7 @@ from torch import Tensor
 from .nearest import nearest
 
 
-def nearest_again(
+def nearest_bounded(
     x: Tensor, codebook: Tensor, codes: Tensor, bounds: Tensor, movement: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     """x [N, D], codebook [K, D] float32, codes [N] int64, bounds [N] and movement [K] float32

@@ -13,9 +13,9 @@
 namespace lf {
 namespace {
 
-class SpillCodes {
+class EvictCodes {
   public:
-    SpillCodes(const GroupsRequest& request, const Distances& distances)
+    EvictCodes(const GroupsRequest& request, const Distances& distances)
         : request_(request), distances_(distances), room_(request.words), waiting_(request.words),
           distance_(distances.stride()) {}
 
@@ -143,9 +143,9 @@ class SpillCodes {
     std::vector<Near> open_;
 };
 
-void spill_codes(const GroupsRequest& request) { solve_groups<SpillCodes>(request); }
+void evict_codes(const GroupsRequest& request) { solve_groups<EvictCodes>(request); }
 
 }  // namespace
 }  // namespace lf
 
-LF_ENTRY(spill_codes, GroupsRequest)
+LF_ENTRY(evict_codes, GroupsRequest)

@@ -22,7 +22,7 @@ from ..refusals import check_groups
 from .groups import Floats, Integers, canonical_order, classes, squared_distances
 
 
-def spill_codes(
+def evict_codes(
     x: Tensor,
     codebook: Tensor,
     starts: Tensor,

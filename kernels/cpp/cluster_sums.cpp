@@ -16,7 +16,7 @@
 
 namespace lf {
 
-struct CodeSums : Matrix {
+struct ClusterSums : Matrix {
     const std::int64_t* codes;  // [rows], −1 counts nowhere
     double scale;               // 2ˢ
     std::int64_t* sums;         // of the part's first column; `sums_stride` from one code to the next
@@ -24,7 +24,7 @@ struct CodeSums : Matrix {
     std::int64_t* counts;       // [codes], or null where another part counts the same rows
 };
 
-LF_KERNEL(void add_code_sums(const CodeSums&, float* scratch))
+LF_KERNEL(void add_cluster_sums(const ClusterSums&, float* scratch))
 
 }  // namespace lf
 
@@ -45,7 +45,7 @@ void add_steps(const float* __restrict from, std::int64_t width, double scale, s
 }  // namespace
 
 // scratch: a row, in whole vectors.
-void add_code_sums(const CodeSums& part, float* scratch) {
+void add_cluster_sums(const ClusterSums& part, float* scratch) {
     constexpr std::int64_t kLanes = Vector::kLayout.lanes;
     const std::int64_t stride = (part.width + kLanes - 1) / kLanes * kLanes;
     const bool as_it_is = part.element == Element::float32 && part.column_stride == 1;
@@ -78,7 +78,7 @@ constexpr std::int64_t kMostBytes = std::int64_t{64} << 20, kRowsPerCode = 4;
 
 }  // namespace
 
-LF_REQUEST(CodeSumsRequest, {
+LF_REQUEST(ClusterSumsRequest, {
     Matrix x;
     const std::int64_t* codes;  // [rows] < count; −1 counts nowhere
     std::int64_t count;
@@ -90,7 +90,7 @@ LF_REQUEST(CodeSumsRequest, {
 
 namespace {
 
-void code_sums(const CodeSumsRequest& request) {
+void cluster_sums(const ClusterSumsRequest& request) {
     check_codes(request.codes, request.x.rows, request.count);
     const Matrix& x = request.x;
     const std::int64_t rows = x.rows, width = x.width, count = request.count;
@@ -103,14 +103,14 @@ void code_sums(const CodeSumsRequest& request) {
     std::vector<std::int64_t> others((by_rows - 1) * entries);
     std::vector<std::vector<float>> scratch(parts, std::vector<float>((width / by_columns + 64) / 16 * 16));
     const auto set = static_cast<Set>(request.instruction_set);
-    const auto add = LF_PICK(set, add_code_sums);
+    const auto add = LF_PICK(set, add_cluster_sums);
     const std::int64_t size = x.element == Element::float32 ? 4 : 2;
 
     for_parts(parts, static_cast<int>(parts), 1, [&](std::int64_t i, int thread) {
         const std::int64_t column = i % by_columns, row = i / by_columns;
         const std::int64_t first = width * column / by_columns, begin = rows * row / by_rows;
         std::int64_t* into = row == 0 ? request.sums : others.data() + (row - 1) * entries;
-        CodeSums part{};
+        ClusterSums part{};
         static_cast<Matrix&>(part) = x;
         part.x = static_cast<const char*>(x.x) + size * (begin * x.row_stride + first * x.column_stride);
         part.rows = rows * (row + 1) / by_rows - begin;
@@ -133,6 +133,6 @@ void code_sums(const CodeSumsRequest& request) {
 }  // namespace
 }  // namespace lf
 
-LF_ENTRY(code_sums, CodeSumsRequest)
+LF_ENTRY(cluster_sums, ClusterSumsRequest)
 
 #endif  // LF_ENTRIES

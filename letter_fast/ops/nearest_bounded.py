@@ -1,4 +1,4 @@
-"""letter_fast::nearest_again: `nearest` after the codewords moved, from what was known before."""
+"""letter_fast::nearest_bounded: `nearest` after the codewords moved, from what was known before."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from letter_fast import kernels
 from . import checks
 
 
-@torch.library.custom_op("letter_fast::nearest_again", mutates_args=())
-def nearest_again(
+@torch.library.custom_op("letter_fast::nearest_bounded", mutates_args=())
+def nearest_bounded(
     x: Tensor, codebook: Tensor, codes: Tensor, bounds: Tensor, movement: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     """x [N, D] floating point, codebook [K, D] float32, codes [N] int64 (−1: not known),
@@ -23,10 +23,10 @@ def nearest_again(
     checks.tensor("codes", codes, checks.INT64, (len(x),), x.device, strided=True)
     checks.tensor("bounds", bounds, checks.FLOAT32, (len(x),), x.device, strided=True)
     checks.tensor("movement", movement, checks.FLOAT32, (words,), x.device, strided=True)
-    return kernels.pick(x.device).nearest_again(x, codebook, codes, bounds, movement)
+    return kernels.pick(x.device).nearest_bounded(x, codebook, codes, bounds, movement)
 
 
-@nearest_again.register_fake
+@nearest_bounded.register_fake
 def _(
     x: Tensor, codebook: Tensor, codes: Tensor, bounds: Tensor, movement: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 
-def plus_plus(points: Tensor, weights: Tensor, draws: Tensor) -> Tensor:
+def kmeans_plusplus(points: Tensor, weights: Tensor, draws: Tensor) -> Tensor:
     """points [P, N, D] float32 and weights [P, N] float64, integers; draws [P, K, T] float64
     -> picks [P, K] int64
     """
