@@ -44,7 +44,7 @@ def facts(device: torch.device) -> dict[str, Any]:
         "python": platform.python_version(),
         "libraries": _versions(),
         "blas": "MKL" if torch.backends.mkl.is_available() else "other",
-        "backend": kernels.pick(device).__name__.rsplit(".", 1)[-1],  # type: ignore[attr-defined]
+        "backend": kernels.pick(device).__name__.rsplit(".", 1)[-1],
     }
     if device.type == "cuda":
         card = torch.cuda.get_device_properties(device)

@@ -4,38 +4,4 @@
 the levels. Every source with kernels is compiled once per instruction set, chosen at run time.
 """
 
-from .operations import (
-    balanced_lloyd,
-    cluster_sums,
-    contrastive,
-    contrastive_gradient_h,
-    distinct_codes,
-    diversity,
-    evict_codes,
-    kmeans_plusplus,
-    nearest,
-    nearest_bounded,
-    residual_losses,
-    residual_losses_backward,
-    residual_search,
-    residual_search_beam,
-    sinkhorn_codes,
-)
-
-__all__ = [
-    "balanced_lloyd",
-    "cluster_sums",
-    "contrastive",
-    "contrastive_gradient_h",
-    "distinct_codes",
-    "diversity",
-    "nearest",
-    "nearest_bounded",
-    "kmeans_plusplus",
-    "residual_losses",
-    "residual_losses_backward",
-    "residual_search",
-    "residual_search_beam",
-    "sinkhorn_codes",
-    "evict_codes",
-]
+from .operations import *  # noqa: F403  (its functions are the operations)

@@ -51,8 +51,15 @@ def balanced_lloyd(
     tolerance: float,
     exponent: int,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """x [P, N, D], centroids [P, K, D] float32, low and high [K] int64
-    -> centroids [P, K, D] float32, labels [P, N] int64, cost and bound [P] float64
+    """Lloyd's iterations of P problems; the last assignment is the cheapest with low ≤ sizes ≤
+    high, earlier ones may fall short of bounds and optimum, each backend as suits it.
+
+    Stops after `iterations` assignments, or when one lowers the cost by at most `tolerance` of
+    it. Means are integer sums in units of 2^−exponent. Rows and centroids are finite.
+
+    x [P, N, D], centroids [P, K, D] float32, low and high [K] int64
+    -> centroids [P, K, D] float32 and labels [P, N] int64 of the last assignment, its cost
+       Σ ‖x − e_label‖² and a proven lower bound of it, [P] float64
     """
     runs = [
         _lloyd(rows, start, low, high, iterations, tolerance, exponent)

@@ -12,7 +12,13 @@ _BLOCK_ROWS = 1 << 16
 
 
 def cluster_sums(x: Tensor, codes: Tensor, count: int, exponent: int) -> tuple[Tensor, Tensor]:
-    """x [N, D], codes [N] int64 < count, −1 for nowhere -> sums [count, D], counts [count] int64"""
+    """Σ rint(x · 2^exponent), to even in the middle, over the rows of each code; and how many.
+
+    Integers: the same bits in any order. |x| · 2^exponent ≤ 2^51, and no sum reaches 2^63; rows
+    of code −1 count nowhere and may hold anything.
+
+    x [N, D], codes [N] int64 < count -> sums [count, D] int64, counts [count] int64
+    """
     check_codes(codes[:, None], [count])
     sums = x.new_zeros((count, x.shape[1]), dtype=torch.int64)
     for rows, names in zip(x.split(_BLOCK_ROWS), codes.split(_BLOCK_ROWS)):

@@ -15,7 +15,9 @@ _BLOCK = 1024
 
 
 def contrastive(q: Tensor, h: Tensor, with_gradient: bool) -> tuple[Tensor, Tensor, Tensor]:
-    """q [B, D], h [M ≥ B, D] float32 or float64, row i of h the own one of row i of q
+    """Mean over i of log Σ_j exp(q_i·h_j) − q_i·h_i.
+
+    q [B, D], h [M ≥ B, D]
     -> loss [], log_total [B] float64, gradient of q [B, D] or [0, D]
     """
     totals: list[Tensor] = []

@@ -33,7 +33,12 @@ def distinct_codes(
     taken: Tensor,
     taken_starts: Tensor,
 ) -> Tensor:
-    """x [R, D], codebook [K, D] float32, starts [G + 1], home and rank [R], taken [T],
+    """Distinct codes within each group, none of them taken there, at the least Σ ‖x_i − e‖².
+
+    Group g is the rows starts[g] … starts[g + 1] − 1, its taken codes those of `taken` between
+    taken_starts[g] and [g + 1]; it has no more rows than codes that aren't taken. home: each
+    row's nearest code; rank settles which of equal rows comes first.
+    x [R, D], codebook [K, D] float32, contiguous; starts [G + 1], home and rank [R], taken [T],
     taken_starts [G + 1] int64 -> codes [R] int64
     """
     check_groups(x, codebook, starts, home, taken, taken_starts)

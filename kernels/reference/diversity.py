@@ -27,8 +27,11 @@ def diversity(
     seed: Tensor,
     with_gradient: bool,
 ) -> tuple[Tensor, Tensor]:
-    """codes [B, L] int64 (a row of −1 counts nowhere), codebooks [ΣK, D] float32 or float64,
-    groups [ΣK] int64, seed [] int64 -> losses [L], gradient [ΣK, D] of their sum, or [0, D]
+    """Per level the mean over rows of log Σ_{j≠c} exp(e_c·e_j) − e_c·e_t, t a random other
+    codeword of c's group.
+
+    codes [B, L] int64 (−1 counts nowhere), codebooks [ΣK, D], groups [ΣK] int64, seed [] int64
+    -> losses [L], gradient of their sum [ΣK, D] or [0, D]
     """
     check_codes(codes, sizes, whole_rows=False)
     partners = draw_partners(codes, sizes, groups, seed)

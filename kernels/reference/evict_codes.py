@@ -32,8 +32,10 @@ def evict_codes(
     taken_starts: Tensor,
     capacity: int,
 ) -> Tensor:
-    """x [R, D], codebook [K, D] float32, starts [G + 1], home and rank [R], taken [T],
-    taken_starts [G + 1] int64 -> codes [R] int64
+    """In each group, codes that hold more rows than they have room for give rows away.
+
+    A code has room for `capacity` rows less how often it is taken; the cheapest moves are made
+    first. Arguments as for `distinct_codes`, home: any codes -> codes [R] int64
     """
     check_groups(x, codebook, starts, home, taken, taken_starts)
     codes = home.clone().numpy()

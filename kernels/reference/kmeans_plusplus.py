@@ -7,8 +7,12 @@ from torch import Tensor
 
 
 def kmeans_plusplus(points: Tensor, weights: Tensor, draws: Tensor) -> Tensor:
-    """points [P, N, D] float32 and weights [P, N] float64, integers; draws [P, K, T] float64
-    -> picks [P, K] int64
+    """Greedy k-means++: of T points drawn ∝ weight · squared distance to the picks so far, the
+    one that leaves least; the first pick is drawn ∝ weight.
+
+    points [P, N, D] float32 and weights [P, N] float64: integers, with Σ weight · distance²
+    < 2⁵³, so that sums are exact; draws [P, K, T] float64 in [0, 1) -> picks [P, K] int64, none
+    twice while points are distinct.
     """
     return torch.stack(list(map(_pick, points.double(), weights, draws)))
 

@@ -23,10 +23,10 @@ _BLOCK_ELEMENTS = 1 << 22
 
 
 def nearest(x: Tensor, codebook: Tensor, offset: Tensor | None) -> tuple[Tensor, Tensor]:
-    """The nearest codeword of each row and its score.
+    """argmin_k ‖x − e_k‖² + offset_k, the lowest k among equals.
 
     x [N, D], codebook [K, D] float32, offset [K] float64
-    -> code [N] int64, score [N] float64 = ‖x − e_code‖² + offset_code
+    -> code [N] int64, score [N] float64
     """
     code, score, _ = nearest_two(x, codebook, offset)
     return code, score

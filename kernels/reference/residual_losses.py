@@ -19,8 +19,10 @@ from ..refusals import check_codes
 def residual_losses(
     x: Tensor, codebooks: Tensor, sizes: list[int], codes: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """x [N, D], codebooks [ΣK, D] float32 or float64, codes [N, L] int64 (−1 counts nowhere)
-    -> quantized [N, D], 0 for a marked row; errors [L] float64; counted [] int64, the other rows
+    """q = Σ_l e_{c_l} and Σ_i ‖r_l‖² of the walk r_l = r_{l−1} − e_{c_l}.
+
+    x [N, D], codebooks [ΣK, D], codes [N, L] int64 (a row of −1 counts nowhere)
+    -> quantized [N, D], errors [L] float64, counted [] int64
     """
     residuals, words = _walk(x, codebooks, sizes, codes)
     quantized = torch.zeros_like(x)
@@ -39,7 +41,10 @@ def residual_losses_backward(
     grad_quantized: Tensor,
     weights: Tensor,
 ) -> tuple[Tensor, Tensor]:
-    """errors [L] (not needed here), grad_quantized [N, D], weights [3, L] float64: to_x, own, later
+    """∂x = ∂q + Σ_l to_x_l r_l and ∂e_k = −Σ_{i: c_l = k} (own_l r_l + Σ_{m > l} later_m r_m).
+
+    errors [L] as residual_losses gave them, which bound every sum; grad_quantized [N, D],
+    weights [3, L] float64: to_x, own, later
     -> gradients of x [N, D] and of codebooks [ΣK, D]
     """
     residuals, _ = _walk(x, codebooks, sizes, codes)

@@ -18,7 +18,7 @@ def residual_search(
     with_quantized: bool = True,
     with_margins: bool = False,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Codes and their sum, and on request how clear each choice was and what it left over.
+    """`nearest` chained over levels, r_l = fl32(r_{l−1} − e_c).
 
     x [N, D], codebooks [ΣK, D] float32, offset [ΣK] float64
     -> codes [N, L] int64;

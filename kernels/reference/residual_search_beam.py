@@ -20,7 +20,7 @@ from .nearest import distinct_codewords
 def residual_search_beam(
     x: Tensor, codebooks: Tensor, sizes: list[int], beam: int
 ) -> tuple[Tensor, Tensor]:
-    """The best path of the last level.
+    """The best of `beam` partial paths by exact ‖r‖²; equal paths by lowest codes.
 
     x [N, D], codebooks [ΣK, D] float32 -> codes [N, L] int64, quantized [N, D] float32
     """

@@ -21,9 +21,11 @@ from ..refusals import NO_GROUPS
 def sinkhorn_codes(
     x: Tensor, codebook: Tensor, starts: Tensor, epsilon: float, sweeps: int
 ) -> Tensor:
-    """x [N, D], codebook [K, D] float32, starts [G + 1] int64 -> codes [N] int64
+    """Codes of each group of rows by Sinkhorn's uniform mapping, in float64.
 
-    Group g is the rows starts[g]:starts[g + 1]. One with NaN or Inf is no part of it, and gets −1.
+    x [N, D], codebook [K, D] float32, starts [G + 1] int64 on the CPU: group g is the rows
+    starts[g]:starts[g + 1]; epsilon ≥ 1e-300 -> codes [N] int64
+    A row with NaN or Inf is no part of its group.
     """
     if int(starts[0]) or int(starts[-1]) != len(x) or bool((starts.diff() < 0).any()):
         raise ValueError(NO_GROUPS)

@@ -11,4 +11,5 @@ def kmeans_plusplus(points: Tensor, weights: Tensor, draws: Tensor) -> Tensor:
     """points [P, N, D] float32 and weights [P, N] float64, integers; draws [P, K, T] float64
     -> picks [P, K] int64
     """
-    return host().kmeans_plusplus(points.cpu(), weights.cpu(), draws.cpu()).to(points.device)
+    picks: Tensor = host().kmeans_plusplus(points.cpu(), weights.cpu(), draws.cpu())
+    return picks.to(points.device)

@@ -1,33 +1,17 @@
 """What PyTorch is told about the kernels: schema, shape rules and dispatch, one file an op."""
 
-from .balanced_lloyd import balanced_lloyd
-from .cluster_sums import cluster_sums
-from .contrastive import contrastive, contrastive_gradient_h
-from .distinct_codes import distinct_codes
-from .diversity import diversity
-from .evict_codes import evict_codes
-from .kmeans_plusplus import kmeans_plusplus
-from .nearest import nearest
-from .nearest_bounded import nearest_bounded
-from .residual_losses import residual_losses, residual_losses_backward
-from .residual_search import residual_search
-from .residual_search_beam import residual_search_beam
-from .sinkhorn_codes import sinkhorn_codes
-
-__all__ = [
-    "balanced_lloyd",
-    "cluster_sums",
-    "contrastive",
-    "contrastive_gradient_h",
-    "distinct_codes",
-    "diversity",
-    "nearest",
-    "nearest_bounded",
-    "kmeans_plusplus",
-    "residual_losses",
-    "residual_losses_backward",
-    "residual_search",
-    "residual_search_beam",
-    "sinkhorn_codes",
-    "evict_codes",
-]
+from .balanced_lloyd import balanced_lloyd as balanced_lloyd
+from .cluster_sums import cluster_sums as cluster_sums
+from .contrastive import contrastive as contrastive
+from .contrastive import contrastive_gradient_h as contrastive_gradient_h
+from .distinct_codes import distinct_codes as distinct_codes
+from .diversity import diversity as diversity
+from .evict_codes import evict_codes as evict_codes
+from .kmeans_plusplus import kmeans_plusplus as kmeans_plusplus
+from .nearest import nearest as nearest
+from .nearest_bounded import nearest_bounded as nearest_bounded
+from .residual_losses import residual_losses as residual_losses
+from .residual_losses import residual_losses_backward as residual_losses_backward
+from .residual_search import residual_search as residual_search
+from .residual_search_beam import residual_search_beam as residual_search_beam
+from .sinkhorn_codes import sinkhorn_codes as sinkhorn_codes

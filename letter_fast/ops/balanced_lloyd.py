@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from letter_fast import kernels
+from letter_fast.kernels import reference
 
 from . import checks
 
@@ -39,7 +40,7 @@ def balanced_lloyd(
         raise ValueError(f"{rows} rows can't fill clusters of these sizes")
     if not bool(torch.stack([*x.aminmax(), *centroids.aminmax()]).isfinite().all()):
         raise ValueError(kernels.NOT_FINITE)
-    return kernels.pick(x.device).balanced_lloyd(
+    return kernels.implementation(reference.balanced_lloyd, x.device)(
         x, centroids, low, high, iterations, tolerance, exponent
     )
 

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from letter_fast import kernels
+from letter_fast.kernels import reference
 
 from . import checks
 
@@ -20,7 +21,7 @@ def cluster_sums(x: Tensor, codes: Tensor, count: int, exponent: int) -> tuple[T
     checks.tensor("codes", codes, checks.INT64, (len(x),), x.device, strided=True)
     checks.at_least("count", count, 0)
     checks.exponent(exponent)
-    return kernels.pick(x.device).cluster_sums(x, codes, count, exponent)
+    return kernels.implementation(reference.cluster_sums, x.device)(x, codes, count, exponent)
 
 
 @cluster_sums.register_fake

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from letter_fast import kernels
+from letter_fast.kernels import reference
 
 from . import checks
 from .once import first_derivative_only
@@ -24,7 +25,7 @@ def contrastive(q: Tensor, h: Tensor, with_gradient: bool) -> tuple[Tensor, Tens
        `with_gradient`, which a q that needs no gradient can do without)
     """
     _check(q, h)
-    return kernels.pick(q.device, q.dtype).contrastive(q, h, with_gradient)
+    return kernels.implementation(reference.contrastive, q.device, q.dtype)(q, h, with_gradient)
 
 
 @torch.library.custom_op("letter_fast::contrastive_gradient_h", mutates_args=())
@@ -32,7 +33,9 @@ def contrastive_gradient_h(q: Tensor, h: Tensor, log_total: Tensor) -> Tensor:
     """q [B, D], h [M, D], log_total [B] -> gradient of h [M, D]"""
     _check(q, h)
     checks.tensor("log_total", log_total, checks.FLOAT64, (len(q),), q.device)
-    return kernels.pick(q.device, q.dtype).contrastive_gradient_h(q, h, log_total)
+    return kernels.implementation(reference.contrastive_gradient_h, q.device, q.dtype)(
+        q, h, log_total
+    )
 
 
 def _check(q: Tensor, h: Tensor) -> None:

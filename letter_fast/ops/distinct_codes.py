@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from letter_fast import kernels
+from letter_fast.kernels import reference
 
 from . import checks
 
@@ -24,8 +25,9 @@ def distinct_codes(
     taken_starts [G + 1] int64 -> codes [R] int64
     """
     check_groups(x, codebook, starts, home, rank, taken, taken_starts)
-    backend = kernels.pick(x.device)
-    return backend.distinct_codes(x, codebook, starts, home, rank, taken, taken_starts)
+    return kernels.implementation(reference.distinct_codes, x.device)(
+        x, codebook, starts, home, rank, taken, taken_starts
+    )
 
 
 @distinct_codes.register_fake

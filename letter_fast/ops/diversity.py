@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from letter_fast import kernels
+from letter_fast.kernels import reference
 
 from . import checks
 from .once import first_derivative_only
@@ -32,8 +33,9 @@ def diversity(
     checks.tensor("codes", codes, checks.INT64, (None, len(sizes)), codebooks.device)
     checks.tensor("groups", groups, checks.INT64, (len(codebooks),), codebooks.device)
     checks.tensor("seed", seed, checks.INT64, (), codebooks.device)
-    backend = kernels.pick(codebooks.device, codebooks.dtype)
-    return backend.diversity(codes, codebooks, sizes, groups, seed, with_gradient)
+    return kernels.implementation(reference.diversity, codebooks.device, codebooks.dtype)(
+        codes, codebooks, sizes, groups, seed, with_gradient
+    )
 
 
 @diversity.register_fake

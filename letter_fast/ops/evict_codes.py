@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from letter_fast import kernels
+from letter_fast.kernels import reference
 
 from . import checks
 from .distinct_codes import check_groups
@@ -27,8 +28,9 @@ def evict_codes(
     """
     check_groups(x, codebook, starts, home, rank, taken, taken_starts)
     checks.at_least("capacity", capacity, 0)
-    backend = kernels.pick(x.device)
-    return backend.evict_codes(x, codebook, starts, home, rank, taken, taken_starts, capacity)
+    return kernels.implementation(reference.evict_codes, x.device)(
+        x, codebook, starts, home, rank, taken, taken_starts, capacity
+    )
 
 
 @evict_codes.register_fake

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from letter_fast import kernels
+from letter_fast.kernels import reference
 
 from . import checks
 
@@ -28,7 +29,7 @@ def kmeans_plusplus(points: Tensor, weights: Tensor, draws: Tensor) -> Tensor:
         raise ValueError("draws must lie in [0, 1)")
     if not bool((weights >= 0).all()):
         raise ValueError("weights must be at least 0")
-    return kernels.pick(points.device).kmeans_plusplus(points, weights, draws)
+    return kernels.implementation(reference.kmeans_plusplus, points.device)(points, weights, draws)
 
 
 @kmeans_plusplus.register_fake

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from letter_fast import kernels
+from letter_fast.kernels import reference
 
 from . import checks
 
@@ -19,7 +20,7 @@ def nearest(x: Tensor, codebook: Tensor, offset: Tensor | None) -> tuple[Tensor,
     words = checks.codebook(codebook, x)
     if offset is not None:
         checks.tensor("offset", offset, checks.FLOAT64, (words,), x.device)
-    return kernels.pick(x.device).nearest(x, codebook, offset)
+    return kernels.implementation(reference.nearest, x.device)(x, codebook, offset)
 
 
 @nearest.register_fake

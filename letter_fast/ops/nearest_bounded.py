@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from letter_fast import kernels
+from letter_fast.kernels import reference
 
 from . import checks
 
@@ -23,7 +24,9 @@ def nearest_bounded(
     checks.tensor("codes", codes, checks.INT64, (len(x),), x.device, strided=True)
     checks.tensor("bounds", bounds, checks.FLOAT32, (len(x),), x.device, strided=True)
     checks.tensor("movement", movement, checks.FLOAT32, (words,), x.device, strided=True)
-    return kernels.pick(x.device).nearest_bounded(x, codebook, codes, bounds, movement)
+    return kernels.implementation(reference.nearest_bounded, x.device)(
+        x, codebook, codes, bounds, movement
+    )
 
 
 @nearest_bounded.register_fake

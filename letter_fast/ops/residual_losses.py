@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from letter_fast import kernels
+from letter_fast.kernels import reference
 
 from . import checks
 from .once import first_derivative_only
@@ -35,8 +36,8 @@ def residual_losses(
        scale [] float64, what it multiplies them by
     """
     _check(x, codebooks, sizes, codes)
-    backend = kernels.pick(x.device, x.dtype)
-    quantized, errors, counted = backend.residual_losses(x, codebooks, sizes, codes)
+    walk = kernels.implementation(reference.residual_losses, x.device, x.dtype)
+    quantized, errors, counted = walk(x, codebooks, sizes, codes)
     elements = (counted * x.shape[1]).clamp(min=1).double()
     scale = elements.reciprocal() if reduction == "mean" else torch.ones_like(elements)
     terms = (errors * scale).to(x.dtype)
@@ -60,7 +61,7 @@ def residual_losses_backward(
     checks.tensor("errors", errors, checks.FLOAT64, (len(sizes),), x.device)
     checks.tensor("grad_quantized", grad_quantized, (x.dtype,), x.shape, x.device)
     checks.tensor("weights", weights, checks.FLOAT64, (3, len(sizes)), x.device)
-    return kernels.pick(x.device, x.dtype).residual_losses_backward(
+    return kernels.implementation(reference.residual_losses_backward, x.device, x.dtype)(
         x, codebooks, sizes, codes, errors, grad_quantized, weights
     )
 

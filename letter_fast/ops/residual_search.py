@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from letter_fast import kernels
+from letter_fast.kernels import reference
 
 from . import checks
 
@@ -29,7 +30,7 @@ def residual_search(
     checks.levels(sizes, words)
     if offset is not None:
         checks.tensor("offset", offset, checks.FLOAT64, (words,), x.device)
-    return kernels.pick(x.device).residual_search(
+    return kernels.implementation(reference.residual_search, x.device)(
         x, codebooks, sizes, offset, with_quantized, with_margins
     )
 

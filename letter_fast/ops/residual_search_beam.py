@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from letter_fast import kernels
+from letter_fast.kernels import reference
 
 from . import checks
 
@@ -25,7 +26,9 @@ def residual_search_beam(
     beam = min(beam, math.prod(sizes[:-1]))
     if not 1 <= beam <= checks.MOST_PATHS:
         raise ValueError(f"beam must lie between 1 and {checks.MOST_PATHS} paths, got {beam}")
-    return kernels.pick(x.device).residual_search_beam(x, codebooks, sizes, beam)
+    return kernels.implementation(reference.residual_search_beam, x.device)(
+        x, codebooks, sizes, beam
+    )
 
 
 @residual_search_beam.register_fake

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from letter_fast import kernels
+from letter_fast.kernels import reference
 
 from . import checks
 
@@ -24,7 +25,9 @@ def sinkhorn_codes(
     checks.at_least("epsilon", epsilon, 1e-300)
     if not 1 <= sweeps <= checks.MOST_SWEEPS:
         raise ValueError(f"sweeps must lie between 1 and {checks.MOST_SWEEPS}, got {sweeps}")
-    return kernels.pick(x.device).sinkhorn_codes(x, codebook, starts, epsilon, sweeps)
+    return kernels.implementation(reference.sinkhorn_codes, x.device)(
+        x, codebook, starts, epsilon, sweeps
+    )
 
 
 @sinkhorn_codes.register_fake
