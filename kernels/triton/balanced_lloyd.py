@@ -71,7 +71,7 @@ def balanced_lloyd(
         found = host().balanced_lloyd(
             x.cpu(), centroids.cpu(), low, high, iterations, tolerance, exponent
         )
-        return tuple(each.to(x.device) for each in found)  # type: ignore[return-value]
+        return tuple(each.to(x.device) for each in found)
     problems = [_Problem(rows, start, low, high) for rows, start in zip(x, centroids)]
     moving = problems
     for _ in range(iterations - 1):
