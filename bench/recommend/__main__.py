@@ -96,7 +96,8 @@ def _show(options: argparse.Namespace, plans: list[runs.Plan]) -> None:
     if not found:
         raise ValueError(f"{options.runs} holds no run of this comparison yet")
     for name, results in found.items():
-        reference = next((kind for kind in ("rq-vae", "random") if kind in results), None)
+        usual = [options.less] if options.less else ["rq-vae", "random"]
+        reference = next((kind for kind in usual if kind in results), None)
         print(report.table(name, results, reference), end="\n\n")
     if options.chart:
         report.chart(found, options.chart)
@@ -134,6 +135,11 @@ def _options() -> argparse.Namespace:
         nargs="+",
         choices=ids.KINDS,
         help=f"(of {' '.join(_MAIN)} those the data have what they need for)",
+    )
+    parser.add_argument(
+        "--less",
+        choices=ids.KINDS,
+        help="what the last column is the difference from (rq-vae, else random)",
     )
     parser.add_argument("--seeds", nargs="+", type=int, help="(0 1 2; 0 with --quick)")
     parser.add_argument("--quick", action="store_true", help="tiny generator, few samples")
