@@ -1,7 +1,8 @@
-"""The site carries copies of the files outside docs/ that its pages show."""
+"""The site carries copies of files outside docs/ that its pages show, and lists the commands."""
 
 from __future__ import annotations
 
+import inspect
 import posixpath
 import re
 from pathlib import Path
@@ -32,7 +33,27 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
         here = posixpath.dirname(page.file.src_uri)
         return posixpath.relpath(f"repository/{path}", here or ".") if path else link[1]
 
-    return _LINK.sub(copy, markdown)
+    return _LINK.sub(copy, markdown).replace("<!-- every command -->", _commands(page))
+
+
+def _commands(page: Any) -> str:
+    """What `--help` says of each command, as markdown."""
+    if page.file.src_uri != "api/commands.md":
+        return ""
+    import typer.main
+
+    from letter_fast.cli.commands import app
+
+    parts = []
+    for name, command in typer.main.get_command(app).commands.items():
+        parts.append(f"## letter-fast {name}\n\n{inspect.cleandoc(command.help)}\n")
+        parts.append("| | |\n|---|---|")
+        for one in command.params:
+            help_text = " ".join((getattr(one, "help", None) or "").split()).replace("|", "\\|")
+            names = [option for option in one.opts if option.startswith("-")] or [one.name]
+            parts.append(f"| {', '.join(f'`{name}`' for name in names)} | {help_text} |")
+        parts.append("")
+    return "\n".join(parts)
 
 
 def _outside(page: str, link: str) -> str:
