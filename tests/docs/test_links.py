@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import re
+from importlib import import_module
 from pathlib import Path
 
 import pytest
+
+import letter_fast
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [
@@ -39,6 +42,19 @@ def test_links_resolve(name: str) -> None:
         assert target.is_relative_to(ROOT), f"{name} links out of the repository: {link}"
         if anchor:
             assert anchor in anchors(target), f"{name}: {path} has no heading #{anchor}"
+
+
+def test_the_reference_names_what_there_is_and_all_of_it() -> None:
+    pages = "".join(page.read_text() for page in (ROOT / "docs/api").glob("*.md"))
+    named = re.findall(r"^::: ([\w.]+)$", pages, re.M)
+    for name in named:
+        try:
+            import_module(name)  # a module of letter_fast.compat
+        except ModuleNotFoundError:
+            home, _, member = name.rpartition(".")
+            assert hasattr(import_module(home), member), f"docs/api names {name}"
+    members = {name.rpartition(".")[2] for name in named} | {"functional"}
+    assert not set(letter_fast.__all__) - members, "docs/api lacks public names"
 
 
 def test_the_menu_names_every_page() -> None:
