@@ -215,6 +215,8 @@ def cases(target: str) -> Iterator[Case]:
                     "P": width,
                     "BLOCK_N": tile.rows,
                     "BLOCK_K": tile.words,
+                    "LANES": tile.lanes,
+                    "NEAR": tile.near,
                 },
                 tile.warps,
                 tile.stages,
@@ -230,6 +232,8 @@ def cases(target: str) -> Iterator[Case]:
                 "BLOCK_N": tile.rows,
                 "BLOCK_K": tile.words,
                 "BLOCK_D": tiles.WIDE_STEP,
+                "LANES": tile.lanes,
+                "NEAR": tile.near,
             },
             tile.warps,
             tile.stages,
@@ -292,15 +296,15 @@ def cases(target: str) -> Iterator[Case]:
         shape = {"BLOCK_N": tiles.SUMS.elements // width, "BLOCK_D": width}
         config = "{BLOCK_N}×{BLOCK_D}".format(**shape) + f" {tiles.SUMS.warps}w"
         yield Case("code sums", config, code_sums_kernel, shape, tiles.SUMS.warps, 3, False)
-    for width, tile in tiles.CONTRASTIVE[target].items():
+    for width, block in tiles.CONTRASTIVE[target].items():
         options: dict[str, Any] = {
             "PRECISION": "ieee" if target == "gfx942" else "tf32x3",
             "P": width,
-            "BLOCK_N": tile.rows,
-            "BLOCK_K": tile.words,
+            "BLOCK_N": block.rows,
+            "BLOCK_K": block.words,
         }
-        config = f"P={width} {tile.rows}×{tile.words} {tile.warps}w {tile.stages}s"
-        warps, stages = tile.warps, tile.stages
+        config = f"P={width} {block.rows}×{block.words} {block.warps}w {block.stages}s"
+        warps, stages = block.warps, block.stages
         both = {"WITH_GRADIENT": True, **options}
         yield Case("contrastive", config, contrastive_kernel, both, warps, stages, True)
         kernel = contrastive_gradient_h_kernel

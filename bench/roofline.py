@@ -5,7 +5,7 @@
 Compiles the search's kernels as compile_report.py does and counts the instructions of each loop by
 pipe. The exit code is 1 if
 
-  - a tile of scores goes from one layout to another through shared memory in an inner loop,
+  - scores go from one layout to another through shared memory in an inner loop,
   - an atomic waits for all of memory (MEMBAR),
   - a loop has over 5 % more instructions than in bench/results/roofline.json.
 
@@ -29,7 +29,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from letter_fast.kernels.triton import tiles
+from letter_fast.kernels.triton import score, tiles
 
 from .compile_report import MEMBAR, Case, built, cases, read_cubin
 from .sass import Loop, hot_loops
@@ -114,19 +114,23 @@ def compile_kernel(case: Case, target: str) -> Kernel:
     _, _, sass = read_cubin(compiled.asm["cubin"])
     problems = []
     if converted(case, compiled.asm["ttgir"]):
-        problems.append("a tile of scores changes its layout in a loop")
+        problems.append("scores change their layout in a loop")
     if MEMBAR.search(sass):
         problems.append("an atomic waits for all of memory")
     return Kernel(case, target, hot_loops(sass), problems)
 
 
 def converted(case: Case, ttgir: str) -> bool:
-    """Whether a whole tile of scores is converted in the loop that has the product."""
-    shape = f"{case.constants.get('BLOCK_N')}x{case.constants.get('BLOCK_K')}xf32"
+    """Whether more than a number a row is converted in the loop that has the product, other than
+    into its operands."""
     if not case.tensor_core:
         return False
-    conversion = re.compile(rf"ttg\.convert_layout .*tensor<{shape}, .*-> tensor<{shape}, ")
-    return any(conversion.search(loop) for loop in product_loops(ttgir))
+    conversion = re.compile(
+        r"ttg\.convert_layout .*tensor<([\dx]+)x[fi]32, .*-> tensor<\1x[fi]32, "
+    )
+    shapes = [found[1] for loop in product_loops(ttgir) for found in conversion.finditer(loop)]
+    rows = case.constants["BLOCK_N"]
+    return any(math.prod(map(int, shape.split("x"))) > rows for shape in shapes)
 
 
 def product_loops(ttgir: str) -> list[str]:
@@ -172,34 +176,45 @@ def clocks(loop: Loop, case: Case, target: str) -> float:
 
 
 def narrow_ms(kernel: Kernel, of: Workload, rows: float, card: Card) -> float:
-    """A narrow screen: tiles in levels in blocks of rows."""
-    if len(kernel.loops) != 4:
+    """A narrow screen: tiles in chunks of codewords in levels in blocks of rows."""
+    if len(kernel.loops) != 5:
         return math.nan  # the compiler made other loops of them
-    tile, level, block, _ = kernel.loops
+    tile, chunk, level, block, _ = kernel.loops
     shape = kernel.case.constants
     products = 3 if shape["THREE"] else 1
     tensor = 2 * products * shape["BLOCK_N"] * shape["BLOCK_K"] * shape["P"] / card.tensor
     a_tile = max(clocks(tile, kernel.case, kernel.target), tensor)
     tiles_ = sum(-(-size // shape["BLOCK_K"]) for size in of.sizes)
-    a_block = tiles_ * a_tile + len(of.sizes) * clocks(level, kernel.case, kernel.target)
+    a_block = tiles_ * a_tile + chunks(of) * clocks(chunk, kernel.case, kernel.target)
+    a_block += len(of.sizes) * clocks(level, kernel.case, kernel.target)
     a_block += clocks(block, kernel.case, kernel.target)
     work = rows / shape["BLOCK_N"] * a_block / card.multiprocessors / (card.clock * 1e9)
-    return 1e3 * float(max(work, rows * of.bytes / (card.hbm * 1e9)))
+    halves = 2 if shape["THREE"] else 1
+    words = rows / shape["BLOCK_N"] * tiles_ * shape["BLOCK_K"] * shape["P"] * 2 * halves
+    return 1e3 * float(max(work, words / (card.l2 * 1e9), rows * of.bytes / (card.hbm * 1e9)))
+
+
+def chunks(of: Workload) -> int:
+    """Rounds of the loop over CHUNK codewords at a time, of a row."""
+    return sum(-(-size // score.CHUNK.value) for size in of.sizes)
 
 
 def wide_ms(kernel: Kernel, of: Workload, rows: float, card: Card) -> float:
-    """A wide screen, all levels: steps of D in tiles in blocks of rows."""
-    if len(kernel.loops) != 4:
+    """A wide screen, all levels: steps of D in tiles in chunks of codewords in blocks of rows."""
+    if len(kernel.loops) != 5:
         return math.nan
-    step, tile, _, _ = kernel.loops
+    step, tile, chunk, block, _ = kernel.loops
     shape = kernel.case.constants
     products = 3 if shape["THREE"] else 1
     steps = -(-of.dim // shape["BLOCK_D"])
     operations = 2 * products * shape["BLOCK_N"] * shape["BLOCK_K"] * shape["BLOCK_D"]
     a_step = max(clocks(step, kernel.case, kernel.target), operations / card.tensor)
     a_tile = steps * a_step + clocks(tile, kernel.case, kernel.target)
-    number = rows / shape["BLOCK_N"] * sum(-(-size // shape["BLOCK_K"]) for size in of.sizes)
-    work = number * a_tile / card.multiprocessors / (card.clock * 1e9)
+    blocks = rows / shape["BLOCK_N"]
+    number = blocks * sum(-(-size // shape["BLOCK_K"]) for size in of.sizes)
+    work = number * a_tile + blocks * chunks(of) * clocks(chunk, kernel.case, kernel.target)
+    work += blocks * len(of.sizes) * clocks(block, kernel.case, kernel.target)
+    work /= card.multiprocessors * card.clock * 1e9
     halves = 2 if shape["THREE"] else 1
     traffic = number * (shape["BLOCK_N"] + shape["BLOCK_K"]) * of.dim * 2 * halves
     return 1e3 * float(max(work, traffic / (card.l2 * 1e9)))

@@ -206,7 +206,7 @@ def slots_kernel(
         mask = valid[:, None] & (d < D)[None, :]
         e = tl.load(codebooks + word[:, None] * D + d[None, :], mask=mask, other=0.0)
         w = -e * beta
-        w_high, w_low, left, rest = split(w)
+        w_high, w_low, left, rest = split(w, NORMAL=True)
         place = (slot.to(tl.int64) + tl.arange(0, BLOCK_S))[:, None] * P + d[None, :]
         tl.store(high + place, w_high)
         tl.store(low + place, w_low)

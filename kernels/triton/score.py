@@ -12,7 +12,8 @@ Schwarz; a-priori roundings would be several times larger), n = ‖v‖ + ‖res
 
     |score − exact| ≤ ρ(n·‖Δw‖ + ‖Δv‖·‖w‖ + ‖low v‖·‖low w‖)            what the split leaves out
                     + ρ·γ(n‖w‖ + 2(n‖low w‖ + ‖low v‖‖w‖))              accumulation
-                    + (2⁻²² + packing)(ρ·n·‖w‖ + |bias|)                bias, final sum, packing
+                    + 2⁻²²(ρ·n·‖w‖ + |bias|)                            bias, final sum
+                    + u/2                                               the key, see below
 
 γ = (9/8·P + 16)·2⁻²³ for P products in float32 on a tensor core. It aligns a block of b products
 and the accumulator to their largest, truncates them F bits behind its leading one, and truncates
@@ -21,12 +22,24 @@ blocks (Fasi, Higham, Mikaitis and Pranesh, 2021; Blanchard et al., 2020). Assum
 F ≥ 24 where b < 16, else F ≥ 23: then P/b·((b + 1)·2^(23−F) + 1) ≤ 9/8·P. From compute capability
 8.0 on that holds (8, 24 on A100; 16, 25 on H100, by the same literature); tests/kernels/
 test_tensor_core_sums.py runs the screens on such sums. V100 (4, 23) is beyond γ.
-Products of normal fp16 numbers neither underflow nor round in float32. Everything here is
-rounded to nearest in float32 over at most 4096 terms, and α·r may lose bits below 2⁻¹⁴⁹: both are
-less than the 2⁻⁷ by which the bound is enlarged.
+Products of fp16 numbers neither underflow nor round in float32. A core may take v's subnormal
+halves, below 2⁻¹⁴, for 0: P·2⁻¹⁴ is more than √P of those and of the low ones', and is added to
+‖rest‖; w has none. A half that overflows leaves ‖rest‖ = ∞. Everything here is rounded to nearest
+in float32 over at most 4096 terms, and α·r may lose bits below 2⁻¹⁴⁹: both are less than the 2⁻⁷ by
+which the bound is enlarged.
 
 A row is certified when its two smallest scores differ by more than twice the bound; then no other
-codeword is as near.
+codeword is as near. They are found as the two largest keys, a score and its codeword's number in
+one unsigned integer, so that a maximum carries both:
+
+    key_k = bits(origin − score_k)·2ᵇ + k  mod 2³²,        origin = (2²³ + 2³¹⁻ᵇ)·u,  b ≥ 9
+
+bits() are those of a float32. With |score| < 2³⁰⁻ᵇ·u, u a power of two a row, origin − score lies
+in [2²³u, 2²⁴u): there floats are the multiples of u, and consecutive ones have consecutive bits.
+The product leaves the lowest 32 − b of these bits above the number, and drops sign, exponent and
+what is the same for all of the row. A codeword that can't win has bias 2¹²⁶: its bits are 0. Three
+instructions of the FMA's pipe make a key and 2.5 or 3 maxima place it; the ALU, which has half the
+lanes on sm_90, is what binds the screens.
 """
 
 from __future__ import annotations
@@ -37,11 +50,14 @@ import triton.language as tl
 NEVER = tl.constexpr(2.0**126)
 _SLACK = tl.constexpr(1 + 2.0**-7)
 _UNIT = tl.constexpr(2.0**-23)
-_HALF_MAX = tl.constexpr(65504.0)
 _HALF_NORMAL = tl.constexpr(2.0**-14)
 _LOW = tl.constexpr(2.0**-11)
 # β/α is kept within 2^±60 so that no score overflows; a row outside is clipped: its bound sees it.
 _RATIO = tl.constexpr(60)
+# Biased exponents of α and β above which a residual can't overflow.
+_SMALLEST_SCALE = tl.constexpr(17)
+# Codewords that keys tell apart at a time, so that 19 bits are left for a score.
+CHUNK = tl.constexpr(8192)
 
 
 @triton.jit
@@ -58,18 +74,18 @@ def power_of_two(biased):
 
 
 @triton.jit
-def half(v):
-    """float16, clipped to its range and without subnormals, which a tensor core may flush."""
-    clipped = tl.minimum(tl.maximum(v, -_HALF_MAX), _HALF_MAX)
-    return tl.where(tl.abs(v) < _HALF_NORMAL, 0.0, clipped).to(tl.float16)
+def split(v, NORMAL: tl.constexpr = False):
+    """v [rows, P] -> high and low [rows, P] fp16 and the rests without and with `low`, float32.
 
-
-@triton.jit
-def split(v):
-    """v [rows, P] -> high and low [rows, P] fp16 and the rests without and with `low`, float32."""
-    high = half(v)
+    NORMAL: no subnormal halves; without them a core that takes those for 0 multiplies as others do.
+    """
+    high = v.to(tl.float16)
+    if NORMAL:
+        high = tl.where(tl.abs(v) < _HALF_NORMAL, 0.0, v).to(tl.float16)
     left = v - high.to(tl.float32)
-    low = half(left * 2048.0)
+    low = (left * 2048.0).to(tl.float16)
+    if NORMAL:
+        low = tl.where(tl.abs(left * 2048.0) < _HALF_NORMAL, 0.0, left * 2048.0).to(tl.float16)
     return high, low, left, left - low.to(tl.float32) * _LOW
 
 
@@ -79,8 +95,9 @@ def square_sum(v):
 
 
 @triton.jit
-def error_bound(rho, size, low, rest, limits, P, THREE: tl.constexpr, PACKING: tl.constexpr):
-    """The bound above of each row: ‖v‖, ‖2⁻¹¹low‖, ‖rest‖ [rows]; limits: the five of its level."""
+def error_bound(rho, size, low, rest, limits, P, THREE: tl.constexpr):
+    """The bound above of each row, less the key's: ‖v‖, ‖2⁻¹¹low‖, ‖rest‖ [rows]; limits: the five
+    of its level."""
     w = tl.load(limits)
     w_low = tl.load(limits + 1)
     w_rest = tl.load(limits + 2)
@@ -93,35 +110,98 @@ def error_bound(rho, size, low, rest, limits, P, THREE: tl.constexpr, PACKING: t
         w_rest = tl.load(limits + 3)
         lost = n * w_rest + rest * w + low * w_low
         accumulated = n * w + 2 * (n * w_low + low * w)
-    final = (2 * _UNIT + PACKING) * (rho * n * w + bias)
+    final = 2 * _UNIT * (rho * n * w + bias)
     return _SLACK * (rho * lost + rho * gamma * accumulated + final)
 
 
 @triton.jit
-def best_two(score, lane, BLOCK_K: tl.constexpr, PACKED: tl.constexpr):
-    """The smallest score of each row, its lane, and the smallest of the other lanes.
-
-    Packed, a score's low bits give way to its lane: that moves it by at most BLOCK_K·2⁻²³ of
-    itself, makes the row's keys distinct, and so finds index and runner-up with two minima and one
-    compare.
-    """
-    if PACKED:
-        bits = score.to(tl.int32, bitcast=True)
-        key = ((bits & -BLOCK_K) | lane[None, :]).to(tl.float32, bitcast=True)
-        first = tl.min(key, axis=1)
-        second = tl.min(tl.where(key == first[:, None], NEVER, key), axis=1)
-        at = first.to(tl.int32, bitcast=True) & (BLOCK_K - 1)
-    else:
-        first = tl.min(score, axis=1)
-        at = tl.min(tl.where(score == first[:, None], lane[None, :], BLOCK_K - 1), axis=1)
-        second = tl.min(tl.where(lane[None, :] == at[:, None], NEVER, score), axis=1)
-    return first, at, second
+def rest_norm(square, P):
+    """‖rest‖ from its square, and what subnormal halves may add to it."""
+    return tl.sqrt(square) + P * _HALF_NORMAL
 
 
 @triton.jit
-def certified(first, second, bound, PACKED: tl.constexpr):
-    """Whether the smallest score's codeword is the nearest. NaN anywhere is a no."""
-    clear = (second - first > 2 * bound) & (first < 0.5 * NEVER)
-    if PACKED:  # a key this small could lose its lane to a flush of subnormals
-        clear = clear & (tl.abs(first) > 2.0**-100)
-    return clear
+def stays_finite(alpha, beta):
+    """Whether the next residual does: |r| < 2¹⁶/α and |e| < 2¹⁵/β, so that they sum to < 2¹²⁷."""
+    return (alpha > _SMALLEST_SCALE) & (beta > _SMALLEST_SCALE)
+
+
+@triton.jit
+def index_bits(K, BLOCK_K: tl.constexpr):
+    """b: enough for K in whole tiles, and at least 9, so that sign and exponent leave the key."""
+    last = (tl.cdiv(K, BLOCK_K) * BLOCK_K - 1).to(tl.float32)
+    return tl.maximum((last.to(tl.int32, bitcast=True) >> 23) - 126, 9)
+
+
+@triton.jit
+def key_unit(rho, size, rest, bound, limits, bits):
+    """u of each row; inf, which certifies nothing, where `origin` would come near 2¹²⁶."""
+    exact = rho * (size + rest) * tl.load(limits) + tl.load(limits + 4)
+    largest = tl.abs(_SLACK * exact + bound)  # NaN has any sign
+    biased = (largest.to(tl.int32, bitcast=True) >> 23) + bits - 29
+    return tl.where(biased > 204, float("inf"), power_of_two(tl.maximum(biased, 30)))
+
+
+@triton.jit
+def keep_two(first, second, score, index, unit, bits, NEAR: tl.constexpr):
+    """Two largest keys a lane, [rows, lanes] each, with a tile of scores from codeword `index` on.
+
+    A lane has columns of the tile that one thread has in its registers, so that nothing is moved:
+    of an MMA's result every 8th, or 16th if two warps share a row; of Blackwell's, NEAR, a run of
+    them. The keys leave out what the lanes have in common with them, see best_two.
+    """
+    lanes: tl.constexpr = first.shape[1]
+    column = tl.arange(0, score.shape[1])
+    if NEAR:
+        column = column % (score.shape[1] // lanes)
+    else:
+        column = column - column % lanes
+    origin = unit * ((1 << 23) + (1 << (31 - bits))).to(tl.float32)
+    fixed = (origin[:, None] - score).to(tl.uint32, bitcast=True)
+    # By way of float32, so that no compiler sees a power of two: for a shift and a sum it would
+    # take the ALU.
+    key = fixed * power_of_two(127 + bits).to(tl.uint32) + column[None, :].to(tl.uint32)
+    a, b = _halves(key, NEAR)
+    one, two = tl.maximum(a, b), tl.minimum(a, b)
+    for _ in tl.static_range(7):
+        if one.shape[1] > lanes:
+            a, b = _halves(one, NEAR)
+            c, d = _halves(two, NEAR)
+            one, two = tl.maximum(a, b), tl.maximum(tl.minimum(a, b), tl.maximum(c, d))
+    one += tl.cast(index, tl.uint32)
+    two += tl.cast(index, tl.uint32)
+    return tl.maximum(first, one), tl.maximum(tl.minimum(first, one), tl.maximum(second, two))
+
+
+@triton.jit
+def _halves(key, NEAR: tl.constexpr):
+    """Every second column and the others; or, not NEAR, the left half and the right one."""
+    if NEAR:
+        parted = tl.reshape(key, [key.shape[0], key.shape[1] // 2, 2])
+    else:
+        parted = tl.permute(tl.reshape(key, [key.shape[0], 2, key.shape[1] // 2]), [0, 2, 1])
+    return tl.split(parted)
+
+
+@triton.jit
+def best_two(first, second, bits, BLOCK_K: tl.constexpr, NEAR: tl.constexpr):
+    """(origin − score)/u, up to a constant, of the row's smallest score and of the next, and the
+    codeword of the first.
+
+    With the lanes' numbers, keys are distinct. The largest but one is found modulo 2³²: less the
+    largest, that is 0 and all others are at the top.
+    """
+    lane = tl.arange(0, first.shape[1])
+    if NEAR:
+        lane = lane * (BLOCK_K // first.shape[1])
+    first += lane[None, :].to(tl.uint32)
+    one = tl.max(first, axis=1)
+    two = tl.maximum(tl.max(first - one[:, None], axis=1) + one, tl.max(second, axis=1))
+    code = one.to(tl.int32, bitcast=True) & ((1 << bits) - 1)
+    return (one >> bits).to(tl.int32), (two >> bits).to(tl.int32), code
+
+
+@triton.jit
+def certified(best, second, unit, bound):
+    """Whether the row's nearest codeword is known, by what best_two gives. NaN anywhere is a no."""
+    return (best > 0) & ((best - second).to(tl.float32) * unit > 2 * bound + unit)

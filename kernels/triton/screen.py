@@ -5,11 +5,18 @@
 In:  x [N, D] any strides; codebooks [ΣK, D] float32; the packed slots; with THREE, a queue of items
      row·2¹⁶ + level, of which the codes of lower levels stand in `codes`.
 Out: codes [N, L] int64 up to the first level a row can't certify there; that row joins `left`.
-     So does a row with NaN, Inf or, with `mark`, a residual that overflows: settle.py marks it.
+     So does a row with NaN, Inf or, with `mark`, a residual that may overflow: settle.py marks it.
 
 Each program holds BLOCK_N rows in registers through all levels and streams the codewords past them
 in tiles of BLOCK_K; S·P < 2³¹, as offsets of 64 bits would spill. Later levels of a row that
 stopped are computed in vain: 1 to 10 % of rows stop, and leaving the tile would cost more.
+
+All that a row has, r included, is to lie in threads as the products do: then nothing of it goes
+through shared memory. Triton decides that. Anchors of a layout are the loads from memory and the
+products; it follows them from the last in the program to the first, a vector takes the first
+layout that reaches it, and a tile takes the products' if that does. So a codeword is loaded and
+taken from r before the products, at the beginning of the next level, and it is taken by `tl.where`,
+whose mask comes from them. bench/roofline.py counts the instructions, and fails if it is otherwise.
 """
 
 from __future__ import annotations
@@ -21,16 +28,21 @@ from torch import Tensor
 from .codebook import Packed
 from .queue import Queue, dequeue, enqueue
 from .score import (
-    NEVER,
+    CHUNK,
     best_two,
     certified,
     error_bound,
+    index_bits,
+    keep_two,
+    key_unit,
     power_of_two,
+    rest_norm,
     row_exponent,
     split,
     square_sum,
+    stays_finite,
 )
-from .tiles import Tile, programs
+from .tiles import ScreenTile, programs
 
 
 @triton.jit(do_not_specialize=["N", "L", "mark"])
@@ -60,9 +72,9 @@ def screen_kernel(
     P: tl.constexpr,
     BLOCK_N: tl.constexpr,
     BLOCK_K: tl.constexpr,
+    LANES: tl.constexpr,
+    NEAR: tl.constexpr,
 ):
-    PACKED: tl.constexpr = not THREE
-    PACKING: tl.constexpr = BLOCK_K * 2.0**-23 if PACKED else 0.0
     d = tl.arange(0, P)
     lane = tl.arange(0, BLOCK_K)
     total = N
@@ -84,12 +96,17 @@ def screen_kernel(
         r = r.to(tl.float32)
         finite = tl.min((tl.abs(r) < float("inf")).to(tl.int32), axis=1) == 1  # NaN < inf: no
         r = tl.where(finite[:, None], r, 0.0)
-        peak = tl.max(tl.abs(r), axis=1)
         stop = tl.where(finite, L, 0)  # the first level not decided here
+        code = tl.zeros([BLOCK_N], tl.int32)
 
         for level in range(L):
+            going = (stop == L) & (level > 0)
+            word = tl.load(starts + tl.maximum(level - 1, 0)) * D + tl.where(going, code, 0) * D
+            e = tl.load(codebooks + word[:, None] + d[None, :], mask=(d < D)[None, :], other=0.0)
+            r = tl.where(going[:, None], r - e, r)
+
             beta = tl.load(exponent + level)
-            alpha = row_exponent(peak, beta)
+            alpha = row_exponent(tl.max(tl.abs(r), axis=1), beta)
             rho = power_of_two(127 + beta - alpha)
             v = r * power_of_two(alpha)[:, None]
             v_high, v_low, rest, rest_low = split(v)
@@ -97,37 +114,46 @@ def screen_kernel(
             # Before the tiles, so that only the fp16 halves of v live on through them.
             size = tl.sqrt(square_sum(v))
             low_size = size
-            rest_size = tl.sqrt(square_sum(rest))
+            rest_size = rest_norm(square_sum(rest), P)
             if THREE:
                 low_size = tl.sqrt(square_sum(v_low.to(tl.float32))) * 2.0**-11
-                rest_size = tl.sqrt(square_sum(rest_low))
-            bound = error_bound(
-                rho, size, low_size, rest_size, limits + level * 5, P, THREE, PACKING
-            )
+                rest_size = rest_norm(square_sum(rest_low), P)
+            of_level = limits + level * 5
+            bound = error_bound(rho, size, low_size, rest_size, of_level, P, THREE)
+            K = tl.load(sizes + level).to(tl.int32)
+            bits = index_bits(tl.minimum(K, CHUNK), BLOCK_K)
+            unit = key_unit(rho, size, rest_size, bound, of_level, bits)
 
-            slot = tl.load(slots + level)
+            slot = tl.multiple_of(tl.load(slots + level), BLOCK_K)
             level_high = high + slot * P
             level_low = low + slot * P
             level_bias = bias + slot
-            best = tl.full([BLOCK_N], NEVER, tl.float32)
-            second = tl.full([BLOCK_N], NEVER, tl.float32)
-            code = tl.zeros([BLOCK_N], tl.int32)
-            for k in range(0, tl.load(sizes + level).to(tl.int32), BLOCK_K):
-                at = (k + lane)[None, :]
-                w_high = tl.load(level_high + at * P + d[:, None])
-                product = tl.dot(v_high, w_high, input_precision="ieee")
-                if THREE:
-                    w_low = tl.load(level_low + at * P + d[:, None])
-                    small = tl.dot(v_high, w_low, input_precision="ieee")
-                    small = tl.dot(v_low, w_high, small, input_precision="ieee")
-                    product += small * 2.0**-11
-                score = product * rho[:, None] + tl.load(level_bias + at)
-                one, where, two = best_two(score, lane, BLOCK_K, PACKED)
-                second = tl.minimum(tl.maximum(best, one), tl.minimum(second, two))
-                code = tl.where(one < best, k + where, code)
-                best = tl.minimum(best, one)
+            best = tl.zeros([BLOCK_N], tl.int32)
+            second = tl.zeros([BLOCK_N], tl.int32)
+            for start in range(0, K, CHUNK):
+                first_key = tl.zeros([BLOCK_N, LANES], tl.uint32)
+                second_key = tl.zeros([BLOCK_N, LANES], tl.uint32)
+                for k in range(start, tl.minimum(start + CHUNK, K), BLOCK_K):
+                    k = tl.multiple_of(k, BLOCK_K)
+                    place = lane[None, :] * P + d[:, None]
+                    w_high = tl.load(level_high + k * P + place)
+                    product = tl.dot(v_high, w_high, input_precision="ieee")
+                    if THREE:
+                        w_low = tl.load(level_low + k * P + place)
+                        small = tl.dot(v_high, w_low, input_precision="ieee")
+                        small = tl.dot(v_low, w_high, small, input_precision="ieee")
+                        product += small * 2.0**-11
+                    score = product * rho[:, None] + tl.load(level_bias + k + lane)[None, :]
+                    first_key, second_key = keep_two(
+                        first_key, second_key, score, k - start, unit, bits, NEAR
+                    )
+                one, two, where = best_two(first_key, second_key, bits, BLOCK_K, NEAR)
+                second = tl.maximum(tl.minimum(best, one), tl.maximum(second, two))
+                code = tl.where(one > best, start + where, code)
+                best = tl.maximum(best, one)
 
-            decided = certified(best, second, bound, PACKED)
+            decided = certified(best, second, unit, bound)
+            decided = decided & (stays_finite(alpha, beta) | (mark == 0))
             place = codes + row * L + level
             if THREE:
                 known = level < first
@@ -135,15 +161,8 @@ def screen_kernel(
                     known, tl.load(place, mask=live & known, other=0).to(tl.int32), code
                 )
                 decided = decided | known
-
-            codebook = codebooks + tl.load(starts + level) * D
-            r -= tl.load(codebook + code[:, None] * D + d[None, :], mask=inside, other=0.0)
-            peak = tl.max(tl.abs(r), axis=1)
-            decided = decided & ((peak < float("inf")) | (mark == 0))
             stop = tl.where((stop == L) & (decided == 0), level, stop)
             tl.store(place, code.to(tl.int64), mask=live & (stop == L))
-            r = tl.where((stop == L)[:, None], r, 0.0)
-            peak = tl.where(stop == L, peak, 0.0)
 
         enqueue(left, left_count, row, stop, live & (stop < L))
 
@@ -155,7 +174,7 @@ def screen(
     codes: Tensor,
     queue: Queue | None,
     left: Queue,
-    tile: Tile,
+    tile: ScreenTile,
     mark: bool,
 ) -> None:
     """One pass with one fp16 product over all rows, or with three over the `queue`."""
@@ -186,6 +205,8 @@ def screen(
         P=packed.high.shape[1],
         BLOCK_N=tile.rows,
         BLOCK_K=tile.words,
+        LANES=tile.lanes,
+        NEAR=tile.near,
         num_warps=tile.warps,
         num_stages=tile.stages,
     )

@@ -24,19 +24,21 @@ from torch import Tensor
 from .codebook import Packed
 from .queue import Queue, dequeue, enqueue
 from .score import (
-    NEVER,
+    CHUNK,
     best_two,
     certified,
     error_bound,
+    index_bits,
+    keep_two,
+    key_unit,
     power_of_two,
+    rest_norm,
     row_exponent,
     split,
     square_sum,
+    stays_finite,
 )
-from .tiles import WIDE_STEP, Tile, programs, split_shape
-
-# Biased exponents of α and β above which |r| < 2¹⁶/α and |e| < 2¹⁵/β sum to less than 2¹²⁷.
-_SMALLEST_SCALE = tl.constexpr(17)
+from .tiles import WIDE_STEP, ScreenTile, programs, split_shape
 
 
 @triton.jit
@@ -105,13 +107,13 @@ def split_kernel(
         rest_size += square_sum(rest)
         rest_low_size += square_sum(rest_low)
 
-    safe = (finite == 1) & (alpha > _SMALLEST_SCALE) & (beta > _SMALLEST_SCALE)
+    safe = (finite == 1) & stays_finite(alpha, beta)
     tl.store(facts + i, power_of_two(127 + beta - alpha), mask=live)
     size = tl.where(safe, tl.sqrt(size), float("inf"))
     tl.store(facts + rows + i, size, mask=live)
     tl.store(facts + 2 * rows + i, tl.sqrt(low_size) * 2.0**-11, mask=live)
-    tl.store(facts + 3 * rows + i, tl.sqrt(rest_size), mask=live)
-    tl.store(facts + 4 * rows + i, tl.sqrt(rest_low_size), mask=live)
+    tl.store(facts + 3 * rows + i, rest_norm(rest_size, P), mask=live)
+    tl.store(facts + 4 * rows + i, rest_norm(rest_low_size, P), mask=live)
 
 
 @triton.jit(do_not_specialize=["first", "rows", "L", "level"])
@@ -137,10 +139,10 @@ def screen_wide_kernel(
     THREE: tl.constexpr,
     BLOCK_N: tl.constexpr,
     BLOCK_K: tl.constexpr,
+    LANES: tl.constexpr,
+    NEAR: tl.constexpr,
     BLOCK_D: tl.constexpr,
 ):
-    PACKED: tl.constexpr = not THREE
-    PACKING: tl.constexpr = BLOCK_K * 2.0**-23 if PACKED else 0.0
     lane = tl.arange(0, BLOCK_K)
     total = rows
     if THREE:
@@ -149,7 +151,9 @@ def screen_wide_kernel(
     level_high = high + slot * P
     level_low = low + slot * P
     level_bias = bias + slot
+    of_level = limits + level * 5
     K = tl.load(sizes + level).to(tl.int32)
+    bits = index_bits(tl.minimum(K, CHUNK), BLOCK_K)
 
     for block in range(tl.program_id(0), tl.cdiv(total, BLOCK_N), tl.num_programs(0)):
         i = block * BLOCK_N + tl.arange(0, BLOCK_N)
@@ -163,37 +167,45 @@ def screen_wide_kernel(
         v_low = v_high + tl.cast(rows, tl.int64) * P
         rho = tl.load(facts + i)
 
-        best = tl.full([BLOCK_N], NEVER, tl.float32)
-        second = tl.full([BLOCK_N], NEVER, tl.float32)
-        code = tl.zeros([BLOCK_N], tl.int32)
-        for k in range(0, K, BLOCK_K):
-            tile = tl.cast(k, tl.int64) * P  # K·P may pass 2³¹
-            word = lane[None, :] * P
-            product = tl.zeros([BLOCK_N, BLOCK_K], tl.float32)
-            small = tl.zeros([BLOCK_N, BLOCK_K], tl.float32)
-            for d0 in range(0, P, BLOCK_D):
-                d = d0 + tl.arange(0, BLOCK_D)
-                a = tl.load(v_high + d[None, :])
-                b = tl.load(level_high + tile + word + d[:, None])
-                product = tl.dot(a, b, product, input_precision="ieee")
-                if THREE:
-                    b_low = tl.load(level_low + tile + word + d[:, None])
-                    small = tl.dot(a, b_low, small, input_precision="ieee")
-                    a_low = tl.load(v_low + d[None, :])
-                    small = tl.dot(a_low, b, small, input_precision="ieee")
-            if THREE:
-                product += small * 2.0**-11
-            score = product * rho[:, None] + tl.load(level_bias + k + lane)[None, :]
-            one, where, two = best_two(score, lane, BLOCK_K, PACKED)
-            second = tl.minimum(tl.maximum(best, one), tl.minimum(second, two))
-            code = tl.where(one < best, k + where, code)
-            best = tl.minimum(best, one)
-
         size = tl.load(facts + rows + i)
         low_size = tl.load(facts + 2 * rows + i)
         rest_size = tl.load(facts + (4 if THREE else 3) * rows + i)
-        bound = error_bound(rho, size, low_size, rest_size, limits + level * 5, P, THREE, PACKING)
-        decided = certified(best, second, bound, PACKED)
+        bound = error_bound(rho, size, low_size, rest_size, of_level, P, THREE)
+        unit = key_unit(rho, size, rest_size, bound, of_level, bits)
+
+        best = tl.zeros([BLOCK_N], tl.int32)
+        second = tl.zeros([BLOCK_N], tl.int32)
+        code = tl.zeros([BLOCK_N], tl.int32)
+        for start in range(0, K, CHUNK):
+            first_key = tl.zeros([BLOCK_N, LANES], tl.uint32)
+            second_key = tl.zeros([BLOCK_N, LANES], tl.uint32)
+            for k in range(start, tl.minimum(start + CHUNK, K), BLOCK_K):
+                tile = tl.cast(k, tl.int64) * P  # K·P may pass 2³¹
+                word = lane[None, :] * P
+                product = tl.zeros([BLOCK_N, BLOCK_K], tl.float32)
+                small = tl.zeros([BLOCK_N, BLOCK_K], tl.float32)
+                for d0 in range(0, P, BLOCK_D):
+                    d = d0 + tl.arange(0, BLOCK_D)
+                    a = tl.load(v_high + d[None, :])
+                    b = tl.load(level_high + tile + word + d[:, None])
+                    product = tl.dot(a, b, product, input_precision="ieee")
+                    if THREE:
+                        b_low = tl.load(level_low + tile + word + d[:, None])
+                        small = tl.dot(a, b_low, small, input_precision="ieee")
+                        a_low = tl.load(v_low + d[None, :])
+                        small = tl.dot(a_low, b, small, input_precision="ieee")
+                if THREE:
+                    product += small * 2.0**-11
+                score = product * rho[:, None] + tl.load(level_bias + k + lane)[None, :]
+                first_key, second_key = keep_two(
+                    first_key, second_key, score, k - start, unit, bits, NEAR
+                )
+            one, two, where = best_two(first_key, second_key, bits, BLOCK_K, NEAR)
+            second = tl.maximum(tl.minimum(best, one), tl.maximum(second, two))
+            code = tl.where(one > best, start + where, code)
+            best = tl.maximum(best, one)
+
+        decided = certified(best, second, unit, bound)
         place = codes + row * L
         marked = tl.load(place, mask=live & (level > 0), other=0) < 0
         tl.store(place + level, code.to(tl.int64), mask=live & decided & (marked == 0))
@@ -242,7 +254,7 @@ def screen_wide(
     facts: Tensor,
     queue: Queue | None,
     left: Queue,
-    tile: Tile,
+    tile: ScreenTile,
 ) -> None:
     """One level of the slab with one product, or of the `queue` with three."""
     three = queue is not None
@@ -266,6 +278,8 @@ def screen_wide(
         THREE=three,
         BLOCK_N=tile.rows,
         BLOCK_K=tile.words,
+        LANES=tile.lanes,
+        NEAR=tile.near,
         BLOCK_D=WIDE_STEP,
         num_warps=tile.warps,
         num_stages=tile.stages,

@@ -22,42 +22,65 @@ class Tile(NamedTuple):
     stages: int
 
 
+class ScreenTile(NamedTuple):
+    """A screen's, and how a row of its scores lies in threads, for score.keep_two."""
+
+    rows: int
+    words: int
+    warps: int
+    stages: int
+    lanes: int = 8
+    near: bool = False
+
+
 # Above this width the residual doesn't fit in registers: screen_wide.py.
 NARROW_LIMIT = 128
 
-# Architecture -> padded width P -> tiles of the one-product and of the three-product screen.
-# 128 rows × 64 words on 8 warps is two warpgroups' wgmma on sm_90 (4 warps spill from P = 64 on);
-# where that spills too, rows are halved: P = 64 ×3 (44) and P = 128 (282 to 815) on sm_80,
-# P = 128 (389 and 571) on sm_90.
-NARROW: dict[str, dict[int, tuple[Tile, Tile]]] = {
+# Architecture -> padded width P -> tiles of the one-product and of the three-product screen. With
+# mma.sync a warp's scores are 8 columns wide, so lanes are 8 for each warp along a row: Triton puts
+# all warps along the rows where a tile has 32 rows and 32 words a warp, or where products follow
+# one another (×3) and it has no more words than rows. wgmma has 64 rows for every 4 warps. 64 rows
+# on 4 warps leave room for two programs and more on a multiprocessor of sm_90; from P = 64 on 128
+# rows are worth more, as they halve what L2 is read for. Beyond these tiles come spills: 64 × 16 on
+# 4 warps at P = 128 ×3 on sm_80 (12), 128 × 64 on 8 at P = 128 on sm_90 (36).
+NARROW: dict[str, dict[int, tuple[ScreenTile, ScreenTile]]] = {
     "sm_80": {
-        16: (Tile(128, 64, 8, 2), Tile(128, 64, 8, 2)),
-        32: (Tile(128, 64, 8, 2), Tile(128, 64, 8, 2)),
-        64: (Tile(128, 64, 8, 2), Tile(64, 64, 8, 2)),
-        128: (Tile(64, 64, 8, 2), Tile(32, 64, 8, 2)),
+        16: (ScreenTile(128, 32, 4, 2), ScreenTile(128, 64, 8, 2)),
+        32: (ScreenTile(128, 32, 4, 2), ScreenTile(128, 64, 8, 2)),
+        64: (ScreenTile(128, 32, 4, 2), ScreenTile(64, 32, 4, 2)),
+        128: (ScreenTile(64, 64, 8, 2, lanes=32), ScreenTile(16, 32, 2, 2, lanes=16)),
     },
     "sm_90": {
-        16: (Tile(128, 64, 8, 2), Tile(128, 64, 8, 2)),
-        32: (Tile(128, 64, 8, 2), Tile(128, 64, 8, 2)),
-        64: (Tile(128, 64, 8, 2), Tile(128, 64, 8, 2)),
-        128: (Tile(64, 64, 8, 2), Tile(64, 64, 8, 2)),
+        16: (ScreenTile(64, 64, 4, 2), ScreenTile(128, 64, 8, 2)),
+        32: (ScreenTile(64, 64, 4, 2), ScreenTile(128, 64, 8, 2)),
+        64: (ScreenTile(128, 64, 8, 2), ScreenTile(128, 64, 8, 2)),
+        128: (ScreenTile(64, 64, 4, 2), ScreenTile(64, 32, 4, 2)),
     },
+    "sm_100": {P: (ScreenTile(128, 64, 8, 2, lanes=2, near=True),) * 2 for P in (16, 32, 64)}
+    | {
+        128: (
+            ScreenTile(128, 64, 8, 2, lanes=2, near=True),
+            ScreenTile(64, 32, 8, 2, lanes=4, near=True),
+        )
+    },
+    "gfx942": {P: (ScreenTile(128, 64, 8, 2, lanes=32),) * 2 for P in (16, 32, 64, 128)},
 }
 # sm_86, sm_89 and consumer Blackwell (12.x): mma.sync as on sm_80, and 99 KB of shared memory.
 NARROW["sm_86"] = NARROW["sm_120"] = NARROW["sm_80"]
-NARROW["sm_100"] = NARROW["sm_90"]
-NARROW["gfx942"] = NARROW["sm_90"]
-NARROW["interpreter"] = {P: (Tile(16, 32, 1, 1),) * 2 for P in NARROW["sm_80"]}
+NARROW["interpreter"] = {P: (ScreenTile(16, 32, 1, 1),) * 2 for P in NARROW["sm_80"]}
 
 # The same two for D > 128; a step of the product takes WIDE_STEP of D.
-WIDE: dict[str, tuple[Tile, Tile]] = {
-    "sm_80": (Tile(128, 128, 8, 3), Tile(64, 64, 8, 2)),
-    "sm_90": (Tile(128, 128, 8, 3), Tile(128, 64, 8, 3)),
-    "interpreter": (Tile(16, 32, 1, 1),) * 2,
+WIDE: dict[str, tuple[ScreenTile, ScreenTile]] = {
+    "sm_80": (ScreenTile(128, 128, 8, 3, lanes=16), ScreenTile(128, 32, 8, 2)),
+    "sm_90": (ScreenTile(128, 128, 8, 3), ScreenTile(128, 64, 8, 3)),
+    "sm_100": (
+        ScreenTile(128, 128, 8, 3, lanes=2, near=True),
+        ScreenTile(128, 64, 8, 3, lanes=2, near=True),
+    ),
+    "gfx942": (ScreenTile(128, 128, 8, 3, lanes=32), ScreenTile(64, 64, 8, 2, lanes=32)),
+    "interpreter": (ScreenTile(16, 32, 1, 1),) * 2,
 }
 WIDE["sm_86"] = WIDE["sm_120"] = WIDE["sm_80"]
-WIDE["sm_100"] = WIDE["sm_90"]
-WIDE["gfx942"] = WIDE["sm_80"]
 WIDE_STEP = 64
 # Rows of the wide search whose fp16 halves are in memory at once, in bytes.
 SLAB_BYTES = 256 << 20
@@ -155,12 +178,12 @@ def padded_width(D: int) -> int:
     return -(-D // WIDE_STEP) * WIDE_STEP
 
 
-def narrow(D: int, device: torch.device) -> tuple[Tile, Tile]:
+def narrow(D: int, device: torch.device) -> tuple[ScreenTile, ScreenTile]:
     """Tiles of the screen with one product and of that with three, D ≤ NARROW_LIMIT."""
     return NARROW[architecture(device)][padded_width(D)]
 
 
-def wide(device: torch.device) -> tuple[Tile, Tile]:
+def wide(device: torch.device) -> tuple[ScreenTile, ScreenTile]:
     """The same two for D > NARROW_LIMIT."""
     return WIDE[architecture(device)]
 

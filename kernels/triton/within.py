@@ -39,7 +39,7 @@ from .screen_wide import split_rows
 from .tiles import NARROW_LIMIT, PAIR_ROWS, PAIRS, SLAB_BYTES, WIDE_STEP, narrow, padded_width, wide
 
 # Roundings of the right-hand side, as a share of the scores' size.
-_SUM = tl.constexpr(2.0**-22)
+_SUM = tl.constexpr(2.0**-22 * (1 + 2.0**-7))
 _LEAST = tl.constexpr(2.0**-100)
 
 
@@ -100,8 +100,9 @@ def candidates_kernel(
 
     n = tl.load(facts + rows + i)
     rest = tl.load(facts + 3 * rows + i)
-    bound = error_bound(rho, n, n, rest, limits, P, False, _SUM)
     w = tl.load(limits)
+    scores = rho * (n + rest) * w + tl.load(limits + 4)
+    bound = error_bound(rho, n, n, rest, limits, P, False) + _SUM * scores
     reach = rho * n + w
     float64 = (reach * reach + 2 * tl.load(limits + 4) + w * w) * ((D + 8) * 2.0**-52)
     beta = ((tl.load(exponent) + 896).to(tl.int64) << 52).to(tl.float64, bitcast=True)

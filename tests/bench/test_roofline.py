@@ -48,7 +48,7 @@ def test_loops_from_the_inside_out() -> None:
     assert outside.instructions == 3
 
 
-def test_a_tile_that_changes_its_layout_in_the_loop() -> None:
+def test_scores_that_change_their_layout_in_the_loop() -> None:
     from bench.compile_report import Case
     from bench.roofline import converted
 
@@ -58,6 +58,11 @@ def test_a_tile_that_changes_its_layout_in_the_loop() -> None:
     after = TTGIR.splitlines()
     after[3], after[4] = after[4], after[3]
     assert not converted(case, "\n".join(after))
+    for shape, bad in (("16xf32", False), ("16x1xi32", False), ("16x4x2xi32", True)):
+        before = "%4 : tensor<16x32xf32, #mma> -> tensor<16x32xf32"
+        moved = TTGIR.replace(before, before.replace("16x32xf32", shape))
+        assert moved != TTGIR
+        assert converted(case, moved) == bad
 
 
 def test_a_loop_that_has_grown() -> None:
