@@ -65,8 +65,10 @@ NARROW: dict[str, dict[int, tuple[ScreenTile, ScreenTile]]] = {
     },
     "gfx942": {P: (ScreenTile(128, 64, 8, 2, lanes=32),) * 2 for P in (16, 32, 64, 128)},
 }
-# sm_86, sm_89 and consumer Blackwell (12.x): mma.sync as on sm_80, and 99 KB of shared memory.
-NARROW["sm_86"] = NARROW["sm_120"] = NARROW["sm_80"]
+# sm_86, sm_89 and consumer Blackwell (12.x): mma.sync as on sm_80, and 99 KB of shared memory. Two
+# of sm_80's tiles spill there: P = 128 ×3 on sm_86 (5) and P = 64 ×3 on sm_120 (10).
+NARROW["sm_86"] = NARROW["sm_80"] | {128: (NARROW["sm_80"][128][0], ScreenTile(128, 16, 8, 2))}
+NARROW["sm_120"] = NARROW["sm_80"] | {64: (NARROW["sm_80"][64][0], ScreenTile(128, 32, 8, 2))}
 NARROW["interpreter"] = {P: (ScreenTile(16, 32, 1, 1),) * 2 for P in NARROW["sm_80"]}
 
 # The same two for D > 128; a step of the product takes WIDE_STEP of D.
