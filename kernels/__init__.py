@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from functools import cache
 from importlib import import_module
@@ -21,6 +21,7 @@ import torch
 
 from .cpp.library import NativeLibraryError
 from .cpp.library import load as load_library
+from .cpp.threads import torch_on_one
 from .refusals import CODE_OUTSIDE, NO_GROUPS, NO_ROOM, NOT_FINITE
 
 __all__ = [
@@ -33,6 +34,7 @@ __all__ = [
     "host",
     "implementation",
     "pick",
+    "quiet_torch",
     "use_backend",
 ]
 
@@ -84,6 +86,17 @@ def pick(device: torch.device, dtype: torch.dtype = torch.float32) -> Backend:
 def host() -> Backend:
     """The backend of the CPU, for what another device's backend leaves to it."""
     return _load(_default(torch.device("cpu")))
+
+
+def quiet_torch(device: torch.device) -> AbstractContextManager[None]:
+    """For a loop of kernels on the CPU: PyTorch's operations between them run on one thread.
+
+    They take little there, but their threads wait for each other by spinning: on two cores beside
+    busy processes ten iterations of k-means took ten times as long on two threads as on one.
+    Nothing changes where the kernels are PyTorch's operations themselves, or on a GPU.
+    """
+    native = device.type == "cpu" and pick(device).__name__ == f"{__name__}.cpp"
+    return torch_on_one() if native else nullcontext()
 
 
 @contextmanager

@@ -4,22 +4,39 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import cache
 from pathlib import Path
 
 import torch
 
 _CGROUP = Path("/sys/fs/cgroup")
+_asked: ContextVar[int | None] = ContextVar("asked", default=None)
 
 
 def usable_threads() -> int:
-    """`torch.get_num_threads()`, at most the processors that this process may run on.
+    """`torch.get_num_threads()`, as it was outside of `torch_on_one`, within what there is.
 
-    Those are what its affinity allows, and its container's quota, rounded up: threads beyond them
-    would only take turns.
+    That is the processors that this process's affinity allows, and those that its container's quota
+    amounts to, rounded up: threads beyond them would only take turns.
     """
-    asked = torch.get_num_threads()
+    asked = _asked.get() or torch.get_num_threads()
     return asked if asked == 1 else max(1, min(asked, _allowed(), _quota()))
+
+
+@contextmanager
+def torch_on_one() -> Iterator[None]:
+    """PyTorch's own operations run on one thread, the kernels on as many as before."""
+    before = torch.get_num_threads()
+    token = _asked.set(_asked.get() or before)
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+        _asked.reset(token)
 
 
 def _allowed() -> int:

@@ -18,7 +18,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from letter_fast import ops, validation
+from letter_fast import kernels, ops, validation
 from letter_fast.kernels.reference.balanced_lloyd import assign
 
 from .fixed_point import exponent_for
@@ -146,17 +146,18 @@ def balanced_kmeans_of_each(
         n // (2 * k) if min_size is None else min_size,
         math.ceil(2 * n / k) if max_size is None else max_size,
     )
-    if first is None:
-        first = starts(x, k, seeds, restarts)
-    centroids, labels, cost, bound = ops.balanced_lloyd(
-        for_each(x, restarts),
-        first,
-        low,
-        high,
-        iterations,
-        tolerance,
-        exponent_for(x),
-    )
+    with kernels.quiet_torch(x.device):
+        if first is None:
+            first = starts(x, k, seeds, restarts)
+        centroids, labels, cost, bound = ops.balanced_lloyd(
+            for_each(x, restarts),
+            first,
+            low,
+            high,
+            iterations,
+            tolerance,
+            exponent_for(x),
+        )
     best = cost.view(problems, restarts).argmin(dim=1).tolist()
     results = []
     for problem, restart in enumerate(best):

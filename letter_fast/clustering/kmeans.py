@@ -14,7 +14,7 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from letter_fast import ops, validation
+from letter_fast import kernels, ops, validation
 
 from .fixed_point import exponent
 from .rows import Rows, RowsInMemory, open_rows
@@ -74,11 +74,25 @@ def kmeans(
     rows = open_rows(x)
     if not 1 <= k <= rows.count:
         raise ValueError(f"k must lie between 1 and the number of rows: k = {k}, N = {rows.count}")
-    if start is not None:
-        centroids = check_start(start, k, rows.width, "start").to(rows.device)
-        _, largest = rows.sample(0, seed)
-        largest = max(largest, float(centroids.abs().max()))
-        return _lloyd(rows, centroids, largest, iterations, tolerance, on_iteration)
+    with kernels.quiet_torch(rows.device):
+        if start is not None:
+            centroids = check_start(start, k, rows.width, "start").to(rows.device)
+            _, largest = rows.sample(0, seed)
+            largest = max(largest, float(centroids.abs().max()))
+            return _lloyd(rows, centroids, largest, iterations, tolerance, on_iteration)
+        return _best(rows, k, restarts, iterations, tolerance, seed, on_iteration)
+
+
+def _best(
+    rows: Rows,
+    k: int,
+    restarts: int,
+    iterations: int,
+    tolerance: float,
+    seed: int,
+    on_iteration: OnIteration | None,
+) -> KMeansResult:
+    """The run of least inertia, each from rows that k-means‖ picks."""
     sample, largest = rows.sample(_SAMPLE_ROWS * k, seed)
     begin_small = len(sample) * _SMALL_PART <= rows.count
 

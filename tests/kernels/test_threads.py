@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from letter_fast.clustering import kmeans
+from letter_fast.kernels import use_backend
 from letter_fast.kernels.cpp import threads
 
 ROOT = Path(__file__).parents[2]
@@ -62,6 +64,44 @@ def test_a_forked_child_searches_on_two_threads() -> None:
         check=False,
     )
     assert done.stdout == "0\n", done.stderr
+
+
+def test_torch_on_one_thread_leaves_the_kernels_theirs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(threads, "_allowed", lambda: 4)
+    monkeypatch.setattr(threads, "_quota", lambda: 4)
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(3)
+        with threads.torch_on_one():
+            assert (torch.get_num_threads(), threads.usable_threads()) == (1, 3)
+            with threads.torch_on_one():
+                assert (torch.get_num_threads(), threads.usable_threads()) == (1, 3)
+        assert torch.get_num_threads() == threads.usable_threads() == 3
+        with pytest.raises(KeyError), threads.torch_on_one():
+            raise KeyError
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_kmeans_is_quiet_and_puts_torch_back() -> None:
+    """Also where it ends by an error, and not where the kernels are PyTorch's operations."""
+    before, seen = torch.get_num_threads(), []
+    x = torch.linspace(0, 1, 600).reshape(-1, 2)
+    try:
+        torch.set_num_threads(2)
+
+        def stop(*_: object) -> None:
+            seen.append(torch.get_num_threads())
+            raise KeyboardInterrupt
+
+        for backend in ("cpp", "reference"):
+            with use_backend(backend), pytest.raises(KeyboardInterrupt):
+                kmeans(x, 5, start=x[:5], on_iteration=stop)
+            assert torch.get_num_threads() == 2
+        assert seen == [1, 2]
+    finally:
+        torch.set_num_threads(before)
 
 
 @pytest.mark.parametrize(
