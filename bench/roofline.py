@@ -30,6 +30,12 @@ from rich.console import Console
 from rich.table import Table
 
 from letter_fast.kernels.triton import score, tiles
+from letter_fast.kernels.triton.balanced_lloyd import (
+    COARSE,
+    COARSE_PASSES,
+    CONTESTED,
+    LAST_PASSES,
+)
 
 from .compile_report import MEMBAR, Case, built, cases, read_cubin
 from .sass import Loop, hot_loops
@@ -90,6 +96,10 @@ CARDS = {
 LEFT = {"W1": (0.08, 0.0005), "W2": (0.07, 0.014), "W3": (0.04, 0.001)}
 # Seconds: a launch of PyTorch's and of Triton's on the host; the least time of one on the device.
 HOST_TORCH, HOST_TRITON, DEVICE = 4e-6, 12e-6, 2.5e-6
+# Of a balanced assignment: collections that the repair asked for, and its seconds on one processor
+# for each row with a choice and collection. The most and the largest of simulations with the CPU's
+# searches in place of a GPU's: 40,000 to 300,000 rows, sizes of N/2K to 2N/K.
+COLLECTIONS, REPAIR = 5, 0.4e-6
 # Multiplications of LETTER's default encoder and decoder, forward and backward, for a row, in
 # float32 without tensor cores: 43.6 GFLOP for 1,024 rows.
 MLP_FLOP = 43.6e9 / 1024
@@ -265,11 +275,27 @@ def predictions(kernels: list[Kernel], name: str) -> dict[str, dict[str, float]]
     triton, torch = (sum(part) for part in zip(*step))
     host = 1e3 * (triton * HOST_TRITON + torch * HOST_TORCH)
     simt = 2 * LANES[card.target]["fma"] * card.multiprocessors * card.clock * 1e9
+
+    def passes(number: int, rows: int) -> float:
+        """Of the ascent: the search and two small kernels, or their launches if those take more."""
+        device = sum(search(one_level, rows).values()) + 1e3 * 2 * DEVICE
+        return number * max(device, 1e3 * (7 * HOST_TRITON + HOST_TORCH))
+
+    lists = 2 * search(one_level, million)["one product"] + 1e3 * 0.75e9 / (card.hbm * 1e9)
     return {
         **{of.name: search(of, million) for of in (W1, W2, W3)},
         "k-means, an iteration of 1 M × 32, K = 256": {
             **search(one_level, million),
             "scores and sums": 2 * reading,
+        },
+        "balanced assignment of 1 M × 32, K = 256": {
+            f"{COARSE_PASSES} passes over a row in {COARSE}": passes(
+                COARSE_PASSES, million // COARSE
+            ),
+            f"{LAST_PASSES} over all": passes(LAST_PASSES, million),
+            f"{COLLECTIONS} collections": COLLECTIONS * lists,
+            "repair on the host": 1e3 * COLLECTIONS * CONTESTED * million * REPAIR,
+            "certificate": sum(search(one_level, million).values()) + 2 * reading,
         },
         "beam 8 of W1": {"float64 distances": exact_ms(beam, million, 1, card)},
         "LETTER's step, 1,024 rows": {

@@ -37,12 +37,12 @@ from .within import within
 HOST_PAIRS = 1 << 20
 # Passes over all rows: of the first ascent, of an iteration's, and of the last. With so many rows a
 # cluster the first one goes over every COARSE-th row before, and then takes as many as the last.
-PASSES, WARM_PASSES, LAST_PASSES = 60, 12, 20
-COARSE, COARSE_PASSES, COARSE_ROWS = 8, 40, 512
+PASSES, WARM_PASSES, LAST_PASSES = 60, 12, 40
+COARSE, COARSE_PASSES, COARSE_ROWS = 8, 40, 128
 # Share of the rows that is to have a second cluster within the slack, which is at least such a part
-# of the ascent's scale; by how much it grows where the repair asks for more; and clusters a row
-# beyond which the CPU does better.
-CONTESTED, LEAST_SLACK, ASKED, MOST_ARCS = 0.1, 1 / 256, 4.0, 16.0
+# of the ascent's scale. Where the repair stops for lack of it, the next collection is at the prices
+# reached; after PATIENCE of them the slack grows. And clusters a row that are too many: the CPU's.
+CONTESTED, LEAST_SLACK, PATIENCE, ASKED, MOST_ARCS = 0.1, 1 / 256, 6, 4.0, 16.0
 # What float64 may lose of a cost and its bound, as a share of the largest terms.
 _ROUNDING = 2.0**-42
 
@@ -132,7 +132,7 @@ class _Problem:
         self._start = begin(rows, centroids, self._least)  # the prices so far, after that
         self._fresh = True
         self._before = math.inf
-        self._slack = 0.0
+        self._slack, self._patience = 0.0, PATIENCE
 
     def climb(self, last: bool = False) -> None:
         """Prices at which few rows are misplaced."""
@@ -228,7 +228,8 @@ class _Problem:
         device = self._rows.device
         self._start = self._start._replace(prices=found.prices.to(device))
         if not found.done:
-            self._slack *= ASKED
+            self._patience -= 1
+            self._slack *= 1.0 if self._patience > 0 else ASKED
             return None
         labels = self._arcs.own.long()
         labels[self._arcs.contested] = found.labels.to(device)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from letter_fast.kernels import reference
+from letter_fast.kernels import host, reference
 
 pytestmark = [
     pytest.mark.gpu,
@@ -187,6 +187,22 @@ def test_within_has_the_bits_of_the_cpu() -> None:
     expected = reference.within(x.cpu(), book.cpu(), offset.cpu(), 3.0)
     for part, wanted in zip(found, expected):
         assert torch.equal(part.cpu(), wanted)
+
+
+@pytest.mark.parametrize(("rows", "clusters", "even"), [(100_000, 64, True), (400_000, 256, False)])
+def test_balanced_assignment_has_the_labels_of_the_cpu(
+    rows: int, clusters: int, even: bool
+) -> None:
+    x = clustered(rows, 32, seed=12)[None]
+    words = x[:, :clusters].clone()
+    fewest, most = (1, 1) if even else (0.5, 2)
+    low = torch.full((clusters,), math.floor(fewest * rows / clusters))
+    high = torch.full((clusters,), math.ceil(most * rows / clusters))
+    _, labels, cost, bound = backend.balanced_lloyd(x, words, low, high, 1, 0.0, 0)
+    _, expected, least, _ = host().balanced_lloyd(x.cpu(), words.cpu(), low, high, 1, 0.0, 0)
+    assert torch.equal(labels.cpu(), expected)
+    assert float(cost) == pytest.approx(float(least), rel=1e-12)
+    assert float(cost - bound) <= 1e-12 * float(cost)
 
 
 @pytest.mark.parametrize("width", [4, 32, 300])
