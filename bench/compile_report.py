@@ -296,15 +296,15 @@ def cases(target: str) -> Iterator[Case]:
         shape = {"BLOCK_N": tiles.SUMS.elements // width, "BLOCK_D": width}
         config = "{BLOCK_N}×{BLOCK_D}".format(**shape) + f" {tiles.SUMS.warps}w"
         yield Case("code sums", config, code_sums_kernel, shape, tiles.SUMS.warps, 3, False)
-    for width, block in tiles.CONTRASTIVE[target].items():
+    for width, sides in tiles.CONTRASTIVE[target].items():
         options: dict[str, Any] = {
             "PRECISION": "ieee" if target == "gfx942" else "tf32x3",
             "P": width,
-            "BLOCK_N": block.rows,
-            "BLOCK_K": block.words,
+            "BLOCK_N": sides.rows,
+            "BLOCK_K": sides.words,
         }
-        config = f"P={width} {block.rows}×{block.words} {block.warps}w {block.stages}s"
-        warps, stages = block.warps, block.stages
+        config = f"P={width} {sides.rows}×{sides.words} {sides.warps}w {sides.stages}s"
+        warps, stages = sides.warps, sides.stages
         both = {"WITH_GRADIENT": True, **options}
         yield Case("contrastive", config, contrastive_kernel, both, warps, stages, True)
         kernel = contrastive_gradient_h_kernel
