@@ -63,7 +63,8 @@ NARROW: dict[str, dict[int, tuple[ScreenTile, ScreenTile]]] = {
             ScreenTile(64, 32, 8, 2, lanes=4, near=True),
         )
     },
-    "gfx942": {P: (ScreenTile(128, 64, 8, 2, lanes=32),) * 2 for P in (16, 32, 64, 128)},
+    "gfx942": {P: (ScreenTile(128, 64, 8, 2, lanes=32),) * 2 for P in (16, 32, 64)}
+    | {128: (ScreenTile(64, 64, 8, 2, lanes=32),) * 2},
 }
 # sm_86, sm_89 and consumer Blackwell (12.x): mma.sync as on sm_80, and 99 KB of shared memory. Two
 # of sm_80's tiles spill there: P = 128 ×3 on sm_86 (5) and P = 64 ×3 on sm_120 (10).
