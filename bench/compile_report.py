@@ -250,7 +250,7 @@ def cases(target: str) -> Iterator[Case]:
             yield Case("pack slots", config, slots_kernel, of, 4, 3, False)
         shape = tiles.split_shape(width)
         yield Case("split", "{BLOCK_N}×{BLOCK_D}".format(**shape), split_kernel, shape, 4, 3, False)
-    for (every, shifted), block in tiles.SETTLE.items():
+    for (every, shifted), block in tiles.settle_blocks(target).items():
         shape = tiles.block_shape(block, tiles.SETTLE_STEP)
         warps = shape.pop("num_warps")
         config = "{BLOCK_K}×{BLOCK_D}".format(**shape)

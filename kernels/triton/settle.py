@@ -33,7 +33,7 @@ from torch import Tensor
 from .codebook import Packed
 from .exact import exact_least
 from .queue import Queue, dequeue
-from .tiles import SETTLE, block_shape, programs
+from .tiles import architecture, block_shape, programs, settle_blocks
 
 _NONE = tl.constexpr(2147483647)
 
@@ -298,5 +298,5 @@ def settle(
         torch.empty((grid, D), dtype=torch.float32, device=x.device),
         EVERY=every,
         HAS_OFFSET=shifted,
-        **block_shape(SETTLE[every, shifted], D),
+        **block_shape(settle_blocks(architecture(x.device))[every, shifted], D),
     )

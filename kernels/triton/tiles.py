@@ -138,6 +138,8 @@ SETTLE = {
     (True, False): Block(1024, 4),
     (True, True): Block(1024, 4),
 }
+# Architecture -> those that spill there with the ones above (8 and 24), and don't with these.
+SETTLE_ON = {"sm_86": {(False, False): Block(2048, 8)}, "sm_120": {(False, True): Block(2048, 8)}}
 BEAM = Block(1024, 8)
 # At most this much of them along D.
 SETTLE_STEP = 32
@@ -201,6 +203,11 @@ def split_shape(P: int) -> dict[str, int]:
     """Rows × columns of the residual that screen_wide.py splits at once."""
     step = min(WIDE_STEP, P)
     return {"BLOCK_N": SPLIT_ELEMENTS // step, "BLOCK_D": step}
+
+
+def settle_blocks(architecture: str) -> dict[tuple[bool, bool], Block]:
+    """SETTLE of one architecture."""
+    return SETTLE | SETTLE_ON.get(architecture, {})
 
 
 def contrastive_tile(D: int, device: torch.device) -> Tile:

@@ -34,7 +34,7 @@ def test_one_kernel_on_one_target(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_everything(tmp_path: Path) -> None:
-    # sm_86 has sm_80's tiles and its instructions; what it may lack is shared memory.
+    # sm_86 has sm_80's instructions and nearly its tiles; what it may lack is shared memory.
     targets = ["sm_80", "sm_90", "sm_100", "sm_120", "gfx942"]
     options = [part for target in targets for part in ("--target", target)]
     rows = report(tmp_path / "report.json", *options)
