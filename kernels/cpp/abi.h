@@ -15,14 +15,14 @@
 
 // Defines the entry point lf_<name>, which calls <name>(request) with default arithmetic and reports what it throws
 // (-> Status), and what Python asks of its request.
-#define LF_ENTRY(name, Request)                                                      \
-    LF_EXPORT std::int32_t lf_##name(const lf::Request* request) {                   \
-        return lf::guarded([&] {                                                     \
-            const lf::DefaultArithmetic arithmetic;                                  \
-            lf::name(*request);                                                      \
-        });                                                                          \
-    }                                                                                \
-    LF_EXPORT const char* lf_##name##_fields() { return lf::Request##_fields; }      \
+#define LF_ENTRY(name, Request)                                                 \
+    LF_EXPORT std::int32_t lf_##name(const lf::Request* request) {              \
+        return lf::guarded([&] {                                                \
+            const lf::DefaultArithmetic arithmetic;                             \
+            lf::name(*request);                                                 \
+        });                                                                     \
+    }                                                                           \
+    LF_EXPORT const char* lf_##name##_fields() { return lf::Request##_fields; } \
     LF_EXPORT std::int64_t lf_##name##_bytes() { return sizeof(lf::Request); }
 
 namespace lf {

@@ -64,7 +64,8 @@ struct Book {
     std::unique_ptr<PackedCodebook> packed;
 
     Codebook pack(std::int64_t width, Layout layout, bool everything) {
-        packed = std::make_unique<PackedCodebook>(words.data(), offset.data(), static_cast<std::int64_t>(cluster.size()), width, layout, Keep::all);
+        packed = std::make_unique<PackedCodebook>(words.data(), offset.data(),
+                                                  static_cast<std::int64_t>(cluster.size()), width, layout, Keep::all);
         Codebook view = packed->view();
         for (std::int64_t word = 0; word < view.words; ++word) name.push_back(cluster[view.name[word]]);
         view.name = name.data();
@@ -118,7 +119,8 @@ double typical_slack(const Balanced& problem, const float* centroids) {
         costs.assign(row.cost, row.cost + row.count);
         const auto third = costs.begin() + std::min<std::ptrdiff_t>(2, row.count - 1);
         std::nth_element(costs.begin(), third, costs.end());
-        widest = std::max(widest, *std::max_element(costs.begin(), costs.end()) - *std::min_element(costs.begin(), costs.end()));
+        widest = std::max(
+            widest, *std::max_element(costs.begin(), costs.end()) - *std::min_element(costs.begin(), costs.end()));
         gaps.push_back(*third - *std::min_element(costs.begin(), third + 1));
     }
     std::nth_element(gaps.begin(), gaps.begin() + static_cast<std::ptrdiff_t>(gaps.size() / 2), gaps.end());
@@ -131,7 +133,10 @@ class Solver {
     explicit Solver(const Balanced& problem)
         : problem_(problem),
           few_(rows() * clusters() <= kFewPairs),
-          prices_{std::vector<double>(clusters()), {}, std::vector<double>(clusters(), kEverything), std::vector<double>(clusters())} {}
+          prices_{std::vector<double>(clusters()),
+                  {},
+                  std::vector<double>(clusters(), kEverything),
+                  std::vector<double>(clusters())} {}
 
     struct Solution {
         std::vector<std::int32_t> labels;
@@ -175,7 +180,8 @@ class Solver {
         const std::int64_t width = problem_.rows.width;
         for (std::int64_t k = 0; k < clusters(); ++k) {
             double square = 0.0;
-            for (std::int64_t d = k * width; d < (k + 1) * width; ++d) square += std::pow(static_cast<double>(after[d]) - before[d], 2);
+            for (std::int64_t d = k * width; d < (k + 1) * width; ++d)
+                square += std::pow(static_cast<double>(after[d]) - before[d], 2);
             if (prices_.now[k] < 0) prices_.now[k] = std::min(prices_.now[k] + square, 0.0);
         }
     }
@@ -198,10 +204,13 @@ class Solver {
             if (few_) return arcs;  // the repair is quick
             const double first_step = kFirstStep * *std::min_element(prices_.slack.begin(), prices_.slack.end());
             const Ascent end = ascend(arcs, *problem_.bounds, rows(), first_step, prices_, problem_.threads);
-            const bool enough = end.misplaced <= few * static_cast<double>(arcs.rows()) + kFewPaths * static_cast<double>(clusters());
+            const bool enough =
+                end.misplaced <= few * static_cast<double>(arcs.rows()) + kFewPaths * static_cast<double>(clusters());
             if (left == 0 || enough || end.misplaced > kProgress * before) {
                 // A sample's sizes are off by one part in √(its rows a cluster).
-                if (step > 1) choose_slack(arcs, std::min(0.5, kNoise / std::sqrt(static_cast<double>(arcs.rows()) / static_cast<double>(clusters()))));
+                if (step > 1)
+                    choose_slack(arcs, std::min(0.5, kNoise / std::sqrt(static_cast<double>(arcs.rows()) /
+                                                                        static_cast<double>(clusters()))));
                 return arcs;
             }
             before = end.misplaced;
@@ -267,7 +276,8 @@ class Means {
         const std::int64_t width = problem_.rows.width;
         for (std::size_t k = 0; k < sizes_.size(); ++k)
             for (std::int64_t d = 0; sizes_[k] > 0 && d < width; ++d)
-                centroids[k * width + d] = static_cast<float>(static_cast<double>(sums_[k * width + d]) / unit_ / static_cast<double>(sizes_[k]));
+                centroids[k * width + d] = static_cast<float>(static_cast<double>(sums_[k * width + d]) / unit_ /
+                                                              static_cast<double>(sizes_[k]));
     }
 
   private:
@@ -290,14 +300,16 @@ class Means {
 };
 
 // centroids [K, width] in and out; of the last assignment labels [rows], prices [K], cost and bound.
-void lloyd(const Balanced& problem, float* centroids, std::int64_t* labels, double* prices, double* cost, double* bound) {
+void lloyd(const Balanced& problem, float* centroids, std::int64_t* labels, double* prices, double* cost,
+           double* bound) {
     Solver solver(problem);
     Means means(problem);
     Solver::Solution before{{}, kEverything, 0.0, false};
     for (std::int64_t iteration = 1;; ++iteration) {
         const bool last = iteration >= problem.iterations;
         Solver::Solution found = solver.solve(centroids, last, iteration);
-        const bool settled = before.optimal && found.optimal && before.cost - found.cost <= problem.tolerance * found.cost;
+        const bool settled =
+            before.optimal && found.optimal && before.cost - found.cost <= problem.tolerance * found.cost;
         if (last || settled) {
             if (!last) found = solver.solve(centroids, true, iteration);
             std::copy(found.labels.begin(), found.labels.end(), labels);

@@ -46,10 +46,12 @@ void loss_and_gradient(const ContrastiveRequest& request) {
     softmax.out = request.gradient;
     run.rows(softmax, false);
     double loss = 0.0;
-    for (std::int64_t row = 0; row < request.rows; ++row) loss += request.log_total[row] - static_cast<double>(own[row]);
+    for (std::int64_t row = 0; row < request.rows; ++row)
+        loss += request.log_total[row] - static_cast<double>(own[row]);
     *request.loss = loss / static_cast<double>(request.rows);
     if (request.gradient)
-        finish(request.gradient, request.rows, request.h, request.rows, request.width, request.rows, run.threads_for(request.rows));
+        finish(request.gradient, request.rows, request.h, request.rows, request.width, request.rows,
+               run.threads_for(request.rows));
 }
 
 void gradient_of_h(const ContrastiveRequest& request) {
@@ -64,7 +66,8 @@ void gradient_of_h(const ContrastiveRequest& request) {
     softmax.shift_low = shifts.data() + shifts.size() / 2;
     softmax.out = request.gradient;
     run.rows(softmax, true);
-    finish(request.gradient, request.columns, request.q, request.rows, request.width, request.rows, run.threads_for(request.columns));
+    finish(request.gradient, request.columns, request.q, request.rows, request.width, request.rows,
+           run.threads_for(request.columns));
 }
 
 void contrastive(const ContrastiveRequest& request) {

@@ -21,10 +21,17 @@ namespace {
 class DistinctCodes {
   public:
     DistinctCodes(const GroupsRequest& request, const Distances& distances)
-        : request_(request), distances_(distances), stride_(distances.stride()),
+        : request_(request),
+          distances_(distances),
+          stride_(distances.stride()),
           most_kept_(std::max<std::int64_t>(1, kKeptBytes / (stride_ * sizeof(double)))),
           relax_(LF_PICK(request.instruction_set, relax)),
-          reach_(stride_), price_(stride_), closed_(stride_), spare_(stride_), through_(stride_), owner_(stride_) {}
+          reach_(stride_),
+          price_(stride_),
+          closed_(stride_),
+          spare_(stride_),
+          through_(stride_),
+          owner_(stride_) {}
 
     void solve(std::int64_t group) {
         begin(group);
@@ -93,7 +100,8 @@ class DistinctCodes {
             if (match_[i] != kNone) closed_[match_[i]] = INFINITY;
         const double* distance = distances_of(first);
         const double base = match_[row] == kNone ? 0.0 : distance[match_[row]] - price_[match_[row]];
-        const double least = relax_({stride_, price_.data(), closed_.data(), reach_.data(), through_.data()}, distance, base, floor, row);
+        const double least = relax_({stride_, price_.data(), closed_.data(), reach_.data(), through_.data()}, distance,
+                                    base, floor, row);
         std::int64_t end = 0;
         while (reach_[end] + closed_[end] != least) ++end;
         return end;

@@ -42,7 +42,8 @@ std::uint64_t random_bits(std::uint64_t seed, std::uint64_t counter) {
 struct Groups {
     explicit Groups(const std::int64_t* group, std::int64_t size) : order(size), begin(size), end(size), place(size) {
         std::iota(order.begin(), order.end(), 0);
-        std::stable_sort(order.begin(), order.end(), [&](std::int64_t a, std::int64_t b) { return group[a] < group[b]; });
+        std::stable_sort(order.begin(), order.end(),
+                         [&](std::int64_t a, std::int64_t b) { return group[a] < group[b]; });
         for (std::int64_t first = 0, last = 0; first < size; first = last) {
             while (last < size && group[order[last]] == group[order[first]]) ++last;
             for (std::int64_t at = first; at < last; ++at) {
@@ -109,7 +110,8 @@ double finish(const Level& level, std::int64_t width, const SoftmaxRun& run, flo
 
     std::vector<Buffer> memory;
     std::vector<float> words(rows * width), mean(gradient ? rows * width : 0);
-    for (std::int64_t row = 0; row < rows; ++row) std::copy_n(level.words + used[row] * width, width, &words[row * width]);
+    for (std::int64_t row = 0; row < rows; ++row)
+        std::copy_n(level.words + used[row] * width, width, &words[row * width]);
     std::vector<double> log_total(rows);
     Softmax softmax{};
     softmax.rows = words.data();
@@ -122,7 +124,8 @@ double finish(const Level& level, std::int64_t width, const SoftmaxRun& run, flo
 
     double loss = 0.0;
     for (std::int64_t row = 0; row < rows; ++row) loss += level.count[used[row]] * log_total[row];
-    for (std::int64_t at = 0; at < level.size * width; ++at) loss -= 0.5 * static_cast<double>(level.words[at]) * level.drawn[at];
+    for (std::int64_t at = 0; at < level.size * width; ++at)
+        loss -= 0.5 * static_cast<double>(level.words[at]) * level.drawn[at];
     if (!gradient) return loss / batch;
 
     for (std::int64_t row = 0; row < rows; ++row) log_total[row] -= std::log(level.count[used[row]]);
@@ -158,7 +161,8 @@ void diversity(const DiversityRequest& request) {
     for_parts(request.levels, threads_for(request.levels, request.threads), 1,
               [&](std::int64_t at, int) { draw(request, at, starts[at], levels[at]); });
     for (std::int64_t at = 0; at < request.levels; ++at)
-        request.losses[at] = finish(levels[at], request.width, run, request.gradient ? request.gradient + starts[at] * request.width : nullptr);
+        request.losses[at] = finish(levels[at], request.width, run,
+                                    request.gradient ? request.gradient + starts[at] * request.width : nullptr);
 }
 
 }  // namespace

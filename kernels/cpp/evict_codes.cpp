@@ -16,7 +16,10 @@ namespace {
 class EvictCodes {
   public:
     EvictCodes(const GroupsRequest& request, const Distances& distances)
-        : request_(request), distances_(distances), room_(request.words), waiting_(request.words),
+        : request_(request),
+          distances_(distances),
+          room_(request.words),
+          waiting_(request.words),
           distance_(distances.stride()) {}
 
     void solve(std::int64_t group) {
@@ -51,7 +54,7 @@ class EvictCodes {
     struct Class {
         std::int64_t first, rows;  // its rows in rows_, those that still have their code
         std::int64_t code;
-        double distance;            // to that code
+        double distance;  // to that code
         std::vector<Near> nearest;  // codes that had room when they were listed, in order
         std::size_t next;
     };

@@ -36,7 +36,8 @@ struct Tries {
     const double* square;  // [count]
 };
 
-LF_KERNEL(void try_points(const PointBlocks&, const Tries&, std::int64_t first, std::int64_t last, double* left, double* weight))
+LF_KERNEL(void try_points(const PointBlocks&, const Tries&, std::int64_t first, std::int64_t last, double* left,
+                          double* weight))
 
 }  // namespace lf
 
@@ -47,8 +48,7 @@ namespace {
 constexpr std::int64_t kTogether = 4;
 
 // products[t, i] = ⟨x_i, y_t⟩ of eight points.
-template <int kTries>
-void multiply(const double* x, const double* const* y, std::int64_t width, double* products) {
+template <int kTries> void multiply(const double* x, const double* const* y, std::int64_t width, double* products) {
     Doubles sums[kTries];
     for (int t = 0; t < kTries; ++t) sums[t] = fill(0.0);
     for (std::int64_t d = 0; d < width; ++d) {
@@ -62,7 +62,8 @@ void multiply(const double* x, const double* const* y, std::int64_t width, doubl
 
 // For the points of some blocks and every try: left[try, point] = min(nearest, ‖x − y‖²), and what it weighs in
 // all is added to weight[try].
-void try_points(const PointBlocks& points, const Tries& tries, std::int64_t first, std::int64_t last, double* left, double* weight) {
+void try_points(const PointBlocks& points, const Tries& tries, std::int64_t first, std::int64_t last, double* left,
+                double* weight) {
     const std::int64_t all = points.blocks * kPointBlock;
     for (std::int64_t block = first; block < last; ++block) {
         const double* x = points.x + block * points.width * kPointBlock;
@@ -73,7 +74,10 @@ void try_points(const PointBlocks& points, const Tries& tries, std::int64_t firs
             double products[kTogether * kPointBlock];
             for (int t = 0; t < count; ++t) y[t] = tries.x + (begin + t) * points.width;
             for (std::int64_t half = 0; half < kPointBlock; half += kDoubles) {
-                const auto run = count == 4 ? multiply<4> : count == 3 ? multiply<3> : count == 2 ? multiply<2> : multiply<1>;
+                const auto run = count == 4   ? multiply<4>
+                                 : count == 3 ? multiply<3>
+                                 : count == 2 ? multiply<2>
+                                              : multiply<1>;
                 run(x + half, y, points.width, products + half);
             }
             for (int t = 0; t < count; ++t) {
@@ -170,7 +174,8 @@ class KmeansPlusplus {
         double total = 0.0;
         for (std::int64_t block = 0; block < blocks_; ++block) {
             mass_[block] = 0.0;
-            for (std::int64_t i = block * kPointBlock; i < (block + 1) * kPointBlock; ++i) mass_[block] += weight_[i] * nearest_[i];
+            for (std::int64_t i = block * kPointBlock; i < (block + 1) * kPointBlock; ++i)
+                mass_[block] += weight_[i] * nearest_[i];
             total += mass_[block];
         }
         return total;
@@ -182,7 +187,8 @@ class KmeansPlusplus {
         std::int64_t block = 0;
         for (; block + 1 < blocks_ && left >= mass_[block]; ++block) left -= mass_[block];
         std::int64_t row = block * kPointBlock;
-        for (; row + 1 < request_.points.rows && left >= weight_[row] * nearest_[row]; ++row) left -= weight_[row] * nearest_[row];
+        for (; row + 1 < request_.points.rows && left >= weight_[row] * nearest_[row]; ++row)
+            left -= weight_[row] * nearest_[row];
         return row;
     }
 
@@ -190,10 +196,12 @@ class KmeansPlusplus {
     std::int64_t choose(const std::vector<std::int64_t>& drawn) {
         const auto count = static_cast<std::int64_t>(drawn.size());
         for (std::int64_t t = 0; t < count; ++t) {
-            for (std::int64_t d = 0; d < request_.points.width; ++d) tries_[t * request_.points.width + d] = x_[place(drawn[t], d)];
+            for (std::int64_t d = 0; d < request_.points.width; ++d)
+                tries_[t * request_.points.width + d] = x_[place(drawn[t], d)];
             try_square_[t] = square_[drawn[t]];
         }
-        const PointBlocks points{request_.points.width, blocks_, x_.data(), square_.data(), weight_.data(), nearest_.data()};
+        const PointBlocks points{request_.points.width, blocks_,        x_.data(),
+                                 square_.data(),        weight_.data(), nearest_.data()};
         const Tries tries{count, tries_.data(), try_square_.data()};
         const auto try_points = LF_PICK(static_cast<Set>(request_.instruction_set), try_points);
         std::vector<double> totals(count), parts(threads_ * count);

@@ -64,7 +64,8 @@ double distance_at_least(const float* a, const float* b, std::int64_t stride) {
     for (auto& sum : sums) sum = Vector::fill(0.0f);
     for (std::int64_t d = 0; d < stride; d += 32)
         for (int i = 0; i < kSums; ++i) {
-            const auto difference = Vector::subtract(Vector::load(a + d + i * kLanes), Vector::load(b + d + i * kLanes));
+            const auto difference =
+                Vector::subtract(Vector::load(a + d + i * kLanes), Vector::load(b + d + i * kLanes));
             sums[i] = Vector::fused(difference, difference, sums[i]);
         }
     for (int i = 1; i < kSums; ++i) sums[0] = Vector::add(sums[0], sums[i]);
@@ -85,7 +86,8 @@ void look_around(const KeepNearest& job, std::int64_t k) {
     for (std::int64_t f = 0; f < job.far_count; ++f) {
         const std::int64_t other = job.far[f];
         if (other == k) continue;
-        const double distance = distance_at_least(job.words + k * job.stride, job.words + other * job.stride, job.stride);
+        const double distance =
+            distance_at_least(job.words + k * job.stride, job.words + other * job.stride, job.stride);
         const Far seen{below(distance, 0x1p-23), static_cast<std::int32_t>(other)};
         std::int64_t place = count++;
         for (; place > 0 && near[place - 1].distance > seen.distance; --place) near[place] = near[place - 1];

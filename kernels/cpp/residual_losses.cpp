@@ -63,7 +63,8 @@ const float* word_of(const ResidualWalk& walk, const std::int64_t* codes, std::i
 }
 
 // r ← r − e, q ← q + e; -> ‖r‖²
-inline double step(const float* __restrict word, float* __restrict residual, float* __restrict quantized, std::int64_t width) {
+inline double step(const float* __restrict word, float* __restrict residual, float* __restrict quantized,
+                   std::int64_t width) {
     double lanes[kSquareLanes] = {};
     std::int64_t d = 0;
     for (; d + kSquareLanes <= width; d += kSquareLanes)
@@ -216,7 +217,8 @@ void forward(const ResidualWalk& walk, const WalkKernels& kernels, const Residua
     std::vector<std::int64_t> counted(blocks);
     std::vector<float> residual(threads * walk.width);
     for_parts(blocks, threads, 1, [&](std::int64_t block, int thread) {
-        counted[block] = kernels.forward_block(walk, block * kWalkBlock, &errors[block * walk.levels], &residual[thread * walk.width]);
+        counted[block] = kernels.forward_block(walk, block * kWalkBlock, &errors[block * walk.levels],
+                                               &residual[thread * walk.width]);
     });
     std::fill_n(request.errors, walk.levels, 0.0);
     for (std::int64_t at = 0; at < blocks * walk.levels; ++at) request.errors[at % walk.levels] += errors[at];
@@ -227,8 +229,9 @@ void backward(const ResidualWalk& walk, const WalkKernels& kernels, const Residu
     const std::int64_t slices = (walk.width + kWalkSlice - 1) / kWalkSlice;
     const int threads = threads_for(slices, request.threads);
     const Scratch scratch(threads, kernels.slice_bytes(walk));
-    for_parts(slices, threads, 1,
-              [&](std::int64_t slice, int thread) { kernels.backward_slice(walk, slice * kWalkSlice, scratch.of(thread)); });
+    for_parts(slices, threads, 1, [&](std::int64_t slice, int thread) {
+        kernels.backward_slice(walk, slice * kWalkSlice, scratch.of(thread));
+    });
 }
 
 void residual_losses(const ResidualLossesRequest& request) {

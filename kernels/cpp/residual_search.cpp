@@ -57,9 +57,9 @@ Block carve(const Search& search, Carver& carver) {
     block.dead = carver.take<bool>(rows);
     block.bytes = carver.take<std::uint8_t>(all);
     Rounded& of = block.rounded;
-    float** const numbers[] = {&of.largest, &of.square, &of.half,    &of.scale,   &of.error,      &of.inverse,
-                               &of.along,   &of.across, &of.float32, &of.product, &block.ceiling, &block.first,
-                               &block.best, &block.second, &block.rest};
+    float** const numbers[] = {&of.largest,    &of.square,   &of.half,    &of.scale,     &of.error,
+                               &of.inverse,    &of.along,    &of.across,  &of.float32,   &of.product,
+                               &block.ceiling, &block.first, &block.best, &block.second, &block.rest};
     for (float** number : numbers) *number = carver.take<float>(rows);
     block.blind = carver.take<bool>(rows);
     block.word = carver.take<std::int64_t>(rows);
@@ -78,7 +78,8 @@ float* residual_of(const Search& search, const Block& block, int row) { return b
 // Scores a codeword in float32, and lowers U to that score and its error.
 void consider(const Search& search, const Codebook& book, Block& block, int row, std::int64_t word) {
     const float score = score32(book, residual_of(search, block, row), word), best = block.best[row];
-    if (block.count[row] < kRemembered) block.scored[row * kRemembered + block.count[row]] = static_cast<std::int32_t>(word);
+    if (block.count[row] < kRemembered)
+        block.scored[row * kRemembered + block.count[row]] = static_cast<std::int32_t>(word);
     ++block.count[row];
     const bool better = score < best;
     const float larger = better ? best : score;
@@ -98,7 +99,8 @@ std::int64_t most_promising(const Block& block, int row, const Tile& tile) {
         const int bit = __builtin_ctzll(hits);
         const std::int64_t at = (begin + bit / kLanes) * kPanelWords + bit % kLanes;
         int best = 0;
-        for (int v = 1; v < kVectors; ++v) best = tile.scores[at + v * kLanes] < tile.scores[at + best * kLanes] ? v : best;
+        for (int v = 1; v < kVectors; ++v)
+            best = tile.scores[at + v * kLanes] < tile.scores[at + best * kLanes] ? v : best;
         return tile.first * kPanelWords + at + best * kLanes;
     }
     return -1;
@@ -131,7 +133,8 @@ void lower_rest(Block& block, int row, const Tile& tile) {
 
 // Calls `take` with every codeword of a tile, but for `known`, whose lower bound is at most U.
 template <class Take>
-void for_candidates(const Codebook& book, const Block& block, int row, const Tile& tile, std::int64_t known, Take take) {
+void for_candidates(const Codebook& book, const Block& block, int row, const Tile& tile, std::int64_t known,
+                    Take take) {
     for (std::int64_t begin = 0; begin < tile.panels; begin += kGroup)
         for (std::uint64_t hits = lanes_below(tile, begin, block.ceiling[row]); hits; hits &= hits - 1) {
             const int bit = __builtin_ctzll(hits);
@@ -195,16 +198,21 @@ void screen(const Search& search, const Codebook& book, Block& block, int rows, 
     Tile tiles[kTogether];
     for (std::int64_t first = 0; first < book.panels; first += panels) {
         for (int i = 0; i < kTogether; ++i)
-            tiles[i] = {first, first + panels < book.panels ? panels : book.panels - first,
-                        block.tile_scores + i * kTileScores, block.tile_lower + i * kTilePanels * kLanes,
-                        block.tile_lowest + i * kLanes, block.tile_bounds + i * kTileBounds};
+            tiles[i] = {first,
+                        first + panels < book.panels ? panels : book.panels - first,
+                        block.tile_scores + i * kTileScores,
+                        block.tile_lower + i * kTilePanels * kLanes,
+                        block.tile_lowest + i * kLanes,
+                        block.tile_bounds + i * kTileBounds};
         for (int begin = 0; begin < rows; begin += kTogether) {
             const int together = rows - begin < kTogether ? rows - begin : kTogether;
             for (int i = 0; i < together; ++i) find_bounds(book, block.rounded, begin + i, tiles[i]);
             for (int i = 0; i < together; i += kRows)
-                score(book, first, tiles[i].panels, block.bytes + (begin + i) * search.stride, block.rounded.inverse + begin + i,
-                      tiles[i].bounds, tiles[i].scores, tiles[i].lower, tiles[i].lowest);
-            two ? compare_two(search, book, block, begin, together, tiles) : compare(search, book, block, begin, together, tiles);
+                score(book, first, tiles[i].panels, block.bytes + (begin + i) * search.stride,
+                      block.rounded.inverse + begin + i, tiles[i].bounds, tiles[i].scores, tiles[i].lower,
+                      tiles[i].lowest);
+            two ? compare_two(search, book, block, begin, together, tiles)
+                : compare(search, book, block, begin, together, tiles);
         }
     }
 }
@@ -235,7 +243,8 @@ float bound_others(const Codebook& book, const Block& block, int row, const Choi
     double square = choice.runner_up;
     if (book.screened && !block.blind[row]) {
         if (choice.word != block.word[row]) return 0.0f;  // it took float64: too close to be told apart later
-        const double error = score32_error(block.rounded, row), second = block.second[row] - error, rest = block.rest[row];
+        const double error = score32_error(block.rounded, row), second = block.second[row] - error,
+                     rest = block.rest[row];
         square = chosen + 2 * ((rest < second ? rest : second) - block.best[row] - error);
     }
     return square > 0 ? below(std::sqrt(square), 0x1p-20) : 0.0f;
@@ -287,7 +296,9 @@ void search_level(const Search& search, std::int64_t level, std::int64_t first, 
             continue;
         }
         // Float64 and the exact order may disagree by a rounding.
-        if (two) search.margins[at] = choice.runner_up > choice.score ? static_cast<float>(choice.runner_up - choice.score) : 0.0f;
+        if (two)
+            search.margins[at] =
+                choice.runner_up > choice.score ? static_cast<float>(choice.runner_up - choice.score) : 0.0f;
         subtract(search, book, block, row, choice.word);
         bury_unless_finite(search, block, row);
         if (two) {
@@ -302,7 +313,8 @@ void write(const Search& search, std::int64_t first, const Block& block, int row
     for (int row = 0; row < rows; ++row) {
         const std::int64_t at = search.at(first + row);
         if (search.quantized)
-            std::memcpy(search.quantized + at * search.width, block.quantized + row * search.stride, search.width * sizeof(float));
+            std::memcpy(search.quantized + at * search.width, block.quantized + row * search.stride,
+                        search.width * sizeof(float));
         if (!block.dead[row]) continue;
         for (std::int64_t level = 0; level < search.levels; ++level) {
             search.codes[at * search.levels + level] = -1;

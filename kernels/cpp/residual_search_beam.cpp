@@ -115,7 +115,8 @@ bool precedes(const Level& of, const Beam& beam, const Candidate& a, const Candi
 
 // Adds a candidate to the chosen if it belongs there; -> how many are chosen.
 int settle_candidate(const Level& of, Beam& beam, int count, Candidate candidate) {
-    candidate.distance = distance64(beam.now.residual + candidate.path * of.book.stride, word_at(of.book, candidate.word), of.book.stride);
+    candidate.distance = distance64(beam.now.residual + candidate.path * of.book.stride,
+                                    word_at(of.book, candidate.word), of.book.stride);
     if (count == of.keep && !precedes(of, beam, candidate, beam.chosen[count - 1])) return count;
     int at = count < of.keep ? count++ : count - 1;
     for (; at > 0 && precedes(of, beam, candidate, beam.chosen[at - 1]); --at) beam.chosen[at] = beam.chosen[at - 1];
@@ -137,7 +138,8 @@ int collect(const Level& of, Beam& beam, int count, int path, const Tile& tile) 
     const float* residual = beam.now.residual + path * of.book.stride;
     const double square = beam.square[path];
     // Of a float32 score, twice; of ‖r‖² and the sums with it, in float64.
-    const double error = 2.0 * score32_error(beam.rounded, path) + static_cast<double>(of.book.stride + 8) * 0x1p-52 * square;
+    const double error =
+        2.0 * score32_error(beam.rounded, path) + static_cast<double>(of.book.stride + 8) * 0x1p-52 * square;
     if (path == 0 && tile.first == 0) {
         // One upper bound a lane, each of another codeword.
         double uppers[kTilePanels * kLanes];
@@ -196,8 +198,12 @@ int screen(const Level& of, Beam& beam) {
             const int some_rows = of.paths - begin < kRows ? of.paths - begin : kRows;
             Tile tiles[kRows];
             for (int r = 0; r < some_rows; ++r) {
-                tiles[r] = {first, some, beam.tile_scores + r * kTileScores, beam.tile_lower + r * kTilePanels * kLanes,
-                            beam.tile_lowest + r * kLanes, beam.tile_bounds + r * kTileBounds};
+                tiles[r] = {first,
+                            some,
+                            beam.tile_scores + r * kTileScores,
+                            beam.tile_lower + r * kTilePanels * kLanes,
+                            beam.tile_lowest + r * kLanes,
+                            beam.tile_bounds + r * kTileBounds};
                 find_bounds(book, beam.rounded, begin + r, tiles[r]);
             }
             score(book, first, some, beam.bytes + begin * book.stride, beam.rounded.inverse + begin, beam.tile_bounds,
@@ -253,7 +259,8 @@ void beam_block(const Search& search, std::int64_t row, void* scratch) {
     load_row<Vector>(search, row, beam.now.residual);
     int paths = is_finite(beam.now.residual, search.stride);
     for (std::int64_t level = 0; level < search.levels && paths > 0; ++level)
-        paths = extend({search, search.codebooks[level], level, paths, level + 1 < search.levels ? search.beam : 1}, beam);
+        paths =
+            extend({search, search.codebooks[level], level, paths, level + 1 < search.levels ? search.beam : 1}, beam);
     for (std::int64_t level = 0; level < search.levels; ++level)
         search.codes[row * search.levels + level] = paths > 0 ? beam.now.codes[level] : -1;
 }

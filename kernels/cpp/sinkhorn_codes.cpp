@@ -177,7 +177,8 @@ double find_range(const Mapping& mapping, Group& group) {
 template <class Finish> void open(const Mapping& mapping, const Group& group, std::int64_t row, Finish finish) {
     double* const plan = group.plan + row * mapping.stride;
     const Doubles least = fill(group.least[row]), inverse = fill(group.inverse);
-    for (std::int64_t k = 0; k < mapping.stride; k += kPanel) store(plan + k, finish((least - load(plan + k)) * inverse));
+    for (std::int64_t k = 0; k < mapping.stride; k += kPanel)
+        store(plan + k, finish((least - load(plan + k)) * inverse));
 }
 
 // w += Σ u_i G_i over a tile, which is in the first-level cache. The next one is asked for meanwhile.
@@ -278,7 +279,8 @@ template <class Each> void map_by_scaling(const Mapping& mapping, const Group& g
 void balance_row_log(const Mapping& mapping, const Group& group, std::int64_t row) {
     const double* const plan = group.plan + row * mapping.stride;
     Doubles most = fill(-INFINITY), sum = fill(0.0);
-    for (std::int64_t k = 0; k < mapping.stride; k += kPanel) most = larger(most, load(plan + k) + load(group.column + k));
+    for (std::int64_t k = 0; k < mapping.stride; k += kPanel)
+        most = larger(most, load(plan + k) + load(group.column + k));
     const Doubles peak = fill(largest(most));
     for (std::int64_t k = 0; k < mapping.stride; k += kPanel) {
         const Doubles a = load(plan + k) + load(group.column + k) - peak;
@@ -311,7 +313,8 @@ void add_blocks_log(const Mapping& mapping, const Group& group) {
     for (std::int64_t k = 0; k < stride; k += kPanel) {
         Doubles peak = load(group.peaks + k), w = fill(0.0);
         for (std::int64_t at = k; at < end; at += stride) peak = larger(peak, load(group.peaks + at));
-        for (std::int64_t at = k; at < end; at += stride) w = w + load(group.sums + at) * exp_of(load(group.peaks + at) - peak);
+        for (std::int64_t at = k; at < end; at += stride)
+            w = w + load(group.sums + at) * exp_of(load(group.peaks + at) - peak);
         store(group.peak + k, peak);
         store(group.column + k, w);
     }

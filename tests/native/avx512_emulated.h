@@ -5,10 +5,18 @@
 #include <cstdint>
 #include <cstring>
 
-struct __m128i { std::uint8_t bytes[16]; };
-struct __m256i { std::uint16_t words[16]; };
-struct __m512i { std::int32_t lanes[16]; };
-struct __m512 { float lanes[16]; };
+struct __m128i {
+    std::uint8_t bytes[16];
+};
+struct __m256i {
+    std::uint16_t words[16];
+};
+struct __m512i {
+    std::int32_t lanes[16];
+};
+struct __m512 {
+    float lanes[16];
+};
 constexpr int _CMP_LE_OQ = 18, _CMP_NLT_UQ = 21;
 
 template <class To, class From> inline To emulated_cast(const From& from) {
@@ -32,18 +40,28 @@ template <class Operation> inline __m512i emulated_lanes(Operation operation) {
     for (int i = 0; i < 16; ++i) to.lanes[i] = operation(i);
     return to;
 }
-struct Emulated16 { std::int16_t at[32]; };
-struct Emulated8 { std::int8_t at[64]; };
-struct EmulatedU8 { std::uint8_t at[64]; };
+struct Emulated16 {
+    std::int16_t at[32];
+};
+struct Emulated8 {
+    std::int8_t at[64];
+};
+struct EmulatedU8 {
+    std::uint8_t at[64];
+};
 
 inline __m512i _mm512_loadu_si512(const void* from) { return emulated_load<__m512i>(from); }
 inline __m256i _mm256_loadu_si256(const __m256i* from) { return emulated_load<__m256i>(from); }
 inline void _mm_storeu_si128(__m128i* to, __m128i a) { std::memcpy(to, &a, sizeof a); }
 inline __m512 _mm512_loadu_ps(const float* from) { return emulated_load<__m512>(from); }
 inline void _mm512_storeu_ps(float* to, __m512 a) { std::memcpy(to, &a, sizeof a); }
-inline __m512i _mm512_set1_epi32(int value) { return emulated_lanes([=](int) { return value; }); }
+inline __m512i _mm512_set1_epi32(int value) {
+    return emulated_lanes([=](int) { return value; });
+}
 inline __m512i _mm512_setzero_si512() { return _mm512_set1_epi32(0); }
-inline __m512 _mm512_set1_ps(float value) { return emulated_floats([=](int) { return value; }); }
+inline __m512 _mm512_set1_ps(float value) {
+    return emulated_floats([=](int) { return value; });
+}
 inline __m512i _mm512_set1_epi16(std::int16_t value) {
     Emulated16 to;
     for (auto& lane : to.at) lane = value;
@@ -91,7 +109,8 @@ inline __m512i _mm512_max_epi32(__m512i a, __m512i b) {
     return emulated_lanes([&](int i) { return a.lanes[i] < b.lanes[i] ? b.lanes[i] : a.lanes[i]; });
 }
 inline __m512i _mm512_slli_epi32(__m512i a, int bits) {
-    return emulated_lanes([&](int i) { return static_cast<std::int32_t>(static_cast<std::uint32_t>(a.lanes[i]) << bits); });
+    return emulated_lanes(
+        [&](int i) { return static_cast<std::int32_t>(static_cast<std::uint32_t>(a.lanes[i]) << bits); });
 }
 inline __m512 _mm512_cvtepi32_ps(__m512i a) {
     return emulated_floats([&](int i) { return static_cast<float>(a.lanes[i]); });

@@ -18,7 +18,8 @@ void echo(const EchoRequest& request) {
     const auto at = [&](std::int64_t row, std::int64_t column) {
         return static_cast<const float*>(x.x)[row * x.row_stride + column * x.column_stride];
     };
-    const double seen[6] = {double(request.first), double(request.second), request.weight, at(0, 1), at(1, 0), double(request.last)};
+    const double seen[6] = {double(request.first), double(request.second), request.weight, at(0, 1), at(1, 0),
+                            double(request.last)};
     for (int i = 0; i < 6; ++i) request.seen[i] = seen[i];
 }
 

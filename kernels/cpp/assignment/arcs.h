@@ -57,9 +57,11 @@ struct Reach {
 // Appends the arcs of `count` rows from `first` on: every k with ‖x − e_k‖² + λ_k ≤ least + slack_k + leave_j. The
 // search has two codebooks, whose offsets are the prices: the clusters of the least slack, and the others (perhaps
 // none), with what their slack is more taken off. Compiled once per instruction set (collect.cpp).
-using CollectArcs = void (*)(const Search&, const Reach&, std::int64_t first, std::int64_t count, void* scratch, ArcList&);
+using CollectArcs = void (*)(const Search&, const Reach&, std::int64_t first, std::int64_t count, void* scratch,
+                             ArcList&);
 
 LF_KERNEL(std::size_t arcs_scratch_bytes(const Search&))
-LF_KERNEL(void collect_arcs(const Search&, const Reach&, std::int64_t first, std::int64_t count, void* scratch, ArcList&))
+LF_KERNEL(void collect_arcs(const Search&, const Reach&, std::int64_t first, std::int64_t count, void* scratch,
+                            ArcList&))
 
 }  // namespace lf

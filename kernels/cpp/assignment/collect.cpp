@@ -46,7 +46,7 @@ Rows carve(const Search& search, Carver& carver) {
     block.residual = carver.take<float>(all);
     block.bytes = carver.take<std::uint8_t>(all);
     Rounded& of = block.rounded;
-    float** const numbers[] = {&of.largest, &of.square, &of.half,    &of.scale,   &of.error,  &of.inverse,
+    float** const numbers[] = {&of.largest, &of.square, &of.half,    &of.scale,   &of.error,     &of.inverse,
                                &of.along,   &of.across, &of.float32, &of.product, &block.ceiling};
     for (float** number : numbers) *number = carver.take<float>(rows);
     block.slack = carver.take<double>(rows);
@@ -69,7 +69,8 @@ void lower_ceiling(const Codebook& book, Rows& block, int row, const float* resi
         const int bit = __builtin_ctzll(hits);
         const std::int64_t at = (begin + bit / kLanes) * kPanelWords + bit % kLanes;
         int best = 0;
-        for (int v = 1; v < kVectors; ++v) best = tile.scores[at + v * kLanes] < tile.scores[at + best * kLanes] ? v : best;
+        for (int v = 1; v < kVectors; ++v)
+            best = tile.scores[at + v * kLanes] < tile.scores[at + best * kLanes] ? v : best;
         const std::int64_t word = tile.first * kPanelWords + at + best * kLanes;
         if (word >= book.words) return;
         const float upper = score32(book, residual, word) + score32_error(block.rounded, row);
@@ -103,7 +104,8 @@ bool sees(const Codebook& book, const Rows& block, int row) {
 // U + ½slack on the scale of a codebook's scores, rounded up; float64's own rounding of a cost is added.
 float limit_of(const Search& search, std::int32_t which, const Rows& block, int row) {
     const double added = 0.5 * block.slack[row] + (search.codebooks[0].shift - search.codebooks[which].shift);
-    const double rounding = static_cast<double>(search.stride) * 0x1p-48 * block.rounded.square[row] + 0x1p-20 * std::fabs(added);
+    const double rounding =
+        static_cast<double>(search.stride) * 0x1p-48 * block.rounded.square[row] + 0x1p-20 * std::fabs(added);
     return block.ceiling[row] + static_cast<float>(added + rounding);
 }
 
@@ -116,7 +118,8 @@ void screen(const Search& search, std::int32_t which, Rows& block, int rows) {
     for (int row = 0; row < rows; ++row) {
         if (sees(book, block, row)) continue;
         Candidate* to = block.candidate + row * all_words(search) + block.found[row];
-        for (std::int64_t word = 0; word < book.words; ++word) to[word] = {static_cast<std::int32_t>(word), which, -FLT_MAX};
+        for (std::int64_t word = 0; word < book.words; ++word)
+            to[word] = {static_cast<std::int32_t>(word), which, -FLT_MAX};
         block.found[row] += book.words;
     }
     if (!book.screened) return;
@@ -126,9 +129,12 @@ void screen(const Search& search, std::int32_t which, Rows& block, int rows) {
         for (int begin = 0; begin < rows; begin += kRows) {
             Tile tiles[kRows];
             for (int i = 0; i < kRows; ++i) {
-                tiles[i] = {first, first + panels < book.panels ? panels : book.panels - first,
-                            block.scores + i * kTileScores, block.lower + i * kTilePanels * kLanes,
-                            block.lowest + i * kLanes, block.bounds + i * kTileBounds};
+                tiles[i] = {first,
+                            first + panels < book.panels ? panels : book.panels - first,
+                            block.scores + i * kTileScores,
+                            block.lower + i * kTilePanels * kLanes,
+                            block.lowest + i * kLanes,
+                            block.bounds + i * kTileBounds};
                 find_bounds(book, block.rounded, begin + i, tiles[i]);
             }
             score(book, first, tiles[0].panels, block.bytes + begin * search.stride, block.rounded.inverse + begin,
@@ -226,11 +232,13 @@ std::size_t arcs_scratch_bytes(const Search& search) {
     return carver.bytes();
 }
 
-void collect_arcs(const Search& search, const Reach& reach, std::int64_t first, std::int64_t count, void* scratch, ArcList& arcs) {
+void collect_arcs(const Search& search, const Reach& reach, std::int64_t first, std::int64_t count, void* scratch,
+                  ArcList& arcs) {
     append(search, reach, {first, count, nullptr}, scratch, arcs);
     std::vector<std::pair<std::int64_t, double>> further;
     for (std::int64_t row = 0; row < count; ++row)
-        if (const double leave = reach.leave[best_of(arcs, row, reach.price)]; leave > 0) further.emplace_back(row, leave);
+        if (const double leave = reach.leave[best_of(arcs, row, reach.price)]; leave > 0)
+            further.emplace_back(row, leave);
     if (further.empty()) return;
     ArcList near, far;
     std::swap(near, arcs);

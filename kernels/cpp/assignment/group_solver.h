@@ -29,12 +29,12 @@ LF_REQUEST(GroupsRequest, {
     std::int32_t threads, instruction_set;
 });
 
-
 // Distances to a codebook.
 class Distances {
   public:
     explicit Distances(const GroupsRequest& request)
-        : words_(request.codebook), width_(request.width),
+        : words_(request.codebook),
+          width_(request.width),
           squared_(LF_PICK(request.instruction_set, squared_distances)) {
         const std::int64_t blocks = (request.words + kTableBlock - 1) / kTableBlock;
         packed_.assign(blocks * kTableBlock * width_, 0.0);
@@ -87,7 +87,8 @@ inline void check(const GroupsRequest& request) {
     check_groups(request.taken_starts, request.groups, request.taken_count);
     check_codes(request.home, request.rows, request.words);
     check_codes(request.taken, request.taken_count, request.words);
-    if (std::count(request.home, request.home + request.rows, -1) || std::count(request.taken, request.taken + request.taken_count, -1))
+    if (std::count(request.home, request.home + request.rows, -1) ||
+        std::count(request.taken, request.taken + request.taken_count, -1))
         throw Refused{kCodeOutside};
     check_finite(request.x, request.rows * request.width);
     check_finite(request.codebook, request.words * request.width);

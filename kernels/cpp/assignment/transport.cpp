@@ -89,7 +89,8 @@ struct Contested {
 
 }  // namespace
 
-Ascent ascend(const Arcs& arcs, const Bounds& bounds, std::int64_t of_rows, double first_step, Prices& prices, int threads) {
+Ascent ascend(const Arcs& arcs, const Bounds& bounds, std::int64_t of_rows, double first_step, Prices& prices,
+              int threads) {
     const std::int64_t k_count = bounds.clusters();
     const Contested contested(arcs, k_count);
     const double share = arcs.rows() == of_rows ? 1.0 : static_cast<double>(arcs.rows()) / static_cast<double>(of_rows);
@@ -116,7 +117,8 @@ Ascent ascend(const Arcs& arcs, const Bounds& bounds, std::int64_t of_rows, doub
             before[k] = sign;
             double to = price[k] + sign * step[k] * std::min(std::abs(excess) / even, 1.0);
             if (to * price[k] < 0) to = 0.0;  // where its bound stops binding
-            const double lowest = prices.collected[k] + up - kDown * prices.slack[k], highest = prices.collected[k] + up + kDown * prices.leave[k];
+            const double lowest = prices.collected[k] + up - kDown * prices.slack[k],
+                         highest = prices.collected[k] + up + kDown * prices.leave[k];
             moved[k] = std::clamp(to, lowest, highest);
             at.cheaper[k] = to < lowest;
             at.dearer[k] = to > highest;
@@ -244,8 +246,9 @@ void Repair::enter(std::int32_t row) {
 void Repair::renew_edges(std::int32_t cluster) {
     auto& members = members_[cluster];
     auto& edges = edges_[cluster];
-    members.erase(std::remove_if(members.begin(), members.end(), [&](const Member& m) { return labels_[m.row] != cluster; }),
-                  members.end());
+    members.erase(
+        std::remove_if(members.begin(), members.end(), [&](const Member& m) { return labels_[m.row] != cluster; }),
+        members.end());
     edges.clear();
     for (const Member& member : members) {
         if (least_[member.to] == kFar) edges.push_back({0.0, member.to});
@@ -403,14 +406,14 @@ std::vector<double> Repair::prices() const {
 
 LF_REQUEST(TransportRequest, {
     std::int64_t rows, clusters;
-    const std::int64_t* starts;   // [rows + 1]
+    const std::int64_t* starts;  // [rows + 1]
     const std::int32_t* cluster;  // [arcs]
-    const double* arc_cost;       // [arcs]
-    const std::int64_t* low;      // [clusters] less the rows that have no choice: maybe below 0
-    const std::int64_t* high;     // [clusters] likewise
-    double slack;                 // with which the arcs were collected, at `prices`
-    double* prices;               // [clusters] in and out
-    std::int64_t* labels;         // [rows]
+    const double* arc_cost;  // [arcs]
+    const std::int64_t* low;  // [clusters] less the rows that have no choice: maybe below 0
+    const std::int64_t* high;  // [clusters] likewise
+    double slack;  // with which the arcs were collected, at `prices`
+    double* prices;  // [clusters] in and out
+    std::int64_t* labels;  // [rows]
     bool* done;  // optimal along these arcs; otherwise they have to be collected anew, at the new prices
     std::int32_t threads;
 });
@@ -425,7 +428,8 @@ void transport(const TransportRequest& request) {
         const std::int64_t first = chunk * Arcs::kChunk, last = std::min(first + Arcs::kChunk, request.rows);
         const std::int64_t begin = request.starts[first], end = request.starts[last];
         list.begin.clear();
-        for (std::int64_t i = first; i <= last; ++i) list.begin.push_back(static_cast<std::size_t>(request.starts[i] - begin));
+        for (std::int64_t i = first; i <= last; ++i)
+            list.begin.push_back(static_cast<std::size_t>(request.starts[i] - begin));
         list.cluster.assign(request.cluster + begin, request.cluster + end);
         list.cost.assign(request.arc_cost + begin, request.arc_cost + end);
     }

@@ -14,7 +14,13 @@ namespace lf {
 
 // Mirrored by library.py.
 enum Status : std::int32_t {
-    kDone = 0, kNoMemory = 1, kFailed = 2, kCodeOutside = 3, kNoGroups = 4, kNoRoom = 5, kNotFinite = 6
+    kDone = 0,
+    kNoMemory = 1,
+    kFailed = 2,
+    kCodeOutside = 3,
+    kNoGroups = 4,
+    kNoRoom = 5,
+    kNotFinite = 6
 };
 
 // What is wrong with the numbers asked about: one of the last statuses.
@@ -66,11 +72,13 @@ inline void check_codes(const std::int64_t* codes, std::int64_t rows, std::int64
 
 // starts [groups + 1] divide `rows` rows.
 inline void check_groups(const std::int64_t* starts, std::int64_t groups, std::int64_t rows) {
-    if (starts[0] != 0 || starts[groups] != rows || !std::is_sorted(starts, starts + groups + 1)) throw Refused{kNoGroups};
+    if (starts[0] != 0 || starts[groups] != rows || !std::is_sorted(starts, starts + groups + 1))
+        throw Refused{kNoGroups};
 }
 
 inline void check_finite(const float* values, std::int64_t count) {
-    if (!std::all_of(values, values + count, [](float value) { return std::isfinite(value); })) throw Refused{kNotFinite};
+    if (!std::all_of(values, values + count, [](float value) { return std::isfinite(value); }))
+        throw Refused{kNotFinite};
 }
 
 }  // namespace lf

@@ -38,7 +38,9 @@ void run_parts(std::int64_t parts, int threads, std::int64_t share, Part call, c
 // Calls work(part, thread) for part = 0 … parts − 1, in any order, `share` parts at a time; thread < threads. Parts
 // must not depend on each other. After the first exception no further share begins, and the exception is thrown here.
 template <class Work> void for_parts(std::int64_t parts, int threads, std::int64_t share, const Work& work) {
-    const auto call = [](const void* it, std::int64_t part, int thread) { (*static_cast<const Work*>(it))(part, thread); };
+    const auto call = [](const void* it, std::int64_t part, int thread) {
+        (*static_cast<const Work*>(it))(part, thread);
+    };
     run_parts(parts, threads, share, call, &work);
 }
 

@@ -55,8 +55,8 @@ void add_distance(Accumulator& sum, const float* x, const float* a, std::int64_t
 
 }  // namespace
 
-int compare_distances(const float* x, const float* a, double offset_a, const float* y, const float* b,
-                      double offset_b, std::int64_t width) {
+int compare_distances(const float* x, const float* a, double offset_a, const float* y, const float* b, double offset_b,
+                      std::int64_t width) {
     Accumulator sum;
     add_distance(sum, x, a, width, 1.0);
     add_distance(sum, y, b, width, -1.0);

@@ -34,15 +34,16 @@ std::uint64_t hash_of(const float* word, std::int64_t width) {
         const float value = word[d] + 0.0f;
         std::uint32_t bits;
         std::memcpy(&bits, &value, sizeof bits);
-        hash += (bits + 0x9e3779b9u * static_cast<std::uint64_t>(d)) * (0x100000001b3u + 2 * static_cast<std::uint64_t>(d) * 0x85ebca6bu);
+        hash += (bits + 0x9e3779b9u * static_cast<std::uint64_t>(d)) *
+                (0x100000001b3u + 2 * static_cast<std::uint64_t>(d) * 0x85ebca6bu);
     }
     return hash ^ hash >> 31;
 }
 
 }  // namespace
 
-PackedCodebook::PackedCodebook(const float* words, const double* offset, std::int64_t count,
-                               std::int64_t width, Layout layout, Keep keep)
+PackedCodebook::PackedCodebook(const float* words, const double* offset, std::int64_t count, std::int64_t width,
+                               Layout layout, Keep keep)
     : width_(width) {
     view_.stride = width <= kShortWidth ? kShortWidth : round_up(width, kBlockSteps * kStepWidth);
     if (keep == Keep::winners) {
@@ -73,8 +74,7 @@ bool PackedCodebook::holds(const float* words, std::int64_t count, std::int64_t 
 }
 
 // Of equal codewords only the first of those with the least offset can win; one with NaN or Inf never.
-void PackedCodebook::find_winners(const float* words, const double* offset, std::int64_t count,
-                                  std::int64_t width) {
+void PackedCodebook::find_winners(const float* words, const double* offset, std::int64_t count, std::int64_t width) {
     std::unordered_multimap<std::uint64_t, std::int64_t> seen;
     seen.reserve(static_cast<std::size_t>(count));
     std::vector<std::int64_t> kept;
@@ -134,7 +134,8 @@ void PackedCodebook::quantize(std::int64_t width, Layout layout) {
         for (std::int64_t d = 0; d < view_.stride; d += 2) {
             const float a = word[d], b = word[d + 1];
             square += static_cast<double>(a) * a + static_cast<double>(b) * b;
-            sums = std::max(sums, std::max(std::max(a, 0.0f) + std::max(b, 0.0f), std::max(-a, 0.0f) + std::max(-b, 0.0f)));
+            sums = std::max(sums,
+                            std::max(std::max(a, 0.0f) + std::max(b, 0.0f), std::max(-a, 0.0f) + std::max(-b, 0.0f)));
         }
         pair = std::max(pair, sums);
         longest = std::max(longest, std::sqrt(square));
@@ -151,8 +152,8 @@ void PackedCodebook::quantize(std::int64_t width, Layout layout) {
     // What an offset cancels or has in common with all others leaves its rounding behind: (stride + 8)·2⁻⁵³
     // of the magnitudes. The screen takes 2⁻²⁰ of `highest` for the rounding of scores.
     highest += static_cast<double>(view_.stride + 8) * 0x1p-33 * magnitude;
-    view_.screened = count > 1 && pair >= kSmallest && pair <= kLargest && highest < kLargest * kLargest &&
-                     view_.stride <= kWidest;
+    view_.screened =
+        count > 1 && pair >= kSmallest && pair <= kLargest && highest < kLargest * kLargest && view_.stride <= kWidest;
     if (!view_.screened) return;
 
     view_.longest = static_cast<float>(longest * (1 + 1e-6));
@@ -220,9 +221,8 @@ void PackedCodebook::quantize(std::int64_t width, Layout layout) {
     view_.reach = reach_.data();
     // ‖round(a)‖ over the 16 numbers of a half block is at most ‖a‖ + ½√16, and Cauchy–Schwarz bounds
     // a half block's sum by ‖round(a)‖·lane_reach ≤ 32767; on the way to it 16 bits may wrap.
-    view_.lane_limit = layout.narrow_sums && lane_reach > 0
-                           ? static_cast<float>(32700.0 / lane_reach - 2.0)
-                           : std::numeric_limits<float>::infinity();
+    view_.lane_limit = layout.narrow_sums && lane_reach > 0 ? static_cast<float>(32700.0 / lane_reach - 2.0)
+                                                            : std::numeric_limits<float>::infinity();
 }
 
 }  // namespace lf

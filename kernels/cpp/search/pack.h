@@ -14,8 +14,8 @@ enum class Keep { winners, all };
 class PackedCodebook {
   public:
     // words [count, width] row-major, offset [count] or null.
-    PackedCodebook(const float* words, const double* offset, std::int64_t count, std::int64_t width,
-                   Layout layout, Keep keep = Keep::winners);
+    PackedCodebook(const float* words, const double* offset, std::int64_t count, std::int64_t width, Layout layout,
+                   Keep keep = Keep::winners);
     PackedCodebook(const PackedCodebook&) = delete;
     PackedCodebook& operator=(const PackedCodebook&) = delete;
 

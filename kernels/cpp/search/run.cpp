@@ -20,7 +20,8 @@ constexpr std::int64_t kBlockRows = 64, kWideBlockRows = 16, kWide = 1024;
 // small part of packing anew. The oldest go first.
 class Cache {
   public:
-    std::shared_ptr<const PackedCodebook> get(const float* words, std::int64_t count, std::int64_t width, Layout layout) {
+    std::shared_ptr<const PackedCodebook> get(const float* words, std::int64_t count, std::int64_t width,
+                                              Layout layout) {
         const std::lock_guard<std::mutex> lock(mutex_);
         for (const Entry& entry : entries_)
             if (entry.layout.lanes == layout.lanes && entry.layout.narrow_sums == layout.narrow_sums &&
@@ -67,7 +68,8 @@ void share_out(const Search& search, const SearchKernels& kernels, std::int32_t 
     const Scratch scratch(count, bytes);
     for (int thread = 0; thread < count; ++thread) std::memset(scratch.of(thread), 0, bytes);
     // Rows don't depend on each other: neither the split nor the order changes a result.
-    for_parts(blocks, count, 4, [&](std::int64_t i, int thread) { kernels.block(search, i * search.block, scratch.of(thread)); });
+    for_parts(blocks, count, 4,
+              [&](std::int64_t i, int thread) { kernels.block(search, i * search.block, scratch.of(thread)); });
 }
 
 }  // namespace
@@ -79,7 +81,8 @@ void run_search(const SearchRequest& request, const SearchKernels& kernels) {
     for (std::int64_t level = 0; level < request.levels; ++level) {
         const std::int64_t size = request.sizes[level];
         packed.push_back(pack(request.codebooks + begin * request.x.width,
-                              request.offset ? request.offset + begin : nullptr, size, request.x.width, kernels.layout));
+                              request.offset ? request.offset + begin : nullptr, size, request.x.width,
+                              kernels.layout));
         views.push_back(packed.back()->view());
         begin += size;
     }

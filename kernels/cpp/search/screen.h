@@ -52,7 +52,8 @@ struct Rounded {
 // r·e in float32: a lane adds stride / kLanes products, and the lanes are added in a tree.
 inline float product_of(const float* row, const float* word, std::int64_t stride) {
     auto sum = Vector::fill(0.0f);
-    for (std::int64_t d = 0; d < stride; d += kLanes) sum = Vector::fused(Vector::load(row + d), Vector::load(word + d), sum);
+    for (std::int64_t d = 0; d < stride; d += kLanes)
+        sum = Vector::fused(Vector::load(row + d), Vector::load(word + d), sum);
     float first, second;
     Vector::halves(sum, first, second);
     return first + second;
@@ -236,7 +237,8 @@ inline float score32_error(const Rounded& of, int row) { return of.float32[row] 
 inline void find_bounds(const Codebook& book, const Rounded& of, int row, const Tile& tile) {
     const auto along = Vector::fill(of.along[row]), across = Vector::fill(of.across[row]);
     for (std::int64_t p = 0; p < tile.panels; p += kLanes) {
-        const auto rest = Vector::fused(across, Vector::load(book.reach + tile.first + p), Vector::fill(of.float32[row]));
+        const auto rest =
+            Vector::fused(across, Vector::load(book.reach + tile.first + p), Vector::fill(of.float32[row]));
         Vector::store(tile.bounds + p, Vector::fused(along, Vector::load(book.rounding + tile.first + p), rest));
     }
 }
@@ -249,7 +251,8 @@ inline std::uint64_t lanes_below(const Tile& tile, std::int64_t begin, float cei
     const auto limit = Vector::fill(ceiling);
     std::uint64_t hits = 0;
     for (std::int64_t p = 0; p < group; ++p)
-        hits |= static_cast<std::uint64_t>(Vector::at_most(Vector::load(tile.lower + (begin + p) * kLanes), limit)) << (p * kLanes);
+        hits |= static_cast<std::uint64_t>(Vector::at_most(Vector::load(tile.lower + (begin + p) * kLanes), limit))
+                << (p * kLanes);
     return hits;
 }
 

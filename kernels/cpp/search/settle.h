@@ -61,7 +61,8 @@ inline void contend(const float* row, const Codebook& book, std::int64_t word, C
     const double gap = score - choice.score, held = offset_at(book, choice.word);
     bool nearer = gap < 0;
     if (std::fabs(gap) <= score_error(distance, offset, std::fabs(choice.score - held), held, book.stride)) {
-        const int sign = compare_distances(row, word_at(book, word), offset, row, word_at(book, choice.word), held, book.stride);
+        const int sign =
+            compare_distances(row, word_at(book, word), offset, row, word_at(book, choice.word), held, book.stride);
         nearer = sign < 0 || (sign == 0 && book.name[word] < book.name[choice.word]);
     }
     if (nearer) {

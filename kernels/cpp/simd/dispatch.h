@@ -8,18 +8,29 @@
 // Kernels are compiled once per instruction set, each time into the namespace of its name. In namespace lf,
 // LF_KERNEL(declaration) declares one for all sets; LF_PICK(set, name) is lf::<set>::name.
 #ifdef LF_X86
-#define LF_KERNEL(...)                   \
-    namespace portable { __VA_ARGS__; }  \
-    namespace avx2 { __VA_ARGS__; }      \
-    namespace avx512 { __VA_ARGS__; }    \
-    namespace avx512_vnni { __VA_ARGS__; }
+#define LF_KERNEL(...)      \
+    namespace portable {    \
+    __VA_ARGS__;            \
+    }                       \
+    namespace avx2 {        \
+    __VA_ARGS__;            \
+    }                       \
+    namespace avx512 {      \
+    __VA_ARGS__;            \
+    }                       \
+    namespace avx512_vnni { \
+    __VA_ARGS__;            \
+    }
 #define LF_PICK(set, name)                          \
     ((set) == ::lf::kAvx512Vnni ? avx512_vnni::name \
      : (set) == ::lf::kAvx512   ? avx512::name      \
      : (set) == ::lf::kAvx2     ? avx2::name        \
                                 : portable::name)
 #else
-#define LF_KERNEL(...) namespace portable { __VA_ARGS__; }
+#define LF_KERNEL(...)   \
+    namespace portable { \
+    __VA_ARGS__;         \
+    }
 #define LF_PICK(set, name) (static_cast<void>(set), portable::name)
 #endif
 

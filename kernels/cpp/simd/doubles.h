@@ -97,7 +97,8 @@ inline Doubles exp_of(Doubles x) {
         // q = 1/2! + r/3! + … + r¹¹/13!, by pairs: a chain of 14 additions would be waited for.
         const Piece low = (r * (1.0 / 6.0) + 0.5) + (r * (1.0 / 120.0) + 1.0 / 24.0) * r2;
         const Piece middle = (r * (1.0 / 5040.0) + 1.0 / 720.0) + (r * (1.0 / 362880.0) + 1.0 / 40320.0) * r2;
-        const Piece high = (r * (1.0 / 39916800.0) + 1.0 / 3628800.0) + (r * (1.0 / 6227020800.0) + 1.0 / 479001600.0) * r2;
+        const Piece high =
+            (r * (1.0 / 39916800.0) + 1.0 / 3628800.0) + (r * (1.0 / 6227020800.0) + 1.0 / 479001600.0) * r2;
         const Piece q = low + (middle + high * r4) * r4;
         const Piece scale = (Piece)((Bits)rounded << 52);  // 2ⁿ: n + 1023 becomes the exponent
         return x.at[i] < kExpFloor ? Piece{} : ((q * r2 + r) + 1.0) * scale;

@@ -52,7 +52,9 @@ struct Vector {
     // b where one of them is NaN.
     static Float larger(Float a, Float b) { return _mm256_max_ps(a, b); }
     // a, and 0 where x < limit.
-    static Float zero_below(Float a, Float x, Float limit) { return _mm256_andnot_ps(_mm256_cmp_ps(x, limit, _CMP_LT_OQ), a); }
+    static Float zero_below(Float a, Float x, Float limit) {
+        return _mm256_andnot_ps(_mm256_cmp_ps(x, limit, _CMP_LT_OQ), a);
+    }
     // a·2ⁿ for normal results, n being the lowest bits of `counter`.
     static Float scaled(Float a, Float counter) {
         const __m256i exponent = _mm256_slli_epi32(_mm256_castps_si256(counter), 23);
@@ -75,9 +77,7 @@ struct Vector {
         second = _mm_cvtss_f32(_mm_movehl_ps(c, c));
     }
     // |a| as bits, whose order is that of the magnitudes, NaN and Inf on top.
-    static Wide magnitude(Float a) {
-        return _mm256_and_si256(_mm256_castps_si256(a), _mm256_set1_epi32(0x7fffffff));
-    }
+    static Wide magnitude(Float a) { return _mm256_and_si256(_mm256_castps_si256(a), _mm256_set1_epi32(0x7fffffff)); }
     static Wide larger(Wide a, Wide b) { return _mm256_max_epi32(a, b); }
     static Wide zero() { return _mm256_setzero_si256(); }
     static std::int32_t largest(Wide a) {

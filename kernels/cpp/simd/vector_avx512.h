@@ -76,9 +76,7 @@ struct Vector {
         first = _mm512_reduce_add_ps(_mm512_maskz_mov_ps(0x3333, a));
         second = _mm512_reduce_add_ps(_mm512_maskz_mov_ps(0xcccc, a));
     }
-    static Wide magnitude(Float a) {
-        return _mm512_and_si512(_mm512_castps_si512(a), _mm512_set1_epi32(0x7fffffff));
-    }
+    static Wide magnitude(Float a) { return _mm512_and_si512(_mm512_castps_si512(a), _mm512_set1_epi32(0x7fffffff)); }
     static Wide larger(Wide a, Wide b) { return _mm512_max_epi32(a, b); }
     static Wide zero() { return _mm512_setzero_si512(); }
     static std::int32_t largest(Wide a) { return _mm512_reduce_max_epi32(a); }

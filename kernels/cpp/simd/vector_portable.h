@@ -13,11 +13,19 @@ struct Vector {
     static constexpr int kRows = 2;
     static constexpr int kLanes = 8;
 
-    struct Bytes { std::int8_t at[4 * kLanes]; };
-    struct Step { std::uint8_t at[4]; };
-    struct Wide { std::int32_t at[kLanes]; };
+    struct Bytes {
+        std::int8_t at[4 * kLanes];
+    };
+    struct Step {
+        std::uint8_t at[4];
+    };
+    struct Wide {
+        std::int32_t at[kLanes];
+    };
     using Sums = Wide;
-    struct Float { float at[kLanes]; };
+    struct Float {
+        float at[kLanes];
+    };
 
     template <class To, class From> static To copy(const From* from) {
         To to;
@@ -65,25 +73,44 @@ struct Vector {
         for (int i = 0; i < kLanes; ++i) a.at[i] += b.at[i];
         return a;
     }
-    static Float to_float(Wide a) { return map([&](int i) { return static_cast<float>(a.at[i]); }); }
+    static Float to_float(Wide a) {
+        return map([&](int i) { return static_cast<float>(a.at[i]); });
+    }
 
     static Float load(const float* from) { return copy<Float>(from); }
     static void store(float* to, Float a) { std::memcpy(to, &a, sizeof a); }
-    static Float fill(float value) { return map([&](int) { return value; }); }
-    static Float subtract(Float a, Float b) { return map([&](int i) { return a.at[i] - b.at[i]; }); }
-    static Float add(Float a, Float b) { return map([&](int i) { return a.at[i] + b.at[i]; }); }
-    static Float multiply(Float a, Float b) { return map([&](int i) { return a.at[i] * b.at[i]; }); }
-    static Float fused(Float a, Float b, Float c) { return map([&](int i) { return a.at[i] * b.at[i] + c.at[i]; }); }
-    static Float fma(Float a, Float b, Float c) { return map([&](int i) { return rounded_once(a.at[i], b.at[i], c.at[i]); }); }
-    static Float smaller(Float a, Float b) { return map([&](int i) { return a.at[i] < b.at[i] ? a.at[i] : b.at[i]; }); }
-    static Float larger(Float a, Float b) { return map([&](int i) { return a.at[i] > b.at[i] ? a.at[i] : b.at[i]; }); }
+    static Float fill(float value) {
+        return map([&](int) { return value; });
+    }
+    static Float subtract(Float a, Float b) {
+        return map([&](int i) { return a.at[i] - b.at[i]; });
+    }
+    static Float add(Float a, Float b) {
+        return map([&](int i) { return a.at[i] + b.at[i]; });
+    }
+    static Float multiply(Float a, Float b) {
+        return map([&](int i) { return a.at[i] * b.at[i]; });
+    }
+    static Float fused(Float a, Float b, Float c) {
+        return map([&](int i) { return a.at[i] * b.at[i] + c.at[i]; });
+    }
+    static Float fma(Float a, Float b, Float c) {
+        return map([&](int i) { return rounded_once(a.at[i], b.at[i], c.at[i]); });
+    }
+    static Float smaller(Float a, Float b) {
+        return map([&](int i) { return a.at[i] < b.at[i] ? a.at[i] : b.at[i]; });
+    }
+    static Float larger(Float a, Float b) {
+        return map([&](int i) { return a.at[i] > b.at[i] ? a.at[i] : b.at[i]; });
+    }
     static Float zero_below(Float a, Float x, Float limit) {
         return map([&](int i) { return x.at[i] < limit.at[i] ? 0.0f : a.at[i]; });
     }
     static Float scaled(Float a, Float counter) {
         Wide bits = copy<Wide>(&a);
         const Wide count = copy<Wide>(&counter);
-        for (int i = 0; i < kLanes; ++i) bits.at[i] = static_cast<std::int32_t>(std::uint32_t(bits.at[i]) + (std::uint32_t(count.at[i]) << 23));
+        for (int i = 0; i < kLanes; ++i)
+            bits.at[i] = static_cast<std::int32_t>(std::uint32_t(bits.at[i]) + (std::uint32_t(count.at[i]) << 23));
         return copy<Float>(&bits);
     }
     static std::uint32_t at_most(Float a, Float b) {
@@ -125,7 +152,8 @@ struct Vector {
     // 5 exponent and 10 fraction bits; a subnormal is fraction · 2⁻²⁴.
     static Float from_half(const std::uint16_t* from) {
         return map([&](int i) {
-            const std::uint32_t sign = (from[i] & 0x8000u) << 16, exponent = from[i] >> 10 & 31, fraction = from[i] & 1023u;
+            const std::uint32_t sign = (from[i] & 0x8000u) << 16, exponent = from[i] >> 10 & 31,
+                                fraction = from[i] & 1023u;
             if (exponent == 0) return std::copysign(static_cast<float>(fraction) * 0x1p-24f, sign ? -1.0f : 1.0f);
             const std::uint32_t bits = sign | (exponent == 31 ? 255u : exponent + 112u) << 23 | fraction << 13;
             return copy<float>(&bits);

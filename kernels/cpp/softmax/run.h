@@ -33,8 +33,7 @@ class SoftmaxRun {
         const std::int64_t tiles = columns.tiles();
         memory.emplace_back(tiles * columns.tile_floats * sizeof(float));
         columns.packed = memory.back().floats();
-        for_parts(tiles, threads_for(tiles), 1,
-                  [&](std::int64_t tile, int) { kernels_.pack_tile(columns, tile); });
+        for_parts(tiles, threads_for(tiles), 1, [&](std::int64_t tile, int) { kernels_.pack_tile(columns, tile); });
         return columns;
     }
 
@@ -46,9 +45,8 @@ class SoftmaxRun {
         const int threads = threads_for(blocks);
         const auto pass = shifted ? kernels_.shifted_block : kernels_.softmax_block;
         const Scratch scratch(threads, kernels_.scratch_bytes(softmax));
-        for_parts(blocks, threads, 1, [&](std::int64_t block, int thread) {
-            pass(softmax, block * softmax.block, scratch.of(thread));
-        });
+        for_parts(blocks, threads, 1,
+                  [&](std::int64_t block, int thread) { pass(softmax, block * softmax.block, scratch.of(thread)); });
     }
 
     int threads_for(std::int64_t parts) const { return lf::threads_for(parts, threads_); }

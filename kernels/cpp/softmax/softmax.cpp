@@ -29,7 +29,9 @@ constexpr int kScoreStride = kMostColumns + 16;   // not a multiple of 4 KB, whi
 std::int64_t round_up(std::int64_t value, std::int64_t unit) { return (value + unit - 1) / unit * unit; }
 
 const float* keys_of(const Columns& columns, std::int64_t tile) { return columns.packed + tile * columns.tile_floats; }
-const float* values_of(const Columns& columns, std::int64_t tile) { return keys_of(columns, tile) + columns.tile * columns.width; }
+const float* values_of(const Columns& columns, std::int64_t tile) {
+    return keys_of(columns, tile) + columns.tile * columns.width;
+}
 std::int64_t columns_in(const Columns& columns, std::int64_t tile) {
     const std::int64_t left = columns.count - tile * columns.tile;
     return left < columns.tile ? left : columns.tile;
@@ -84,7 +86,8 @@ void score(const Columns& columns, std::int64_t tile, const float* rows, float* 
 }
 
 // out ← factor·out + weights·values.
-void gather(const Columns& columns, std::int64_t tile, const float* weights, const float (&factor)[kGroup], float* out) {
+void gather(const Columns& columns, std::int64_t tile, const float* weights, const float (&factor)[kGroup],
+            float* out) {
     const std::int64_t width = round_up(columns.width, kPanel), count = columns_in(columns, tile);
     for (std::int64_t d = 0; d < width; d += kPanel) {
         Vector::Float sums[kGroup][2];
@@ -156,8 +159,7 @@ void load_rows(const Softmax& softmax, std::int64_t first, std::int64_t count, f
 
 // A block of rows against all columns. kShifted: exp(s_ij − shift_j) with shifts given; otherwise the
 // largest score so far is subtracted, and what has been added is scaled when it grows.
-template <bool kShifted>
-void pass(const Softmax& softmax, std::int64_t first, void* scratch) {
+template <bool kShifted> void pass(const Softmax& softmax, std::int64_t first, void* scratch) {
     Carver carver(scratch);
     const Block block = carve(softmax, carver);
     const Columns& columns = softmax.columns;
