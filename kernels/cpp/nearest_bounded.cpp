@@ -19,6 +19,7 @@
 #include <vector>
 
 #include "abi.h"
+#include "runtime/bounds.h"
 #include "runtime/parallel.h"
 #include "search/search.h"
 #include "search/settle.h"
@@ -73,7 +74,8 @@ double distance_at_least(const float* a, const float* b, std::int64_t stride) {
     Vector::halves(sums[0], first, second);
     const float square = first + second;
     if (!(square <= FLT_MAX)) return 0.0;
-    const double width = static_cast<double>(stride), down = square * (1 - (width + 3) * 0x1p-23) - width * 0x1p-126;
+    const double width = static_cast<double>(stride), part = tested(Bound::distance, (width + 3) * 0x1p-23);
+    const double down = square * (1 - part) - width * 0x1p-126;
     return down > 0 ? std::sqrt(down) * (1 - 0x1p-50) : 0.0;
 }
 
@@ -103,7 +105,7 @@ void find_kept(const KeepNearest& job, std::int64_t first, std::int64_t last, fl
         job.kept[row] = false;
         const std::int64_t code = job.codes[row];
         if (code < 0) continue;
-        double bound = (static_cast<double>(job.bounds[row]) - job.fall[code]) * (1 - 0x1p-50);
+        double bound = (static_cast<double>(job.bounds[row]) - tested(Bound::movement, job.fall[code])) * (1 - 0x1p-50);
         if (!(bound > 0)) continue;
         const float* x = static_cast<const float*>(job.x) + row * job.row_stride;
         if (!as_it_is) {

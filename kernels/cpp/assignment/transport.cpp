@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <functional>
 #include <limits>
+#include <stdexcept>
 #include <utility>
 #include <vector>
 
@@ -15,13 +16,21 @@ namespace lf {
 namespace {
 
 constexpr double kFar = std::numeric_limits<double>::infinity();
-// Passes of price ascent at most, and those that may bring no progress.
+// At most so many passes of price ascent, and at most so many in a row without progress. Neither decides a result, for
+// the repair reaches the optimum from any prices, nor has either been measured by itself.
 constexpr int kPasses = 80, kPatience = 12;
 constexpr double kProgress = 0.98;
-// A price's step grows while its imbalance keeps its sign, and shrinks where it changes.
+// A price's step grows while its imbalance keeps its sign, and shrinks where the sign changes (as in Rprop, Riedmiller
+// and Braun 1993, whose factors are 1.2 and 0.5).
 constexpr double kGrow = 1.3, kShrink = 0.4;
-// The parts of the slack that the ascent may use; the rest is the repair's.
+// Shares of the slack that the ascent may use, upwards and downwards; the repair's paths need the rest.
 constexpr double kUp = 0.5, kDown = 0.9;
+// Whether every path is preceded by a test of the invariants, which costs more than the path.
+#ifdef LF_CHECKED
+constexpr bool kChecked = true;
+#else
+constexpr bool kChecked = false;
+#endif
 // Rows that are worth a second thread, and rows that it takes at a time.
 constexpr std::int64_t kParallelRows = 1 << 16, kShare = 1 << 12;
 
@@ -306,8 +315,8 @@ std::int32_t Repair::cheapest_path(std::int32_t source) {
     return -1;
 }
 
-// The nodes before the end of a path grow dearer by what they are nearer: a node at distance d by length − d. So
-// they would by any shorter length, and do, if all of it would take a cluster beyond its slack: false.
+// Dual update after a search: every final node at distance d < length rises by length − d. If that takes some cluster
+// beyond its slack, nodes rise by the largest admissible length in its place, and the answer is false.
 bool Repair::raise_prices(double length) {
     const auto drift = [&](std::int32_t k) { return potential_[k] - of_arcs_.collected[k]; };
     const auto beyond = [&](std::int32_t j) { return final_[j] ? drift(j) - of_arcs_.leave[j] - distance_[j] : -kFar; };
@@ -388,14 +397,64 @@ bool Repair::run() {
     bool done = true;
     for (std::int32_t source = 0; source <= sink_; ++source)
         while (excess_[source] > 0) {
+            if (kChecked) check();
             const std::int32_t end = cheapest_path(source);
             if (!raise_prices(end < 0 ? kFar : distance_[end])) {
                 done = false;  // others may go on: what all of them lack is collected at once
                 break;
             }
+            if (end < 0) throw std::logic_error("no assignment lies within the bounds");
             move_along(source, end);
         }
+    if (kChecked) check();
     return done;
+}
+
+void Repair::check() const {
+    const auto hold = [](bool holds, const char* what) {
+        if (!holds) throw std::logic_error(what);
+    };
+    std::vector<std::int64_t> members(sink_);
+    for (const std::int32_t label : labels_) ++members[label];
+    std::int64_t total = 0, flow = 0;
+    double largest = 0.0;
+    for (std::int32_t k = 0; k < sink_; ++k) {
+        hold(bounds_.low[k] <= flow_[k] && flow_[k] <= bounds_.high[k], "invariant 2: a flow is outside of its bounds");
+        hold(excess_[k] == members[k] - flow_[k], "invariant 3: an excess is not what a cluster has too many");
+        total += excess_[k];
+        flow += flow_[k];
+        largest = std::max(largest, std::abs(potential_[k]));
+    }
+    hold(excess_[sink_] == flow - arcs_->rows(), "invariant 3: the excess of T is not what is left over");
+    hold(total + excess_[sink_] == 0, "invariant 1: excess does not add up to 0");
+    for (std::int64_t i = 0; i < arcs_->rows(); ++i) {
+        const Arcs::Row row = arcs_->row(i);
+        for (std::int64_t arc = 0; arc < row.count; ++arc) largest = std::max(largest, std::abs(row.cost[arc]));
+    }
+    const double rounding = 0x1p-40 * largest;
+    const auto reduced = [&](std::int32_t from, std::int32_t to, double key) {
+        return key + potential_[to] - potential_[from];
+    };
+    for (std::int32_t k = 0; k < sink_; ++k) {
+        if (flow_[k] < bounds_.high[k])
+            hold(reduced(k, sink_, 0.0) >= -rounding, "invariant 4: an edge to T is below 0");
+        if (flow_[k] > bounds_.low[k])
+            hold(reduced(sink_, k, 0.0) >= -rounding, "invariant 4: an edge from T is below 0");
+    }
+    for (std::int64_t i = 0; i < arcs_->rows(); ++i) {
+        const Arcs::Row row = arcs_->row(i);
+        const std::int32_t own = labels_[i];
+        const std::int64_t held = std::lower_bound(row.cluster, row.cluster + row.count, own) - row.cluster;
+        for (std::int64_t arc = 0; arc < row.count; ++arc) {
+            const std::int32_t to = row.cluster[arc];
+            const double key = row.cost[arc] - row.cost[held];
+            hold(reduced(own, to, key) >= -rounding, "invariant 4: a move would save more than nothing");
+            const auto edge =
+                std::find_if(edges_[own].begin(), edges_[own].end(), [&](const Edge& e) { return e.to == to; });
+            hold(to == own || (edge != edges_[own].end() && edge->key <= key),
+                 "invariant 5: an edge is not the cheapest move");
+        }
+    }
 }
 
 std::vector<double> Repair::prices() const {

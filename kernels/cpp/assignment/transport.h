@@ -23,7 +23,30 @@
 //
 //     max_j (λ_j − λ⁰_j − leave_j) − (λ_k − λ⁰_k) ≤ slack_k
 //
-// A few that grow much cheaper want slack, and a few that grow much dearer leave: both spare the other rows.
+// Clusters whose price must fall far get more `slack` of their own; rows whose best cluster's price must rise far get
+// more reach, that cluster's `leave`. Both keep the arc lists of all other rows short.
+//
+//     repair(prices λ, arcs):
+//         a(i) ← argmin_k c_ik + λ_k;  flow_k ← what complementary slackness asks of n_k;  excess_k ← n_k − flow_k
+//         for every node s with excess_s > 0:
+//             P ← cheapest path from s to a node with excess < 0        (Dijkstra over reduced costs)
+//             λ_v ← λ_v + (length − d_v) for all nodes v nearer than P's end, as far as the slack allows
+//             if the slack does not allow all of it: leave s to the next collection of arcs
+//             move as many members along P as excess, bounds and equally cheap members allow
+//
+// Invariants, which hold before and after every path and which `Repair::check` tests where LF_CHECKED is defined:
+//
+//     1. Σ excess = 0 over the clusters and T.
+//     2. low_k ≤ flow_k ≤ high_k.
+//     3. excess_k = n_k − flow_k for each cluster, and excess_T = Σ flow − N.
+//     4. Reduced costs are ≥ 0 but for rounding: of a → b for every arc of a row of a, of k → T where flow_k < high_k,
+//        and of T → k where flow_k > low_k.
+//     5. edges_[k] holds the least key of k's members for each cluster they have arcs to. members_[k] has all arcs of
+//        the rows of k; arcs of rows that left k may remain in it until renew_edges(k).
+//
+// Termination. A path ends at a node with excess < 0, each of its edges has a member or room to move, and so at least
+// one member moves: Σ |excess| falls by 2 or more with every path, and nothing else raises it. A source that the slack
+// stops is left, once for each collection. Where no excess is left, invariants 2 to 4 are the optimality conditions.
 #pragma once
 #include <cstdint>
 #include <vector>
@@ -42,15 +65,15 @@ struct Prices {
     std::vector<double> now, collected, slack, leave;  // [K] λ, λ⁰
 };
 
-// The first step of a price, in parts of the slack.
+// First step of a price, as a share of the slack. Not measured by itself: steps adapt within a few passes.
 constexpr double kFirstStep = 0.05;
 
-// What a price was denied is asked for so many times over.
+// Factor by which slack and leave grow where a price came to its limit. Not measured by itself.
 constexpr double kAsked = 4.0;
 
 // How an ascent ended.
 struct Ascent {
-    double misplaced;          // Σ_k of what complementary slackness lacks
+    double misplaced;           // Σ_k by how much n_k misses what complementary slackness asks
     std::vector<char> cheaper;  // [K] those whose price would fall beyond what the slack covers
     std::vector<char> dearer;   // [K] those whose price would rise beyond it
 };
@@ -93,6 +116,8 @@ class Repair {
         std::int32_t to;
     };
 
+    // Throws std::logic_error, which names the invariant, unless all of them hold.
+    void check() const;
     void build();
     void enter(std::int32_t row);
     void renew_edges(std::int32_t cluster);

@@ -1,5 +1,6 @@
 // What Python asks of the library as a whole.
 #include "abi.h"
+#include "runtime/bounds.h"
 
 namespace lf {
 namespace {
@@ -27,6 +28,10 @@ LF_EXPORT std::int32_t lf_instruction_set() { return lf::widest_set(); }
 
 // What went wrong when an entry point last returned kFailed to this thread.
 LF_EXPORT const char* lf_last_failure() { return lf::last_failure; }
+
+#ifdef LF_WEAK_BOUNDS
+LF_EXPORT void lf_weaken(std::int32_t which, double factor) { lf::bound_factor[which] = factor; }
+#endif
 
 LF_EXPORT const char* lf_Matrix_fields() { return lf::Matrix_fields; }
 LF_EXPORT const char* lf_Problems_fields() { return lf::Problems_fields; }

@@ -19,6 +19,7 @@
 #include <cstdint>
 #include <cstring>
 
+#include "runtime/bounds.h"
 #include "search/codebook.h"
 #include "simd/instruction_set.h"
 
@@ -132,8 +133,8 @@ inline void round_rows(const float* rows, int count, const Codebook& book, const
         const float norm = std::sqrt(of.square[row]) * kUp + vanished, length = norm * of.scale[row];
         const float error = std::sqrt(of.error[row]) * kUp + vanished + length * 0x1p-22f;
         of.inverse[row] = 1.0f / (of.scale[row] * book.scale);
-        of.along[row] = length * of.inverse[row] * kUp;
-        of.across[row] = error * of.inverse[row] * kUp;
+        of.along[row] = tested(Bound::screen, length * of.inverse[row] * kUp);
+        of.across[row] = tested(Bound::screen, error * of.inverse[row] * kUp);
         of.float32[row] = 0x1p-20f * (norm * book.longest + book.highest);
         of.product[row] = static_cast<float>(book.stride / kLanes + 16) * 0x1p-23f * norm * book.longest;
     }
@@ -231,7 +232,9 @@ inline float score32(const Codebook& book, const float* row, std::int64_t word) 
 }
 
 // Its distance from the real number, at most.
-inline float score32_error(const Rounded& of, int row) { return of.float32[row] + of.product[row]; }
+inline float score32_error(const Rounded& of, int row) {
+    return tested(Bound::float32, of.float32[row] + of.product[row]);
+}
 
 // E of every panel for one row.
 inline void find_bounds(const Codebook& book, const Rounded& of, int row, const Tile& tile) {

@@ -8,6 +8,7 @@
 #include <cmath>
 #include <cstdint>
 
+#include "runtime/bounds.h"
 #include "search/codebook.h"
 #include "search/exact.h"
 #include "simd/instruction_set.h"
@@ -46,7 +47,8 @@ inline double offset_at(const Codebook& book, std::int64_t word) { return book.o
 
 // Rounding of two float64 scores together, an upper bound.
 inline double score_error(double a, double offset_a, double b, double offset_b, std::int64_t stride) {
-    return static_cast<double>(stride + 8) * 0x1p-52 * (a + b + std::fabs(offset_a) + std::fabs(offset_b));
+    const double share = static_cast<double>(stride + 8) * 0x1p-52;
+    return tested(Bound::float64, share * (a + b + std::fabs(offset_a) + std::fabs(offset_b)));
 }
 
 // Takes `word` into account; whoever is nearer, or as near and earlier, is the choice.

@@ -1,0 +1,126 @@
+"""Each error bound of the C++ kernels is needed: made too small, a code comes out wrong."""
+
+from __future__ import annotations
+
+import ctypes
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import oracle
+import pytest
+import torch
+from torch import Tensor
+
+from letter_fast.kernels import cpp
+from letter_fast.kernels.cpp import library
+
+SOURCES = Path(__file__).parents[2] / "kernels/cpp"
+COMPILER = shutil.which("g++") or shutil.which("clang++")
+# `enum class Bound` of bounds.h.
+BOUNDS = ("screen", "float32", "float64", "movement", "distance")
+OPERATIONS = ("residual_search", "residual_search_beam", "nearest_bounded")
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(COMPILER is None, reason="there is no C++ compiler"),
+]
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The portable kernels, whose bounds can be weakened."""
+    path = tmp_path_factory.mktemp("weak") / "weak.so"
+    flags = "-std=c++17 -O1 -fPIC -shared -fvisibility=hidden -fno-math-errno -ffp-contract=off"
+    shared = (part for name in ("search", "runtime") for part in (SOURCES / name).glob("*.cpp"))
+    sources = [*(SOURCES / f"{name}.cpp" for name in OPERATIONS), *shared]
+    options = [*flags.split(), "-pthread", "-DLF_WEAK_BOUNDS", f"-I{SOURCES}"]
+    subprocess.run([str(COMPILER), *options, *map(str, sources), "-o", str(path)], check=True)
+    return path
+
+
+Weaken = Callable[[str, float], None]
+
+
+@pytest.fixture
+def weaken(built: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Weaken]:
+    """Multiplies a bound of the library, which stands in for the real one, by a factor."""
+    found = ctypes.CDLL(str(built))
+    found.lf_last_failure.restype = ctypes.c_char_p
+    found.lf_weaken.argtypes = [ctypes.c_int32, ctypes.c_double]
+    monkeypatch.setattr(library, "load", lambda: found)
+    monkeypatch.setenv("LETTER_FAST_INSTRUCTION_SET", "portable")
+    for cached in (library._entry, library._record):
+        monkeypatch.setattr(library, cached.__name__, cached.__wrapped__)
+    yield lambda name, factor: found.lf_weaken(BOUNDS.index(name), factor)
+    for name in range(len(BOUNDS)):
+        found.lf_weaken(name, 1.0)
+
+
+def test_every_bound_is_tested_here() -> None:
+    text = (SOURCES / "runtime/bounds.h").read_text()
+    names = text.split("enum class Bound {")[1].split("};")[0].splitlines()
+    assert tuple(line.split(",")[0].strip() for line in names if line.strip()) == BOUNDS
+    uses = "".join(
+        path.read_text() for path in SOURCES.rglob("*.*") if path.suffix in (".h", ".cpp")
+    )
+    assert all(f"tested(Bound::{name}, " in uses for name in BOUNDS)
+
+
+def same_distances(pairs: int) -> tuple[Tensor, Tensor, list[int]]:
+    """Codewords in pairs of the same elements in another order, rows of equal elements: as near to
+    one as to the other, whatever the sums' rounding says. -> rows, codewords, nearest of each row
+    """
+    generator = torch.Generator().manual_seed(1)
+    first = torch.randn(pairs, 24, generator=generator)
+    order = torch.stack([torch.randperm(24, generator=generator) for _ in range(pairs)])
+    words = torch.stack([first, first.gather(1, order)], dim=1).reshape(2 * pairs, 24)
+    x = torch.randn(400, 1, generator=generator).expand(400, 24).contiguous()
+    return x, words, oracle.nearest(x, words)
+
+
+def test_a_screen_too_sure(weaken: Weaken) -> None:
+    x, words = oracle.clustered(500, 32, 8, seed=1), oracle.clustered(256, 32, 8, seed=2)
+    expected = oracle.nearest(x, words)
+    assert cpp.nearest(x, words, None)[0].tolist() == expected
+    beam = cpp.residual_search_beam(x, torch.cat([words, words]), [256, 256], 4)[0]
+    weaken("screen", 0.01)
+    assert cpp.nearest(x, words, None)[0].tolist() != expected
+    other = cpp.residual_search_beam(x, torch.cat([words, words]), [256, 256], 4)[0]
+    assert not torch.equal(other, beam)
+
+
+@pytest.mark.parametrize("name", ["float32", "float64"])
+def test_scores_too_sure(name: str, weaken: Weaken) -> None:
+    x, words, expected = same_distances(20)
+    assert cpp.nearest(x, words, None)[0].tolist() == expected
+    weaken(name, 0.0)
+    assert cpp.nearest(x, words, None)[0].tolist() != expected
+
+
+def test_codewords_that_moved_further_than_believed(weaken: Weaken) -> None:
+    x, before = oracle.clustered(600, 8, 4, seed=3), oracle.clustered(20, 8, 4, seed=4)
+    distances = (x[:, None].double() - before.double()).norm(dim=2)
+    codes, bounds = distances.argmin(1), distances.topk(2, largest=False).values[:, 1]
+    moved = before + 0.3 * torch.randn(20, 8, generator=torch.Generator().manual_seed(5))
+    movement = (moved - before).norm(dim=1) * 1.001
+    arguments = (x, moved, codes, bounds.float() * 0.999, movement)
+    expected = oracle.nearest(x, moved)
+    assert cpp.nearest_bounded(*arguments)[0].tolist() == expected
+    weaken("movement", 0.01)
+    assert cpp.nearest_bounded(*arguments)[0].tolist() != expected
+
+
+def test_a_far_codeword_s_distance_too_sure(weaken: Weaken) -> None:
+    """Of 64 codewords two may move far; a row's distances to these are computed, and are equal."""
+    x, words, expected = same_distances(1)
+    words = torch.cat([words, 1e3 + torch.arange(62.0)[:, None] * torch.ones(62, 24)])
+    movement = torch.zeros(64)
+    movement[:2] = 1e6
+    codes = 1 - torch.tensor(expected)
+    bounds = torch.full((400,), 1e3)
+    arguments = (x, words, codes, bounds, movement)
+    assert cpp.nearest_bounded(*arguments)[0].tolist() == expected
+    weaken("distance", 0.0)
+    assert cpp.nearest_bounded(*arguments)[0].tolist() != expected
