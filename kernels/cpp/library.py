@@ -120,14 +120,19 @@ def call(operation: str, **fields: Tensor | Sequence[int] | float | None) -> Non
         given["threads"] = usable_threads()
     if "instruction_set" in converts:
         given["instruction_set"] = INSTRUCTION_SETS.index(instruction_set())
-    if given.keys() != converts.keys():
-        other = ", ".join(sorted(given.keys() ^ converts.keys()))
-        raise NativeLibraryError(f"the native library's {operation} differs in {other}: reinstall")
     held: list[object] = []
     try:
+        values = zip(map(given.__getitem__, converts), converts.values())
         asked = request(
-            *[given[name] if c is None else c(given[name], held) for name, c in converts.items()]
+            *[v if v is None or convert is None else convert(v, held) for v, convert in values]
         )
+        if len(given) != len(converts):
+            raise KeyError
+    except KeyError:
+        other = ", ".join(sorted(given.keys() ^ converts.keys()))
+        raise NativeLibraryError(
+            f"the native library's {operation} differs in {other}: reinstall"
+        ) from None
     except TypeError as error:
         raise TypeError(f"letter-fast: {operation}: {error}") from error
     status = function(ctypes.byref(asked))
@@ -189,9 +194,7 @@ def _fields(line: str) -> list[tuple[str, Any, Convert]]:
 
 
 def _pointer(name: str, dtype: torch.dtype | None) -> Convert:
-    def convert(value: Tensor | Sequence[int] | None, held: list[object]) -> int | None:
-        if value is None:
-            return None
+    def convert(value: Tensor | Sequence[int], held: list[object]) -> int:
         if isinstance(value, Tensor):
             if value.dtype is not dtype or not (value.is_cpu and value.is_contiguous()):
                 raise TypeError(f"{name} must be a contiguous tensor of {dtype} on the CPU")

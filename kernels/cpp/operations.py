@@ -92,7 +92,7 @@ def residual_search(
     with_margins: bool = False,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """All levels of a block of rows while it is in the cache."""
-    rows, levels = len(x), len(sizes)
+    rows, levels = x.shape[0], len(sizes)
     codes = x.new_empty((rows, levels), dtype=_INT64)
     quantized = x.new_empty((rows if with_quantized else 0, x.shape[1]), dtype=torch.float32)
     margins = x.new_empty((rows if with_margins else 0, levels), dtype=torch.float32)

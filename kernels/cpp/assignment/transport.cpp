@@ -31,7 +31,7 @@ constexpr bool kChecked = true;
 #else
 constexpr bool kChecked = false;
 #endif
-// Rows that are worth a second thread, and rows that it takes at a time.
+// Rows that are worth a second thread, and rows of a part.
 constexpr std::int64_t kParallelRows = 1 << 16, kShare = 1 << 12;
 
 struct Best {
@@ -80,15 +80,19 @@ struct Contested {
         std::vector<std::int64_t> total = settled;
         if (rows() < kParallelRows) threads = 1;
         std::vector<std::vector<std::int64_t>> parts(threads, std::vector<std::int64_t>(total.size()));
-        for_parts(rows(), threads, kShare, [&](std::int64_t i, int thread) {
-            std::int32_t best = cluster[begin[i]];
-            double least = cost[begin[i]] + prices[best];
-            for (std::int64_t arc = begin[i] + 1; arc < begin[i + 1]; ++arc) {
-                const double score = cost[arc] + prices[cluster[arc]];
-                best = score < least ? cluster[arc] : best;
-                least = score < least ? score : least;
+        for_parts((rows() + kShare - 1) / kShare, threads, 1, [&](std::int64_t part, int thread) {
+            std::vector<std::int64_t>& mine = parts[thread];
+            const std::int64_t last = std::min((part + 1) * kShare, rows());
+            for (std::int64_t i = part * kShare; i < last; ++i) {
+                std::int32_t best = cluster[begin[i]];
+                double least = cost[begin[i]] + prices[best];
+                for (std::int64_t arc = begin[i] + 1; arc < begin[i + 1]; ++arc) {
+                    const double score = cost[arc] + prices[cluster[arc]];
+                    best = score < least ? cluster[arc] : best;
+                    least = score < least ? score : least;
+                }
+                ++mine[best];
             }
-            ++parts[thread][best];
         });
         for (const std::vector<std::int64_t>& mine : parts)
             for (std::size_t k = 0; k < total.size(); ++k) total[k] += mine[k];
