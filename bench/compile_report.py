@@ -3,9 +3,10 @@
     python -m bench.compile_report [--json FILE] [--only NAME] [--target NAME]
 
 Compiles every kernel with every tile of `kernels/triton/tiles.py` for its architecture. The exit
-code is 1 if one spills on sm_80 or sm_90, if a screen has no tensor-core instruction, if one whose
-every operation is to be rounded has a float64 FMA, if an atomic waits for all of memory (MEMBAR),
-if threads may race (races.py), or if a program needs more shared memory than the card has.
+code is 1 if one spills on a card of SPILL_FREE, if a screen has no tensor-core instruction, if one
+whose every operation is to be rounded has a float64 FMA, if an atomic waits for all of memory
+(MEMBAR), if threads may race (races.py), or if a program needs more shared memory than the card
+has.
 """
 
 from __future__ import annotations
@@ -71,7 +72,7 @@ TARGETS = {
     "sm_120": GPUTarget("cuda", 120, 32),
     "gfx942": GPUTarget("hip", "gfx942", 64),
 }
-SPILL_FREE = ("sm_80", "sm_90")
+SPILL_FREE = ("sm_80", "sm_90", "sm_120")
 # Bytes a program may have.
 SHARED = {
     "sm_80": 166_912,

@@ -114,7 +114,8 @@ CONTRASTIVE: dict[str, dict[int, Tile]] = {
     "gfx942": {P: Tile(64, 64, 4, 2) for P in (16, 32, 64)} | {128: Tile(32, 64, 4, 2)},
     "interpreter": {P: Tile(16, 16, 1, 1) for P in (16, 32, 64, 128)},
 }
-CONTRASTIVE["sm_86"] = CONTRASTIVE["sm_120"] = CONTRASTIVE["sm_80"]
+# 32 × 32 spills there at P = 128 (15 and 25).
+CONTRASTIVE["sm_86"] = CONTRASTIVE["sm_120"] = CONTRASTIVE["sm_80"] | {128: Tile(16, 32, 4, 2)}
 CONTRASTIVE["sm_100"] = CONTRASTIVE["sm_90"]
 # Codewords that one is compared with at a time, and rows × levels a program draws partners for.
 GROUP_STEP = 256
