@@ -20,7 +20,15 @@ import ctypes, importlib.util, pathlib
 found = pathlib.Path(importlib.util.find_spec("letter_fast").origin).parent
 assert "site-packages" in str(found), found
 library = ctypes.CDLL(str(found / "kernels/cpp/native.so"))
-print("library: ABI", library.lf_abi_version(), "instruction set", library.lf_instruction_set())
+found = library.lf_instruction_set()
+flags = pathlib.Path("/proc/cpuinfo").read_text().split()
+wanted = 0
+if {"avx2", "fma", "f16c"} <= set(flags):
+    wanted = 1
+    if {"avx512f", "avx512bw", "avx512dq", "avx512vl"} <= set(flags):
+        wanted = 3 if "avx512_vnni" in flags else 2
+assert found == wanted, f"the library runs instruction set {found}, this processor has {wanted}"
+print("library: instruction set", found)
 """
 _CODES = """
 import torch, letter_fast as lf

@@ -156,3 +156,15 @@ def test_tensors_of_another_kind_than_their_field_are_refused(loaded: Load) -> N
             library.call("echo", **{**good, name: bad})
     with pytest.raises(TypeError, match="seen must be a contiguous tensor"):
         library.call("echo", **{**good, "seen": torch.zeros(12, dtype=torch.float64)[::2]})
+
+
+@pytest.mark.skipif(not Path("/proc/cpuinfo").is_file(), reason="there is no list of what it has")
+def test_the_widest_instruction_set_is_the_processors() -> None:
+    """As the operating system tells it; a library that sees less is right and very slow."""
+    flags = set(Path("/proc/cpuinfo").read_text().split())
+    expected = 0
+    if {"avx2", "fma", "f16c"} <= flags:
+        expected = 1
+        if {"avx512f", "avx512bw", "avx512dq", "avx512vl"} <= flags:
+            expected = 3 if "avx512_vnni" in flags else 2
+    assert int(library.load().lf_instruction_set()) == expected

@@ -1,22 +1,47 @@
 // What Python asks of the library as a whole.
+#if defined(LF_X86) && !defined(LF_EMULATED)
+#include <cpuid.h>
+#endif
+
 #include "abi.h"
 #include "runtime/bounds.h"
 
 namespace lf {
 namespace {
 
+#if defined(LF_X86) && !defined(LF_EMULATED)
+// What processor and operating system both have, asked of cpuid itself: zig's __builtin_cpu_supports
+// knows of nothing, and a library that it built would run the portable kernels everywhere.
+class Processor {
+  public:
+    Processor() {
+        unsigned eax, ebx, ecx, edx;
+        if (!__get_cpuid_count(1, 0, &eax, &ebx, &ecx, &edx) || !has(ecx, 27)) return;  // xgetbv
+        unsigned kept, unused;
+        asm volatile("xgetbv" : "=a"(kept), "=d"(unused) : "c"(0));
+        const bool narrow = has(ecx, 12) && has(ecx, 28) && has(ecx, 29);  // FMA, AVX, F16C
+        if (!__get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx)) return;
+        // Registers that the system keeps over a change of threads: bits 1, 2; of AVX-512 also 5, 6, 7.
+        avx2 = narrow && has(ebx, 5) && (kept & 0x06) == 0x06;
+        avx512 = avx2 && has(ebx, 16) && has(ebx, 17) && has(ebx, 30) && has(ebx, 31) && (kept & 0xe6) == 0xe6;
+        vnni = avx512 && has(ecx, 11);
+    }
+    bool avx2 = false, avx512 = false, vnni = false;  // avx512: F, DQ, BW and VL
+
+  private:
+    static bool has(unsigned word, int bit) { return word >> bit & 1; }
+};
+#endif
+
 Set widest_set() {
 #ifdef LF_EMULATED
     return kAvx512Vnni;
 #elif defined(LF_X86)
-    __builtin_cpu_init();
-    const bool avx512 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-                        __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
-    if (avx512 && __builtin_cpu_supports("avx512vnni")) return kAvx512Vnni;
-    if (avx512) return kAvx512;
-    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c")) return kAvx2;
-#endif
+    const Processor processor;
+    return processor.vnni ? kAvx512Vnni : processor.avx512 ? kAvx512 : processor.avx2 ? kAvx2 : kPortable;
+#else
     return kPortable;
+#endif
 }
 
 }  // namespace
