@@ -31,7 +31,9 @@ def test_model_options(options: dict[str, object], message: str) -> None:
 def test_training_options() -> None:
     with pytest.raises(ValueError, match=r"epochs must be an integer, got 2\.5"):
         lf.TrainSettings(epochs=2.5)  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="early_stop must be a string or absent, got 3"):
+    with pytest.raises(
+        ValueError, match="early_stop must be one of loss, recon, collision_rate or absent, got 3"
+    ):
         lf.TrainSettings(early_stop=3)  # type: ignore[arg-type]
 
 

@@ -152,7 +152,7 @@ def test_residual_kmeans_from_end_to_end(
     fitted = json.loads((kmeans / "config.json").read_text())
     assert fitted == {
         "model_type": "residual-kmeans", "input_dim": 10, "codebook_size": [8, 4, 16],
-        "balanced": True, "normalize": "none",
+        "balanced": True, "normalize": "none", "training_facts": {"items": 120},
     }  # fmt: skip
     arguments = ["train", text, *KMEANS, "--balanced", "--seed", "2", "--iterations", "4"]
     capfd.readouterr()

@@ -9,6 +9,7 @@ from typing import Any, get_args, get_type_hints
 import numpy as np
 import oracle
 import pytest
+import typer
 from typer.models import ArgumentInfo
 
 import letter_fast as lf
@@ -99,7 +100,7 @@ def path_parameters() -> list[tuple[str, int | str]]:
         name = command.name or command.callback.__name__
         place = -1
         for parameter, hint in get_type_hints(command.callback, include_extras=True).items():
-            if parameter == "return":
+            if parameter == "return" or hint is typer.Context:
                 continue
             kind, info = get_args(hint)[:2]
             is_argument = isinstance(info, ArgumentInfo)
