@@ -47,13 +47,18 @@ def busy(processes: int) -> Iterator[None]:
 
 @contextmanager
 def on_one_core() -> Iterator[None]:
-    """As in a container that was given one processor."""
+    """As in a container that was given one processor: all threads, the peers' too, share it."""
     before = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {min(before)})
+    _bind({min(before)})
     try:
         yield
     finally:
-        os.sched_setaffinity(0, before)
+        _bind(before)
+
+
+def _bind(cores: set[int]) -> None:
+    for thread in os.listdir("/proc/self/task"):
+        os.sched_setaffinity(int(thread), cores)
 
 
 CONDITIONS = {
