@@ -21,9 +21,7 @@ def check_keys(values: Mapping[str, Any], known: Sequence[str], what: str) -> No
     """Refuses keys that are not `known`: ValueError names the key and the nearest right one."""
     for key in values:
         if key not in known:
-            near = get_close_matches(key, known, n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise ValueError(f"unknown {what} option {shown(key)}{hint}")
+            raise ValueError(f"unknown {what} option {shown(key)}{hint(key, known)}")
 
 
 def check_types(options: Any) -> None:
@@ -34,9 +32,14 @@ def check_types(options: Any) -> None:
     for name, kind in get_type_hints(type(options)).items():
         value = getattr(options, name)
         if not _fits(value, kind):
-            near = get_close_matches(value, _choices(kind), n=1) if isinstance(value, str) else []
-            hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise ValueError(f"{name} must be {_describe(kind)}, got {shown(value)}{hint}")
+            near = hint(value, _choices(kind))
+            raise ValueError(f"{name} must be {_describe(kind)}, got {shown(value)}{near}")
+
+
+def hint(value: object, known: Sequence[str]) -> str:
+    """The end of a message: which of the `known` words was meant, if one is near."""
+    near = get_close_matches(value, known, n=1) if isinstance(value, str) else []
+    return f"; did you mean {near[0]!r}?" if near else ""
 
 
 def shown(value: object) -> str:

@@ -6,14 +6,13 @@ import math
 import operator
 import os
 from collections.abc import Iterable, Sequence
-from difflib import get_close_matches
 from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from letter_fast.options import shown
+from letter_fast.options import hint, shown
 
 # What the kernels read as it is; anything else becomes float32 first.
 SEARCHED_DTYPES = (torch.float32, torch.float16, torch.bfloat16)
@@ -295,9 +294,8 @@ def choice(value: str, allowed: Iterable[Choice], name: str) -> Choice:
     """`value` if it is one of `allowed`; otherwise ValueError names the nearest one."""
     options = list(allowed)
     if not isinstance(value, str) or value not in options:
-        near = get_close_matches(value, options, n=1) if isinstance(value, str) else []
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise ValueError(f"{name} must be one of {', '.join(options)}, got {shown(value)}{hint}")
+        near = hint(value, options)
+        raise ValueError(f"{name} must be one of {', '.join(options)}, got {shown(value)}{near}")
     return value
 
 
