@@ -7,17 +7,16 @@ are is not looked at there.
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import numpy as np
 
 from letter_fast.tokenization.table_file import TableParts
 
 from .facts import Facts
-from .format import Contents, Format
+from .format import Contents, Format, read_object, refuse_duplicates
 
 _BLOCK = 65_536  # IDs written at once
 _KEY = re.compile(r"\d{1,18}(,\d{1,18})*")
@@ -25,11 +24,7 @@ _KEY = re.compile(r"\d{1,18}(,\d{1,18})*")
 
 def write(table: TableParts, facts: Facts, file: BinaryIO) -> None:
     """The keys in table order."""
-    if facts.duplicates:
-        raise ValueError(
-            f"{facts.duplicates} items share their ID with an earlier one, which a JSON object of "
-            "IDs can't hold: tokenize with --unique optimal or suffix"
-        )
+    refuse_duplicates(facts, "a JSON object of IDs can't hold")
     file.write(b"{")
     for begin in range(0, len(table.codes), _BLOCK):
         rows = table.codes[begin : begin + _BLOCK].tolist()
@@ -40,8 +35,8 @@ def write(table: TableParts, facts: Facts, file: BinaryIO) -> None:
 
 def read(path: Path, facts: Facts) -> Contents:
     """Such an object, whatever its values."""
-    pairs = json.loads(path.read_bytes(), object_pairs_hook=_Pairs)
-    if not isinstance(pairs, _Pairs):
+    pairs = read_object(path)
+    if pairs is None:
         raise ValueError("it must hold one JSON object, with a key an ID")
     keys = [key for key, _ in pairs]
     broken = next((key for key in keys if not _KEY.fullmatch(key)), None)
@@ -55,10 +50,6 @@ def read(path: Path, facts: Facts) -> Contents:
     if len(set(keys)) < len(keys):
         raise ValueError(f"{len(keys) - len(set(keys))} keys come twice")
     return Contents(np.array(rows, dtype=np.int64).reshape(-1, levels))
-
-
-class _Pairs(list[tuple[str, Any]]):
-    """The members of a JSON object, those of one name too."""
 
 
 FORMAT = Format("sid2vid.json", Facts(), (), write, read)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
@@ -12,6 +13,25 @@ from numpy.typing import NDArray
 from letter_fast.tokenization.table_file import TableParts
 
 from .facts import Facts
+
+
+class _Pairs(list[tuple[str, Any]]):
+    """The members of a JSON object as they stand, so that a name that comes twice is noticed."""
+
+
+def read_object(path: Path) -> list[tuple[str, Any]] | None:
+    """The members of the JSON object that the file holds; None where it holds something else."""
+    found = json.loads(path.read_bytes(), object_pairs_hook=_Pairs)
+    return found if isinstance(found, _Pairs) else None
+
+
+def refuse_duplicates(facts: Facts, who: str) -> None:
+    """ValueError where items share an ID, which `who` ("… refuse") takes exception to."""
+    if facts.duplicates:
+        raise ValueError(
+            f"{facts.duplicates} items share their ID with an earlier one, which {who}: tokenize "
+            "with --unique optimal or suffix"
+        )
 
 
 class Contents(NamedTuple):

@@ -6,7 +6,6 @@ from 1, and adds an ordinal as one more token to those rows only that would coll
 
 from __future__ import annotations
 
-import json
 import re
 import string
 from pathlib import Path
@@ -22,7 +21,7 @@ from letter_fast.tokenization.trie import lexicographic_order
 from letter_fast.tokenization.vocabulary import Vocabulary
 
 from .facts import COLLIDING_ROWS, Facts
-from .format import Contents, Format
+from .format import Contents, Format, read_object
 
 _BLOCK = 65_536  # items written at once
 _TOKEN = re.compile(r"<([a-z])_(0|[1-9][0-9]{0,9})>")
@@ -53,8 +52,8 @@ def write(table: TableParts, facts: Facts, file: BinaryIO) -> None:
 
 def read(path: Path, facts: Facts) -> Contents:
     """Any index.json of these projects; keys that aren't all numbers become strings."""
-    index = json.loads(path.read_bytes(), object_pairs_hook=_Pairs)
-    if not isinstance(index, _Pairs) or (not index and facts.sizes is None):
+    index = read_object(path)
+    if index is None or (not index and facts.sizes is None):
         raise ValueError("it must hold a JSON object of item → tokens, and not be empty")
     known = _Tokens()
     rows = []
@@ -88,10 +87,6 @@ def read(path: Path, facts: Facts) -> Contents:
         raise _no_tokens(*index[int(wrong.argmax())])
     codes = (numbers & (1 << _SHIFT) - 1) - facts.base
     return Contents(codes, pa.array(items, None if items else pa.int64()), shorter)
-
-
-class _Pairs(list[tuple[str, Any]]):
-    """A JSON object as it stands, so that an item listed twice is noticed."""
 
 
 class _Tokens(dict[str, int]):

@@ -18,18 +18,14 @@ from letter_fast.tokenization.table_file import TableParts
 from letter_fast.tokenization.vocabulary import Vocabulary
 
 from .facts import IN_FILE, Facts
-from .format import Contents, Format
+from .format import Contents, Format, refuse_duplicates
 
 _BLOCK = 65_536  # items written at once
 
 
 def write(table: TableParts, facts: Facts, file: BinaryIO) -> None:
     """One line an item, in table order."""
-    if facts.duplicates:
-        raise ValueError(
-            f"{facts.duplicates} items share their ID with an earlier one, which recsys-examples "
-            "refuse: tokenize with --unique optimal or suffix"
-        )
+    refuse_duplicates(facts, "recsys-examples refuse")
     vocabulary = Vocabulary(table.sizes)
     for begin in range(0, len(table.codes), _BLOCK):
         rows = slice(begin, begin + _BLOCK)
