@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -23,6 +24,8 @@ from .terminal import Json, decimals, numbers, print_json, progress
 if TYPE_CHECKING:
     import torch
 
+    from .config import Options
+
 
 def _model(text: str) -> Any:
     return typer.Option(help=text, rich_help_panel="Model (default)")
@@ -34,13 +37,6 @@ def _training(text: str) -> Any:
 
 def _kmeans(text: str) -> Any:
     return typer.Option(help=text, rich_help_panel="With --model residual-kmeans (default)")
-
-
-# Flags that are no fields of model or training.
-_NO_FIELDS = (
-    "embeddings", "out", "model", "cf", "config", "preset", "vectors", "ids", "cf_vectors",
-    "cf_ids", "cf_by_row", "fresh", "json", "device",
-)  # fmt: skip
 
 
 def train(
@@ -243,7 +239,7 @@ def train(
     from .config import build, chosen_model
     from .residual_kmeans import fit
 
-    flags = _options(context.params)
+    flags = _options(context.params, LetterConfig, TrainSettings, ResidualKMeansConfig, FitSettings)
     check_folder(out, inputs=(embeddings, cf))
     catalog = Embeddings.open(embeddings, vectors=vectors, ids=ids)
     targets = open_cf(cf, cf_vectors, cf_ids, cf_by_row)
@@ -306,9 +302,10 @@ def train(
     print(hint)
 
 
-def _options(given: dict[str, Any]) -> dict[str, Any]:
-    """Fields of model and training by name, of the flags that were given; None of others."""
-    fields = {name: value for name, value in given.items() if name not in _NO_FIELDS}
+def _options(given: dict[str, Any], *options: type[Options]) -> dict[str, Any]:
+    """The flags that are fields of `options`, by name; None of those that were not given."""
+    known = {field.name for one in options for field in dataclasses.fields(one)}
+    fields = {name: value for name, value in given.items() if name in known}
     for name in ("codebook_size", "hidden"):
         fields[name] = numbers(fields[name])
     fields["sinkhorn_epsilon"] = decimals(fields["sinkhorn_epsilon"])
