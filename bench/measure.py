@@ -53,6 +53,23 @@ class Lane:
         return float(median(self.rates))
 
 
+class Clock(NamedTuple):
+    """Seconds by the clock on the wall, and of this process on all CPUs."""
+
+    wall: float
+    cpu: float
+
+    @classmethod
+    def now(cls) -> Clock:
+        return cls(time.perf_counter(), time.process_time())
+
+    def since(self, began: Clock) -> Clock:
+        return Clock(self.wall - began.wall, self.cpu - began.cpu)
+
+    def least(self, other: Clock) -> Clock:
+        return Clock(min(self.wall, other.wall), min(self.cpu, other.cpu))
+
+
 class Turn(NamedTuple):
     """What a lane does when it is its turn."""
 

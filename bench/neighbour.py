@@ -15,7 +15,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,7 +26,7 @@ from letter_fast import ops
 from letter_fast.clustering import balanced_kmeans, kmeans
 
 from . import machine
-from .measure import limited
+from .measure import Clock, limited
 from .workloads import available, make
 
 _SPIN = "while True: pass"
@@ -102,13 +101,6 @@ def tasks() -> dict[str, Callable[[], object]]:
     return found
 
 
-def clock(run: Callable[[], object]) -> tuple[float, float]:
-    """Seconds, and seconds of processor time of all threads."""
-    begin, before = time.perf_counter(), time.process_time()
-    run()
-    return time.perf_counter() - begin, time.process_time() - before
-
-
 def main() -> None:
     options = _options()
     found: dict[str, dict[str, dict[str, float]]] = {}
@@ -116,18 +108,20 @@ def main() -> None:
     for condition in options.conditions:
         with CONDITIONS[condition]():
             for name, run in todo.items():
-                spent: dict[int, list[tuple[float, float]]] = {1: [], options.threads: []}
+                spent: dict[int, list[Clock]] = {1: [], options.threads: []}
                 for turn in range(options.rounds + 1):
                     for threads, times in spent.items():
                         with limited(threads), torch.no_grad():
-                            times.append(clock(run))
+                            began = Clock.now()
+                            run()
+                            times.append(Clock.now().since(began))
                     if turn == 0:  # loads and warms up
                         spent = {threads: [] for threads in spent}
                 one, several = spent[1], spent[options.threads]
                 found.setdefault(name, {})[condition] = {
-                    "seconds of one": median(t for t, _ in one),
-                    "time": median(b[0] / a[0] for a, b in zip(one, several, strict=True)),
-                    "processor": median(b[1] / a[1] for a, b in zip(one, several, strict=True)),
+                    "seconds of one": median(each.wall for each in one),
+                    "time": median(b.wall / a.wall for a, b in zip(one, several, strict=True)),
+                    "processor": median(b.cpu / a.cpu for a, b in zip(one, several, strict=True)),
                 }
                 print(f"{condition}: {name} {found[name][condition]}", file=sys.stderr, flush=True)
     _report(found, options)

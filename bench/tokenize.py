@@ -14,9 +14,7 @@ from __future__ import annotations
 
 import argparse
 import tempfile
-import time
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -29,7 +27,7 @@ from letter_fast.tokenization.encode import codes_of, latents_of
 from letter_fast.tokenization.policies import Policy
 
 from . import machine
-from .measure import limited
+from .measure import Clock, limited
 from .memory import peak, start
 
 CPU = torch.device("cpu")
@@ -198,23 +196,6 @@ def incremental(model: Letter, path: Path, unique: Policy) -> None:
 def _kept(before: SemanticIds, after: SemanticIds) -> bool:
     rows = after.rows_of_items(before.item_ids)
     return bool((rows >= 0).all()) and np.array_equal(after.codes[rows], before.codes)
-
-
-class Clock(NamedTuple):
-    """Seconds by the clock on the wall, and of this process on all CPUs."""
-
-    wall: float
-    cpu: float
-
-    @classmethod
-    def now(cls) -> Clock:
-        return cls(time.perf_counter(), time.process_time())
-
-    def since(self, began: Clock) -> Clock:
-        return Clock(self.wall - began.wall, self.cpu - began.cpu)
-
-    def least(self, other: Clock) -> Clock:
-        return Clock(min(self.wall, other.wall), min(self.cpu, other.cpu))
 
 
 def show(name: str, began: Clock, ended: Clock, rows: int) -> None:
