@@ -227,15 +227,15 @@ class _Problem:
         """The assignment, if it is the cheapest; else the next collection will know more."""
         device = self._rows.device
         self._start = self._start._replace(prices=found.prices.to(device))
-        if not found.done:
-            self._patience -= 1
-            self._slack *= 1.0 if self._patience > 0 else ASKED
-            return None
-        labels = self._arcs.own.long()
-        labels[self._arcs.contested] = found.labels.to(device)
-        cost, bound, terms = self._certificate(labels)
-        if cost - bound <= _ROUNDING * terms or torch.equal(found.prices, self._collected):
-            return Proven(labels, cost, min(bound, cost))
+        if found.done:
+            labels = self._arcs.own.long()
+            labels[self._arcs.contested] = found.labels.to(device)
+            cost, bound, terms = self._certificate(labels)
+            if cost - bound <= _ROUNDING * terms or torch.equal(found.prices, self._collected):
+                return Proven(labels, cost, min(bound, cost))
+        # It ends: a wider slack at last lists more than MOST_ARCS clusters a row: the host's.
+        self._patience -= 1
+        self._slack *= 1.0 if self._patience > 0 else ASKED
         return None
 
     def _certificate(self, labels: Tensor) -> tuple[float, float, float]:
