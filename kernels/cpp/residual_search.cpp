@@ -89,23 +89,6 @@ void consider(const Search& search, const Codebook& book, Block& block, int row,
     block.ceiling[row] = block.best[row] + score32_error(block.rounded, row);
 }
 
-// The codeword of a tile with the least lower bound; −1 where that is above U.
-std::int64_t most_promising(const Block& block, int row, const Tile& tile) {
-    const float least = Vector::smallest(Vector::load(tile.lowest));
-    if (!(least <= block.ceiling[row])) return -1;
-    for (std::int64_t begin = 0; begin < tile.panels; begin += kGroup) {
-        const std::uint64_t hits = lanes_below(tile, begin, least);
-        if (!hits) continue;
-        const int bit = __builtin_ctzll(hits);
-        const std::int64_t at = (begin + bit / kLanes) * kPanelWords + bit % kLanes;
-        int best = 0;
-        for (int v = 1; v < kVectors; ++v)
-            best = tile.scores[at + v * kLanes] < tile.scores[at + best * kLanes] ? v : best;
-        return tile.first * kPanelWords + at + best * kLanes;
-    }
-    return -1;
-}
-
 // Lowers U to the second least upper bound of a score.
 void lower_second(Block& block, int row, const Tile& tile) {
     float least = block.first[row], second = block.ceiling[row];
@@ -158,7 +141,7 @@ void compare(const Search& search, const Codebook& book, Block& block, int begin
         if (search.lower) tiles[i].scores[word - tiles[i].first * kPanelWords] = FLT_MAX;
     };
     std::int64_t known[kTogether];
-    for (int i = 0; i < together; ++i) known[i] = most_promising(block, begin + i, tiles[i]);
+    for (int i = 0; i < together; ++i) known[i] = most_promising(tiles[i], block.ceiling[begin + i]);
     for (int i = 0; i < together; ++i)
         if (known[i] >= 0 && known[i] < book.words) take(i, known[i]);
     for (int i = 0; i < together; ++i)

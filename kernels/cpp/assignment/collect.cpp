@@ -61,22 +61,10 @@ Rows carve(const Search& search, Carver& carver) {
 
 // Lowers U by the float32 score of the tile's most promising codeword.
 void lower_ceiling(const Codebook& book, Rows& block, int row, const float* residual, const Tile& tile) {
-    const float least = Vector::smallest(Vector::load(tile.lowest));
-    if (!(least <= block.ceiling[row])) return;
-    for (std::int64_t begin = 0; begin < tile.panels; begin += kGroup) {
-        const std::uint64_t hits = lanes_below(tile, begin, least);
-        if (!hits) continue;
-        const int bit = __builtin_ctzll(hits);
-        const std::int64_t at = (begin + bit / kLanes) * kPanelWords + bit % kLanes;
-        int best = 0;
-        for (int v = 1; v < kVectors; ++v)
-            best = tile.scores[at + v * kLanes] < tile.scores[at + best * kLanes] ? v : best;
-        const std::int64_t word = tile.first * kPanelWords + at + best * kLanes;
-        if (word >= book.words) return;
-        const float upper = score32(book, residual, word) + score32_error(block.rounded, row);
-        if (upper < block.ceiling[row]) block.ceiling[row] = upper;
-        return;
-    }
+    const std::int64_t word = most_promising(tile, block.ceiling[row]);
+    if (word < 0 || word >= book.words) return;
+    const float upper = score32(book, residual, word) + score32_error(block.rounded, row);
+    if (upper < block.ceiling[row]) block.ceiling[row] = upper;
 }
 
 void take_candidates(const Search& search, std::int32_t which, Rows& block, int row, const Tile& tile, float limit) {

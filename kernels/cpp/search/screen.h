@@ -259,5 +259,22 @@ inline std::uint64_t lanes_below(const Tile& tile, std::int64_t begin, float cei
     return hits;
 }
 
+// The codeword of a tile with the least lower bound of its score; −1 where that is above `ceiling`.
+inline std::int64_t most_promising(const Tile& tile, float ceiling) {
+    const float least = Vector::smallest(Vector::load(tile.lowest));
+    if (!(least <= ceiling)) return -1;
+    for (std::int64_t begin = 0; begin < tile.panels; begin += kGroup) {
+        const std::uint64_t hits = lanes_below(tile, begin, least);
+        if (!hits) continue;
+        const int bit = __builtin_ctzll(hits);
+        const std::int64_t at = (begin + bit / kLanes) * kPanelWords + bit % kLanes;
+        int best = 0;
+        for (int v = 1; v < kVectors; ++v)
+            best = tile.scores[at + v * kLanes] < tile.scores[at + best * kLanes] ? v : best;
+        return tile.first * kPanelWords + at + best * kLanes;
+    }
+    return -1;
+}
+
 }  // namespace
 }  // namespace lf::LF_INSTRUCTION_SET
