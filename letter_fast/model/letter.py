@@ -49,10 +49,7 @@ class Share(NamedTuple):
     join: Callable[[Tensor], Tensor]
 
 
-class Letter(
-    nn.Module,
-    ModelFolder,
-):
+class Letter(nn.Module, ModelFolder):
     """The tokenizer of Wang et al. 2024 (arXiv 2405.07314)."""
 
     method = "[LETTER](https://arxiv.org/abs/2405.07314), or RQ-VAE where cf_weight is 0"
