@@ -212,6 +212,8 @@ def read_config(name: str | os.PathLike[str], hub: Mapping[str, Any]) -> tuple[s
 def _fetch(name: str | os.PathLike[str], file: str, hub: Mapping[str, Any]) -> Path:
     folder = local_path(name)
     if not folder.is_dir():
+        if folder.is_absolute() or str(name).startswith("."):  # no repository is called so
+            raise ValueError(f"{name} is not a folder; give the folder that train wrote")
         return Path(hf_hub_download(str(name), file, **hub))
     path = folder / file
     if not path.is_file():

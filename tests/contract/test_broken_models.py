@@ -68,3 +68,17 @@ def test_weights_that_are_not_finite(folder: Path, value: float) -> None:
     model.save_pretrained(folder)
     with pytest.raises(ValueError, match=r"quantizer\.codebooks holds NaN or Inf"):
         load(folder)
+
+
+@pytest.mark.parametrize("name", ["absent", "absent/deeper", "config.json"])
+@pytest.mark.parametrize("spelled", ["absolute", "./", "../"])
+def test_a_folder_that_is_not_there(
+    name: str, spelled: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What can name no repository of the hub is not asked for there."""
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    path = str(tmp_path / name) if spelled == "absolute" else spelled + name
+    with pytest.raises(ValueError, match="is not a folder"):
+        load(path)
