@@ -15,7 +15,7 @@
 // The last loop ends: after kPatience collections all slack grows by kAsked each time, and a slack above all differences
 // of cost lists every arc, with which the repair ends at the optimum. The second collection at these prices is the proof.
 //
-// Constants: those with a figure were measured on the problem that is named (docs/performance.md, Balanced); the
+// Constants: those with a figure were measured on the problem that is named (docs/performance/clustering.md); the
 // others are of the right order, and change how long an assignment takes, never which it is.
 #include <algorithm>
 #include <cmath>
