@@ -10,22 +10,14 @@
 // part of 10⁻¹⁶ or less. Then Q is 1 for all of them, and the lowest is the code.
 //
 // Scaling form. With G = exp(A), u = exp f and v = exp g a sweep is products and sums only, one pass over G: take
-// s_i = Σ_k G_ik v_k, u_i = 1/s_i, add u_i G_ik to w_k; then v_k = 1/w_k. Let R be the largest range of a row of A; it
-// is at most 2/ε. G lies in [e⁻ᴿ, 1], with a 1 in every row. Whatever u > 0 is, two sums w_j and w_k differ by at most
-// a factor eᴿ, because their terms do, one by one. Hence, with v scaled to a largest element of T = 2⁴⁸⁰:
-//
-//     v in [T e⁻ᴿ, T]    s in [T e⁻ᴿ, T K]    u = T/s in [1/K, eᴿ]    u G in [e⁻ᴿ/K, eᴿ]    w in [n e⁻ᴿ/K, n eᴿ]
-//
-// For R ≤ 680 and any n, K < 2⁴⁰ all of these are normal numbers: nothing overflows, nothing is divided by 0, and
-// every sum of its positive terms is right to about (its length)·2⁻⁵³ of itself. Only a term G_ik v_k of s_i may
-// underflow, and is then below 2⁻⁵³⁰ of s_i. For that v is T, not 1, at its largest: the bits don't depend on what the
-// processor does with subnormal numbers, and hardly any occur, which some processors are slow with.
+// s_i = Σ_k G_ik v_k, u_i = T/s_i, add u_i G_ik to w_k; then v_k = 1/w_k, scaled to a largest element of T = 2⁴⁸⁰.
+// If the rows of A have a range R ≤ 680 and n, K < 2⁴⁰, then all of these are normal numbers: nothing overflows, and
+// nothing is divided by 0 (docs/bounds.md has the table of exponents). Because v is T, not 1, at its largest, hardly
+// any number is subnormal, so the bits don't depend on what the processor does with those, nor does its speed.
 //
 // Log form, for groups of larger R (ε < 0.0029 and rows that span the range): the formulas as they stand, each sum
 // relative to its largest term. That takes two exponentials an element and sweep, but eight elements that are all
 // below e⁻⁶⁴ of the largest, as most then are, are lost in the sum anyway and passed over.
-//
-// An error of the potentials doesn't grow from sweep to sweep: if all g change by at most δ, so do all f, and back.
 //
 // A pass treats blocks of kBlockRows rows, each with sums of its own, which are added in the order of the blocks: it
 // doesn't matter which threads do them. Scratch: n·K float64, and 2·K for each block.

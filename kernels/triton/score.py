@@ -15,13 +15,9 @@ Schwarz; a-priori roundings would be several times larger), n = ‖v‖ + ‖res
                     + 2⁻²²(ρ·n·‖w‖ + |bias|)                            bias, final sum
                     + u/2                                               the key, see below
 
-γ = (9/8·P + 16)·2⁻²³ for P products in float32 on a tensor core. It aligns a block of b products
-and the accumulator to their largest, truncates them F bits behind its leading one, and truncates
-the sum to float32: at most (b + 1)·2^(23−F) + 1 units of 2⁻²³ of the sum of magnitudes a block, P/b
-blocks (Fasi, Higham, Mikaitis and Pranesh, 2021; Blanchard et al., 2020). Assumed are b ≥ 8, and
-F ≥ 24 where b < 16, else F ≥ 23: then P/b·((b + 1)·2^(23−F) + 1) ≤ 9/8·P. From compute capability
-8.0 on that holds (8, 24 on A100; 16, 25 on H100, by the same literature); tests/kernels/
-test_tensor_core_sums.py runs the screens on such sums. V100 (4, 23) is beyond γ.
+γ = (9/8·P + 16)·2⁻²³ for P products in float32 on a tensor core that adds blocks of b ≥ 8 products
+with F fraction bits, F ≥ 24 where b < 16, else F ≥ 23. docs/bounds.md derives it and names the
+cards; tests/kernels/test_tensor_core_sums.py runs the screens on such sums.
 Products of fp16 numbers neither underflow nor round in float32. A core may take v's subnormal
 halves, below 2⁻¹⁴, for 0: P·2⁻¹⁴ is more than √P of those and of the low ones', and is added to
 ‖rest‖; w has none. A half that overflows leaves ‖rest‖ = ∞. Everything here is rounded to nearest

@@ -13,6 +13,7 @@
 // every float32 rounding on the way (half, the conversion, 1/(αβ), one fused multiply-add, the sums with
 // E: each ≤ 2⁻²³ of these magnitudes). With U any upper bound of the least score (residual_search.cpp: a
 // float32 score and its error) the nearest codeword is among the candidates: those with ŝ_k − E_p ≤ U.
+// docs/bounds.md has all bounds side by side, and the tests that make them too small.
 #pragma once
 #include <cfloat>
 #include <cmath>
