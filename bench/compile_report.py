@@ -54,12 +54,8 @@ from letter_fast.kernels.triton.residual_search_beam import border_kernel, path_
 from letter_fast.kernels.triton.screen import screen_kernel
 from letter_fast.kernels.triton.screen_wide import screen_wide_kernel, split_kernel
 from letter_fast.kernels.triton.settle import settle_kernel
-from letter_fast.kernels.triton.sinkhorn_codes import (
-    combine_kernel,
-    distance_kernel,
-    sweep_kernel,
-)
 from letter_fast.kernels.triton.sinkhorn_codes import group_kernel as sinkhorn_group_kernel
+from letter_fast.kernels.triton.sinkhorn_codes import mapping_kernel
 from letter_fast.kernels.triton.within import candidates_kernel, costs_kernel, pairs_kernel
 
 from .races import races
@@ -144,13 +140,15 @@ TYPES = {
     "cells": "*i64",
     "seed": "*i64",
     "drawn": "*fp32",
-    "epsilon": "*fp64",
+    "epsilon": "i64",
     "plan": "*fp64",
     "blocks": "*i64",
     "borders": "*i64",
     "columns": "*fp64",
     "factors": "*fp64",
     "parts": "*fp64",
+    "spans": "*fp64",
+    "arrived": "*i32",
     "peaks": "*fp64",
     "last": "*fp64",
     "state": "*fp64",
@@ -165,9 +163,8 @@ OVERRIDES = {
     slots_kernel: {"peaks": "*fp32", "limits": "*i32"},
     scatter_kernel: {"errors": "*fp64"},
     unscale_kernel: {"errors": "*fp64"},
-    distance_kernel: {"words": "*fp32"},
     step_kernel: {"low": "*i64", "high": "*i64", "limits": "*fp64"},
-    sinkhorn_group_kernel: {"words": "*fp32"},
+    mapping_kernel: {"least": "*fp64", "groups": "i32"},
 }
 TENSOR_CORE = re.compile(r"\b(HGMMA|UTC\w*MMA|HMMA|v_mfma)\w*")
 # Those of a program alone (CTA) come with the tensor cores' asynchronous products.
@@ -187,6 +184,7 @@ class Case:
     stages: int
     tensor_core: bool
     fused: bool = True  # may multiply and add in one rounding
+    waits: bool = False  # its programs wait for one another, and then for memory
 
 
 @dataclass(frozen=True)
@@ -324,10 +322,9 @@ def cases(target: str) -> Iterator[Case]:
 
 def sinkhorn_cases() -> Iterator[Case]:
     """The uniform mapping, in products and in logarithms."""
-    rows, words, warps, stages = tiles.SINKHORN_TILE
-    shape = {"BLOCK_N": rows, "BLOCK_K": words}
-    config = f"{rows}×{words} {warps}w"
-    yield Case("sinkhorn distances", config, distance_kernel, shape, warps, stages, False)
+    tile, combine = tiles.SINKHORN_TILE, tiles.SINKHORN_COMBINE
+    shape = {"BLOCK_N": tile.rows, "BLOCK_K": tile.words}
+    shape |= {"COMBINE_N": combine.rows, "COMBINE_K": combine.words}
     for log in (False, True):
         form = " log" if log else ""
         for rows in tiles.SINKHORN_ROWS:
@@ -336,12 +333,10 @@ def sinkhorn_cases() -> Iterator[Case]:
             warps_of = held // tiles.SINKHORN_WARP
             name = f"{rows}×{words} {warps_of}w{form}"
             yield Case("sinkhorn group", name, sinkhorn_group_kernel, constants, warps_of, 3, False)
+        name = f"{tile.rows}×{tile.words} {tile.warps}w{form}"
         constants = {"LOG": log, **shape}
-        yield Case("sinkhorn sweep", config + form, sweep_kernel, constants, warps, stages, False)
-        blocks, words, combine_warps, _ = tiles.SINKHORN_COMBINE
-        constants = {"LOG": log, "BLOCK_N": blocks, "BLOCK_K": words}
-        name = f"{blocks}×{words} {combine_warps}w{form}"
-        yield Case("sinkhorn combine", name, combine_kernel, constants, combine_warps, 3, False)
+        warps, stages = tile.warps, tile.stages
+        yield Case("sinkhorn", name, mapping_kernel, constants, warps, stages, False, waits=True)
 
 
 def built(case: Case, target: str) -> Any:
@@ -362,6 +357,7 @@ def built(case: Case, target: str) -> Any:
         "num_warps": case.warps,
         "num_stages": case.stages,
         "enable_fp_fusion": case.fused,
+        "launch_cooperative_grid": case.waits,
     }
     return triton.compile(source, target=TARGETS[target], options=options)
 
@@ -384,7 +380,7 @@ def compile_case(case: Case, target: str) -> Row:
         bad.append("no tensor core")
     if not case.fused and FMA.search(text):
         bad.append("fma")
-    if MEMBAR.search(text):
+    if MEMBAR.search(text) and not case.waits:
         bad.append("membar")
     if compiled.metadata.shared > SHARED[target]:
         bad.append("shared memory")

@@ -13,7 +13,7 @@
     ascent.py             kernel  prices of clusters of bounded size: counts and steps on the device
     balanced_lloyd.py     host    size-constrained k-means: all these, and a repair on the CPU
     contrastive.py, diversity.py, residual_losses.py                 the losses and their gradients
-    sinkhorn_codes.py     kernel  the uniform mapping, float64: a program a group, or two a sweep
+    sinkhorn_codes.py     kernel  the uniform mapping, float64, in one launch
 
 A search goes through an fp16 screen, fp16×3 for what that leaves, then float64, then exact sums.
 Not measured on a GPU yet.

@@ -10,21 +10,22 @@ sweeps, 4 flops an element of 8 bytes, which is memory's business even where flo
 float32's rate. The log form is compute-bound there.
 
 Groups whose tile [rows, K] fits in registers take a program each, which does all sweeps. The larger
-ones go together, in slabs of PLAN_BYTES: A or G in memory, and two launches a sweep,
+ones go together, in slabs of PLAN_BYTES, all sweeps in one launch: mapping_kernel keeps A or G in
+memory, its programs share out blocks of rows, then columns, and wait for one another in between.
 
-    sweep_kernel    a block of rows of one group: u or f, and its part of w, the columns' sums
-    combine_kernel  the columns of a group: w of the parts, in the order of the blocks
+    a sweep    a block of rows: u or f, and its part of w, the columns' sums
+               some columns of a group: w of the parts, in the order of the blocks
 
-Range and arg-max, once a slab, are torch's.
+No sum depends on how many programs there are. That all of them are running, so that the waits end,
+is what a cooperative launch promises: the driver refuses a grid that the device can't hold at once.
 
-In:  x [N, D] any strides; words [D, K] float32, the codebook by columns; allowed [K] int8: finite;
-     starts [G + 1] int64.
+In:  x [N, D] any strides; codebook [K, D] float32; starts [G + 1] int64.
 Out: codes [N] int64; −1 for a row with NaN or Inf, which is no part of its group.
 """
 
 from __future__ import annotations
 
-import math
+import struct
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -40,6 +41,7 @@ from .tiles import (
     SINKHORN_ROWS,
     SINKHORN_TILE,
     SINKHORN_WARP,
+    co_resident,
 )
 
 # Largest 2/ε of the form with products, and its largest v.
@@ -49,28 +51,45 @@ _TOP = tl.constexpr(2.0**480)
 
 @triton.jit
 def squared_distances(
-    x, stride_n, stride_d, row, inside, words, k, K, D, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr
+    x,
+    stride_n,
+    stride_d,
+    row,
+    inside,
+    codebook,
+    k,
+    K,
+    D,
+    BLOCK_N: tl.constexpr,
+    BLOCK_K: tl.constexpr,
 ):
-    """d [BLOCK_N, BLOCK_K] float64 of rows `row` and codewords k, and which rows are finite."""
+    """d [BLOCK_N, BLOCK_K] float64 of rows `row` and codewords k, and which of both are finite."""
     d = tl.zeros([BLOCK_N, BLOCK_K], tl.float64)
     finite = inside
+    column = k < K
     for j in range(D):
         at = tl.cast(j, tl.int64)
         part = tl.load(x + row * stride_n + at * stride_d, mask=inside, other=0.0).to(tl.float32)
         finite = finite & (tl.abs(part) < float("inf"))
-        word = tl.load(words + at * K + k, mask=k < K, other=0.0)
+        word = tl.load(codebook + k.to(tl.int64) * D + j, mask=k < K, other=0.0)
+        column = column & (tl.abs(word) < float("inf"))
         gap = part.to(tl.float64)[:, None] - word.to(tl.float64)[None, :]
         d += gap * gap
-    return d, finite
+    return d, finite, column
 
 
-@triton.jit(do_not_specialize=["sweeps"])
+@triton.jit
+def half_range(lowest, highest, epsilon):
+    """h·ε, what distances of a group are divided by."""
+    return (highest - (highest + lowest) / 2 + 1e-5) * epsilon.to(tl.float64, bitcast=True)
+
+
+@triton.jit(do_not_specialize=["epsilon", "sweeps"])
 def group_kernel(
     x,
     stride_n,
     stride_d,
-    words,
-    allowed,
+    codebook,
     starts,
     groups,
     codes,
@@ -82,22 +101,22 @@ def group_kernel(
     BLOCK_N: tl.constexpr,
     BLOCK_K: tl.constexpr,
 ):
-    """All of a group of at most BLOCK_N rows. groups: which ones; epsilon [1] float64."""
+    """All of a group of at most BLOCK_N rows. groups: which ones; epsilon: the bits of a float64,
+    which Triton would pass on as a float32."""
     group = tl.load(groups + tl.program_id(0))
     begin = tl.load(starts + group)
     row = begin + tl.arange(0, BLOCK_N)
     inside = row < tl.load(starts + group + 1)
     k = tl.arange(0, BLOCK_K)
-    column = tl.load(allowed + k, mask=k < K, other=0) != 0
-    d, live = squared_distances(
-        x, stride_n, stride_d, row, inside, words, k, K, D, BLOCK_N, BLOCK_K
+    d, live, column = squared_distances(
+        x, stride_n, stride_d, row, inside, codebook, k, K, D, BLOCK_N, BLOCK_K
     )
 
     taken = live[:, None] & column[None, :]
     least = tl.min(tl.where(taken, d, float("inf")), axis=1)
     lowest = tl.min(least, axis=0)
     highest = tl.max(tl.max(tl.where(taken, d, 0.0), axis=1), axis=0)
-    inverse = 1.0 / ((highest - (highest + lowest) / 2 + 1e-5) * tl.load(epsilon))
+    inverse = 1.0 / half_range(lowest, highest, epsilon)
     a = tl.where(taken, (least[:, None] - d) * inverse, float("-inf"))
 
     if LOG:
@@ -131,42 +150,119 @@ def group_kernel(
 
 
 @triton.jit
-def distance_kernel(
-    x,
-    stride_n,
-    stride_d,
-    words,
-    allowed,
-    blocks,
-    plan,
-    K,
-    D,
-    BLOCK_N: tl.constexpr,
-    BLOCK_K: tl.constexpr,
-):
-    """plan [rows, K] float64: d; inf where the row or the codeword isn't finite."""
-    block = blocks + tl.program_id(0).to(tl.int64) * 4
-    i = tl.arange(0, BLOCK_N)
-    inside = i < tl.load(block + 2)
-    k = tl.program_id(1) * BLOCK_K + tl.arange(0, BLOCK_K)
-    row = tl.load(block) + i
-    d, live = squared_distances(
-        x, stride_n, stride_d, row, inside, words, k, K, D, BLOCK_N, BLOCK_K
-    )
-    column = tl.load(allowed + k, mask=k < K, other=0) != 0
-    d = tl.where(live[:, None] & column[None, :], d, float("inf"))
-    place = (tl.load(block + 1) + i)[:, None] * K + k[None, :]
-    tl.store(plan + place, d, mask=inside[:, None] & (k < K)[None, :])
+def wait_for_all(arrived, round):
+    """Until all programs have come here `round` times; then each sees what the others have stored.
+
+    arrived [1] int32: 0 at first. The barriers make it the business of all threads: stores come
+    before their program's arrival, loads after it has seen everybody's.
+    """
+    tl.debug_barrier()
+    tl.atomic_add(arrived, 1, sem="release")
+    while tl.atomic_add(arrived, 0, sem="acquire") < round * tl.num_programs(0):
+        pass
+    tl.debug_barrier()
 
 
 @triton.jit
-def sweep_kernel(
+def measure_block(
+    x,
+    stride_n,
+    stride_d,
+    codebook,
+    block,
+    begins,
     plan,
-    blocks,
+    least,
+    spans,
+    columns,
+    number,
+    K,
+    D,
+    LOG: tl.constexpr,
+    BLOCK_N: tl.constexpr,
+    BLOCK_K: tl.constexpr,
+):
+    """plan: d, inf where the row or the codeword isn't finite. least [rows]: of each row; spans
+    [blocks, 2]: the least and the largest of a block. columns of a group, by its first block: w or
+    g before the first sweep.
+    """
+    i = tl.arange(0, BLOCK_N)
+    inside = i < tl.load(block + 2)
+    place = tl.load(block + 1) + i
+    group = tl.load(block + 3)
+    first = tl.load(begins + group) == number
+    nearest = tl.full([BLOCK_N], float("inf"), tl.float64)
+    farthest = tl.zeros([BLOCK_N], tl.float64)
+    for k0 in range(0, K, BLOCK_K):
+        k = k0 + tl.arange(0, BLOCK_K)
+        d, live, column = squared_distances(
+            x, stride_n, stride_d, tl.load(block) + i, inside, codebook, k, K, D, BLOCK_N, BLOCK_K
+        )
+        taken = live[:, None] & column[None, :]
+        farthest = tl.maximum(farthest, tl.max(tl.where(taken, d, 0.0), axis=1))
+        d = tl.where(taken, d, float("inf"))
+        nearest = tl.minimum(nearest, tl.min(d, axis=1))
+        at = place[:, None] * K + k[None, :]
+        tl.store(plan + at, d, mask=inside[:, None] & (k < K)[None, :])
+        even = tl.zeros([BLOCK_K], tl.float64)
+        if not LOG:
+            even += column.to(tl.float64)
+        tl.store(columns + group * K + k, even, mask=first & (k < K))
+    tl.store(least + place, nearest, mask=inside)
+    tl.store(spans + 2 * number, tl.min(nearest, axis=0))
+    tl.store(spans + 2 * number + 1, tl.max(farthest, axis=0))
+
+
+@triton.jit
+def scale_block(
+    block,
+    borders,
+    plan,
+    least,
+    spans,
+    epsilon,
+    K,
+    LOG: tl.constexpr,
+    BLOCK_N: tl.constexpr,
+    BLOCK_K: tl.constexpr,
+):
+    """plan: A of d, or G = exp A."""
+    group = tl.load(block + 3)
+    low = tl.full([BLOCK_K], float("inf"), tl.float64)
+    high = tl.zeros([BLOCK_K], tl.float64)
+    end = tl.load(borders + group + 1)
+    for other in range(tl.load(borders + group), end, BLOCK_K):
+        lane = other + tl.arange(0, BLOCK_K)
+        low = tl.minimum(low, tl.load(spans + 2 * lane, mask=lane < end, other=float("inf")))
+        high = tl.maximum(high, tl.load(spans + 2 * lane + 1, mask=lane < end, other=0.0))
+    inverse = 1.0 / half_range(tl.min(low, axis=0), tl.max(high, axis=0), epsilon)
+
+    i = tl.arange(0, BLOCK_N)
+    inside = i < tl.load(block + 2)
+    place = tl.load(block + 1) + i
+    nearest = tl.load(least + place, mask=inside, other=float("inf"))
+    live = nearest < float("inf")
+    nearest = tl.where(live, nearest, 0.0)
+    for k0 in range(0, K, BLOCK_K):
+        k = k0 + tl.arange(0, BLOCK_K)
+        at = place[:, None] * K + k[None, :]
+        mask = inside[:, None] & (k < K)[None, :]
+        d = tl.load(plan + at, mask=mask, other=float("inf"))
+        a = tl.where(live[:, None], (nearest[:, None] - d) * inverse, float("-inf"))
+        tl.debug_barrier()  # before d is overwritten
+        tl.store(plan + at, a if LOG else tl.exp(a), mask=mask)
+        tl.debug_barrier()  # before it is read
+
+
+@triton.jit
+def sweep_block(
+    block,
+    plan,
     columns,
     factors,
     parts,
     peaks,
+    number,
     K,
     LOG: tl.constexpr,
     BLOCK_N: tl.constexpr,
@@ -177,8 +273,6 @@ def sweep_kernel(
     With LOG Σ exp(A_ik + f_i − peak_k), peaks [blocks, K].
     columns [groups, K]: w, 0 for a codeword that isn't finite; with LOG g.
     """
-    number = tl.program_id(0).to(tl.int64)
-    block = blocks + number * 4
     i = tl.arange(0, BLOCK_N)
     inside = i < tl.load(block + 2)
     place = tl.load(block + 1) + i
@@ -235,23 +329,25 @@ def sweep_kernel(
 
 
 @triton.jit
-def combine_kernel(
+def combine_columns(
     parts,
     peaks,
     borders,
     columns,
     last,
+    item,
+    groups,
     K,
     LOG: tl.constexpr,
     BLOCK_N: tl.constexpr,
     BLOCK_K: tl.constexpr,
 ):
-    """columns [groups, K]: w, with LOG g; last [2, groups, K]: peak and w that g comes of.
-
-    borders [groups + 1]: the blocks of each group.
+    """Some columns of a group. columns [groups, K]: w, with LOG g; last [2, groups, K]: peak and w
+    that g comes of.
     """
-    group = tl.program_id(0).to(tl.int64)
-    k = tl.program_id(1) * BLOCK_K + tl.arange(0, BLOCK_K)
+    chunks = tl.cdiv(K, BLOCK_K)
+    group = tl.cast(item // chunks, tl.int64)
+    k = item % chunks * BLOCK_K + tl.arange(0, BLOCK_K)
     place = group * K + k
     begin = tl.load(borders + group)
     end = tl.load(borders + group + 1)
@@ -276,9 +372,145 @@ def combine_kernel(
     if LOG:
         w = tl.where(w > 0, w, 1.0)
         tl.store(last + place, peak, mask=k < K)
-        tl.store(last + tl.num_programs(0).to(tl.int64) * K + place, w, mask=k < K)
+        tl.store(last + groups.to(tl.int64) * K + place, w, mask=k < K)
         w = -peak - tl.log(w)
     tl.store(columns + place, w, mask=k < K)
+
+
+@triton.jit
+def choose_codes(
+    block,
+    plan,
+    factors,
+    least,
+    columns,
+    last,
+    codes,
+    groups,
+    K,
+    LOG: tl.constexpr,
+    BLOCK_N: tl.constexpr,
+    BLOCK_K: tl.constexpr,
+):
+    """Where Q, whose columns add up to 1, is largest in a row: the lowest index among equals."""
+    i = tl.arange(0, BLOCK_N)
+    inside = i < tl.load(block + 2)
+    place = tl.load(block + 1) + i
+    group = tl.load(block + 3)
+    factor = tl.load(factors + place, mask=inside, other=0.0)
+    best = tl.full([BLOCK_N], -1.0, tl.float64)
+    code = tl.zeros([BLOCK_N], tl.int64)
+    for k0 in range(0, K, BLOCK_K):
+        k = k0 + tl.arange(0, BLOCK_K)
+        mask = inside[:, None] & (k < K)[None, :]
+        q = tl.load(
+            plan + place[:, None] * K + k[None, :], mask=mask, other=float("-inf") if LOG else 0.0
+        )
+        if LOG:
+            peak = tl.load(last + group * K + k, mask=k < K, other=0.0)
+            w = tl.load(last + (groups + group) * K + k, mask=k < K, other=1.0)
+            q = tl.exp(q + factor[:, None] - peak[None, :]) / w[None, :]
+        else:
+            w = tl.load(columns + group * K + k, mask=k < K, other=0.0)
+            q = q * factor[:, None] / tl.where(w > 0, w, 1.0)[None, :]
+        highest = tl.max(q, axis=1)
+        here = tl.min(tl.where(q == highest[:, None], k[None, :], K), axis=1)
+        code = tl.where(highest > best, here.to(tl.int64), code)
+        best = tl.maximum(best, highest)
+    live = tl.load(least + place, mask=inside, other=float("inf")) < float("inf")
+    tl.store(codes + tl.load(block) + i, tl.where(live, code, -1), mask=inside)
+
+
+@triton.jit(do_not_specialize=["number", "groups", "epsilon", "sweeps"])
+def mapping_kernel(
+    x,
+    stride_n,
+    stride_d,
+    codebook,
+    blocks,
+    borders,
+    plan,
+    least,
+    factors,
+    spans,
+    columns,
+    last,
+    parts,
+    peaks,
+    arrived,
+    codes,
+    number,
+    groups,
+    K,
+    D,
+    epsilon,
+    sweeps,
+    LOG: tl.constexpr,
+    BLOCK_N: tl.constexpr,
+    BLOCK_K: tl.constexpr,
+    COMBINE_N: tl.constexpr,
+    COMBINE_K: tl.constexpr,
+):
+    """All of the groups. A block of rows is always the same program's.
+
+    blocks [number, 4] and borders [groups + 1] int64: see `_divide`. epsilon as in group_kernel.
+    """
+    own = tl.program_id(0)
+    programs = tl.num_programs(0)
+    for at in range(own, number, programs):
+        block = tl.cast(at, tl.int64)
+        measure_block(
+            x,
+            stride_n,
+            stride_d,
+            codebook,
+            blocks + block * 4,
+            borders,
+            plan,
+            least,
+            spans,
+            columns,
+            block,
+            K,
+            D,
+            LOG,
+            BLOCK_N,
+            BLOCK_K,
+        )
+    wait_for_all(arrived, 1)
+    for at in range(own, number, programs):
+        block = blocks + tl.cast(at, tl.int64) * 4
+        scale_block(block, borders, plan, least, spans, epsilon, K, LOG, BLOCK_N, BLOCK_K)
+
+    items = groups * tl.cdiv(K, COMBINE_K)
+    for sweep in range(sweeps):
+        for at in range(own, number, programs):
+            block = tl.cast(at, tl.int64)
+            sweep_block(
+                blocks + block * 4,
+                plan,
+                columns,
+                factors,
+                parts,
+                peaks,
+                block,
+                K,
+                LOG,
+                BLOCK_N,
+                BLOCK_K,
+            )
+        wait_for_all(arrived, 2 * sweep + 2)
+        for item in range(own, items, programs):
+            combine_columns(
+                parts, peaks, borders, columns, last, item, groups, K, LOG, COMBINE_N, COMBINE_K
+            )
+        wait_for_all(arrived, 2 * sweep + 3)
+
+    for at in range(own, number, programs):
+        block = blocks + tl.cast(at, tl.int64) * 4
+        choose_codes(
+            block, plan, factors, least, columns, last, codes, groups, K, LOG, BLOCK_N, BLOCK_K
+        )
 
 
 def sinkhorn_codes(
@@ -287,9 +519,8 @@ def sinkhorn_codes(
     """x [N, D], codebook [K, D] float32, starts [G + 1] int64 on the CPU -> codes [N] int64"""
     K = len(codebook)
     codes = torch.empty(len(x), dtype=torch.int64, device=x.device)
-    finite = codebook.isfinite().all(dim=1)
-    words = torch.where(finite[:, None], codebook, 0.0).T.contiguous()
-    mapping = Mapping(x, words, finite.to(torch.int8), epsilon, sweeps, 2 / epsilon > REACH)
+    (bits,) = struct.unpack("q", struct.pack("d", epsilon))
+    mapping = Mapping(x, codebook.contiguous(), bits, sweeps, 2 / epsilon > REACH)
     sizes = starts.diff()
     width = triton.next_power_of_2(K)
     below = 0
@@ -317,9 +548,8 @@ class Mapping(NamedTuple):
     """What all groups share."""
 
     x: Tensor
-    words: Tensor
-    allowed: Tensor
-    epsilon: float
+    codebook: Tensor
+    epsilon: int  # the bits of a float64
     sweeps: int
     log: bool
 
@@ -328,19 +558,17 @@ def _map_small(
     mapping: Mapping, starts: Tensor, groups: Tensor, codes: Tensor, rows: int, width: int
 ) -> None:
     """Codes of some of the groups, of at most `rows` rows. width: K in a power of two."""
-    x, words, allowed, epsilon, sweeps, log = mapping
+    x, codebook, epsilon, sweeps, log = mapping
     group_kernel[(len(groups),)](
         x,
         x.stride(0),
         x.stride(1),
-        words,
-        allowed,
+        codebook,
         starts.to(x.device),
         groups.to(x.device),
         codes,
-        words.shape[1],
-        len(words),
-        torch.full((1,), epsilon, dtype=torch.float64, device=x.device),
+        *codebook.shape,
+        epsilon,
         sweeps,
         LOG=log,
         BLOCK_N=rows,
@@ -353,88 +581,73 @@ def _map_large(
     mapping: Mapping, begins: tuple[int, ...], sizes: tuple[int, ...], codes: Tensor
 ) -> None:
     """Codes of the groups begins[g]:begins[g] + sizes[g]."""
-    x, words, allowed, epsilon, sweeps, log = mapping
-    D, K = words.shape
-    tile = SINKHORN_TILE
-    blocks, borders, group, row = _division(begins, sizes, tile.rows, x.device)
-    grid = (len(blocks), triton.cdiv(K, tile.words))
-    shape = {"BLOCK_N": tile.rows, "BLOCK_K": tile.words, "num_warps": tile.warps}
-    plan = torch.empty((len(row), K), dtype=torch.float64, device=x.device)
-    distance_kernel[grid](x, x.stride(0), x.stride(1), words, allowed, blocks, plan, K, D, **shape)
-
-    least = plan.amin(dim=1)
-    most = plan.masked_fill(plan == math.inf, 0.0).amax(dim=1)
-    lowest = _per_group(least, group, len(sizes), "amin")
-    highest = _per_group(most, group, len(sizes), "amax")
-    inverse = 1.0 / ((highest - (highest + lowest) / 2 + 1e-5) * epsilon)
-    finite = least < math.inf
-    plan.neg_().add_(torch.where(finite, least, 0.0)[:, None]).mul_(inverse[group][:, None])
-    plan.masked_fill_(~finite[:, None], -math.inf)
-    column = torch.zeros((len(sizes), K), dtype=torch.float64, device=x.device)
-    if not log:
-        plan.exp_()
-        column += allowed
-
-    factors = plan.new_empty(len(row))
-    parts, peaks = plan.new_empty((2, len(blocks), K))
-    last = plan.new_empty((2, len(sizes), K))
-    columns = SINKHORN_COMBINE
-    for _ in range(sweeps):
-        sweep_kernel[grid[:1]](plan, blocks, column, factors, parts, peaks, K, LOG=log, **shape)
-        combine_kernel[len(sizes), triton.cdiv(K, columns.words)](
-            parts,
-            peaks,
-            borders,
-            column,
-            last,
-            K,
-            LOG=log,
-            BLOCK_N=columns.rows,
-            BLOCK_K=columns.words,
-            num_warps=columns.warps,
-        )
-
-    if log:
-        peak, w = last
-        plan.add_(factors[:, None]).sub_(peak[group]).exp_()
-    else:
-        plan.mul_(factors[:, None])
-        w = torch.where(column > 0, column, 1.0)
-    code = plan.div_(w[group]).argmax(dim=1)
-    codes[row] = torch.where(finite, code, -1)
+    x, codebook, epsilon, sweeps, log = mapping
+    K, D = codebook.shape
+    tile, combine = SINKHORN_TILE, SINKHORN_COMBINE
+    blocks, borders = _division(begins, sizes, tile.rows, x.device)
+    number, groups, rows = len(blocks), len(sizes), sum(sizes)
+    plan = torch.empty((rows, K), dtype=torch.float64, device=x.device)
+    least, factors = plan.new_empty((2, rows))
+    parts, peaks = plan.new_empty((2, number, K))
+    columns = plan.new_empty((3, groups, K))
+    work = max(number, groups * triton.cdiv(K, combine.words))
+    mapping_kernel[(co_resident(work, x.device),)](
+        x,
+        x.stride(0),
+        x.stride(1),
+        codebook,
+        blocks,
+        borders,
+        plan,
+        least,
+        factors,
+        plan.new_empty((number, 2)),
+        columns[0],
+        columns[1:],
+        parts,
+        peaks,
+        torch.zeros(1, dtype=torch.int32, device=x.device),
+        codes,
+        number,
+        groups,
+        K,
+        D,
+        epsilon,
+        sweeps,
+        LOG=log,
+        BLOCK_N=tile.rows,
+        BLOCK_K=tile.words,
+        COMBINE_N=combine.rows,
+        COMBINE_K=combine.words,
+        num_warps=tile.warps,
+        launch_cooperative_grid=True,
+    )
 
 
 @lru_cache(maxsize=8)
 def _division(
     begins: tuple[int, ...], sizes: tuple[int, ...], rows: int, device: torch.device
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, Tensor]:
     """`_divide` on the device, kept: the steps of a training share it, and none waits for a copy.
 
     A CUDA graph can't hold the copy; a first call before the capture makes it.
     """
-    blocks, borders, group, row = _divide(torch.tensor(begins), torch.tensor(sizes), rows)
-    return blocks.to(device), borders.to(device), group.to(device), row.to(device)
+    blocks, borders = _divide(torch.tensor(begins), torch.tensor(sizes), rows)
+    return blocks.to(device), borders.to(device)
 
 
-def _divide(begins: Tensor, sizes: Tensor, rows: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def _divide(begins: Tensor, sizes: Tensor, rows: int) -> tuple[Tensor, Tensor]:
     """Groups into blocks of at most `rows` rows.
 
     -> blocks [B, 4]: its first row in x and in the plan, its rows, its group; borders [groups + 1]:
-       the blocks of each group; group and row [M]: of each row of the plan, group and row in x
+       the blocks of each group
     """
-    groups = torch.arange(len(sizes))
     count = (sizes + rows - 1) // rows
     borders = torch.cat([count.new_zeros(1), count.cumsum(0)])
-    owner = groups.repeat_interleave(count)
+    owner = torch.arange(len(sizes)).repeat_interleave(count)
     offset = (torch.arange(len(owner)) - borders[owner]) * rows
     place = sizes.cumsum(0) - sizes  # where a group's rows start in the plan
     taken = (sizes[owner] - offset).clamp(max=rows)
-    blocks = torch.stack([begins[owner] + offset, place[owner] + offset, taken, owner], dim=1)
-    group = groups.repeat_interleave(sizes)
-    row = torch.arange(len(group)) + (begins - place)[group]
-    return blocks, borders, group, row
-
-
-def _per_group(values: Tensor, group: Tensor, groups: int, least: str) -> Tensor:
-    found = values.new_full((groups,), math.inf if least == "amin" else 0.0)
-    return found.scatter_reduce(0, group, values, least)
+    return torch.stack(
+        [begins[owner] + offset, place[owner] + offset, taken, owner], dim=1
+    ), borders

@@ -163,10 +163,13 @@ BEAM_BYTES = 256 << 20
 SINKHORN_ROWS = (4, 16)
 SINKHORN_ELEMENTS = 8192
 SINKHORN_WARP = 1024
-SINKHORN_TILE = Tile(16, 64, 4, 3)
+SINKHORN_TILE = Tile(16, 128, 4, 3)
 # Blocks × codewords that a program adds up after a sweep. Few codewords, so that K = 256 spreads
 # over 32 programs, and many blocks, so that 16,384 rows take 8 dependent steps.
 SINKHORN_COMBINE = Tile(128, 8, 4, 3)
+# Programs a multiprocessor is sure to hold at once: 4 warps of at most 255 registers a thread are
+# less than half of its 65,536.
+CO_RESIDENT = 2
 # Their plans in memory at once, in bytes; torch takes as much again, twice, for a moment.
 PLAN_BYTES = 256 << 20
 
@@ -243,6 +246,11 @@ def programs(work: int, each: int, device: torch.device, persistent: bool) -> in
     if not persistent:
         return needed
     return min(needed, PERSISTENT * _multiprocessors(device))
+
+
+def co_resident(work: int, device: torch.device) -> int:
+    """Programs of 4 warps for `work` pieces, at most as many as run at once."""
+    return 1 if device.type == "cpu" else min(work, CO_RESIDENT * _multiprocessors(device))
 
 
 # Least compute capability of each row.

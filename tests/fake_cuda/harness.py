@@ -166,6 +166,9 @@ def _driver(card: Card, shared: int, multiprocessors: int) -> Any:
             record.launches.append(name)
             if min(x, y, z) < 1 or x >= 2**31 or max(y, z) > 65_535:
                 record.problems.append(f"{name}: a grid of {x} × {y} × {z}")
+            fit = 65_536 // (32 * self.metadata.num_warps * 256)  # registers, at most a thread
+            if self.metadata.launch_cooperative_grid and x * y * z > fit * multiprocessors:
+                record.problems.append(f"{name}: {x * y * z} programs can't run at once")
             for argument, value in zip(self.names, arguments):
                 if isinstance(value, torch.Tensor) and value.device.type != "cuda":
                     record.problems.append(f"{name}: {argument} is on {value.device}")

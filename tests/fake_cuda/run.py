@@ -292,8 +292,7 @@ def diversity(B: int, D: int, sizes: list[int]) -> None:
 def sinkhorn(N: int, K: int, epsilon: float) -> None:
     """A step's whole batch as one group. Which group is how large is known to the host alone."""
     log = 2 / epsilon > sinkhorn_codes.REACH
-    words, allowed = books([32], K), torch.empty(K, dtype=torch.int8, device="cuda")
-    mapping = sinkhorn_codes.Mapping(rows(N, 32), words, allowed, epsilon, 50, log)
+    mapping = sinkhorn_codes.Mapping(rows(N, 32), books([K], 32), 1 << 60, 50, log)
     sinkhorn_codes._map_large(mapping, (0,), (N,), torch.empty(N, **INT64))
 
 

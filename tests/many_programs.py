@@ -1,0 +1,122 @@
+"""Triton's interpreter with several programs that wait for one another.
+
+It runs a grid's programs one after the other, so that one that waits for the rest would wait for
+ever. Here each is a thread; one runs at a time, from one wait to the next, and the order of each
+phase is a random one. What a program reads of another one's before a wait, where it should be after
+it, is then missing or old in some order.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+import operator
+import random
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+from unittest import mock
+
+import triton_backend  # noqa: F401  (first: it has Triton interpret)
+
+# isort: split
+import triton.language as tl  # noqa: F401  (the interpreter patches it by way of these globals)
+from triton.runtime import interpreter
+from triton.runtime.interpreter import GridExecutor
+
+
+class Grid:
+    """The programs of a launch."""
+
+    def __init__(self, order: random.Random, forgotten: int | None) -> None:
+        self._order, self._forgotten = order, forgotten
+        self._running: _Program | None = None
+        self.waits = 0
+        """Of each program."""
+
+    def run(self, bodies: Sequence[Callable[[], object]]) -> None:
+        programs = [_Program(body) for body in bodies]
+        for program in programs:
+            program.start()
+        alive = list(enumerate(programs))
+        while alive:
+            for place, program in self._order.sample(alive, len(alive)):
+                interpreter.interpreter_builder.set_grid_idx(place, 0, 0)
+                self._running = program
+                program.advance()
+            left = [(place, program) for place, program in alive if not program.over]
+            assert len(left) in (0, len(alive)), "some programs wait for others that have ended"
+            alive = left
+        for program in programs:
+            if program.error is not None:
+                raise program.error
+
+    def wait_for_all(self, arrived: Any, round: Any) -> None:
+        """In place of the kernel's own. The `forgotten` one does nothing."""
+        assert self._running is not None
+        self._running.waits += 1
+        assert operator.index(round) == self._running.waits, "a round is one more than the last"
+        self.waits = max(self.waits, self._running.waits)
+        if self._running.waits != self._forgotten:
+            self._running.pause()
+
+
+class _Program(threading.Thread):
+    """Runs `body` from wait to wait, whenever it is told to."""
+
+    def __init__(self, body: Callable[[], object]) -> None:
+        super().__init__(daemon=True)
+        self._body = body
+        self._go, self._stopped = threading.Semaphore(0), threading.Semaphore(0)
+        self.waits = 0
+        self.over = False
+        self.error: BaseException | None = None
+
+    def run(self) -> None:
+        self._go.acquire()
+        try:
+            self._body()
+        except BaseException as error:
+            self.error = error
+        self.over = True
+        self._stopped.release()
+
+    def advance(self) -> None:
+        self._go.release()
+        self._stopped.acquire()
+
+    def pause(self) -> None:
+        self._stopped.release()
+        self._go.acquire()
+
+
+@contextmanager
+def many_programs(
+    module: Any, count: int, seed: int, forgotten: int | None = None
+) -> Iterator[Grid]:
+    """Within it, kernels of `module`, whose `wait_for_all` is where they wait, run so.
+
+    count: how many programs its `co_resident` says run at once.
+    """
+    grid = Grid(random.Random(seed), forgotten)
+    start = GridExecutor.__init__
+
+    def init(self: Any, fn: Any, *rest: Any) -> None:
+        start(self, fn, *rest)
+        bodies: list[Callable[[], object]] = []
+
+        def together(**arguments: Any) -> None:
+            bodies.append(lambda: fn(**arguments))
+            if len(bodies) == math.prod(self.grid):
+                grid.run(bodies)
+
+        together.__signature__ = inspect.signature(fn)  # type: ignore[attr-defined]
+        self.fn = together
+
+    with (
+        mock.patch.object(GridExecutor, "__init__", init),
+        mock.patch.object(module, "co_resident", lambda work, device: min(work, count)),
+        mock.patch.object(module, "wait_for_all", grid.wait_for_all),
+    ):
+        yield grid
