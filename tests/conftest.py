@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-sys.path.insert(0, str(Path(__file__).parent))  # `import oracle` from any test
+sys.path.insert(0, str(Path(__file__).parents[1]))  # `from tests.support import …` from any test
 
 
 @pytest.fixture(autouse=True)

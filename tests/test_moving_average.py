@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from copy import deepcopy
 
-import oracle
 import pytest
 import torch
 from torch import Tensor
@@ -12,6 +11,7 @@ from torch import Tensor
 import letter_fast as lf
 from letter_fast import kernels
 from letter_fast.losses import residual_losses
+from tests.support import oracle
 
 SIZES, DECAY = [8, 5], 0.9
 

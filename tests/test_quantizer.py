@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import oracle
 import pytest
 import torch
 
 import letter_fast as lf
 from letter_fast.quantizer import EncodeResult
+from tests.support import oracle
 
 
 def fitted(sizes: list[int], width: int = 6, **options: object) -> lf.ResidualQuantizer:

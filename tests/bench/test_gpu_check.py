@@ -13,12 +13,12 @@ from unittest import mock
 
 import pytest
 import torch
-from tensor_core_model import tensor_core
-from triton_backend import DEVICE, backend
 
 from bench import gpu_check, gpu_smoke
 from bench.stages import Check, Stage
 from letter_fast.kernels import reference
+from tests.support.tensor_core_model import tensor_core
+from tests.support.triton_backend import DEVICE, backend
 
 with mock.patch.dict(os.environ, {} if DEVICE.type == "cuda" else {"TRITON_INTERPRET": "1"}):
     from bench import tensor_cores

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from triton_backend import DEVICE
 
 from letter_fast.bench import lloyd
 from letter_fast.bench.workloads import Workload
+from tests.support.triton_backend import DEVICE
 
 
 def test_a_line_for_everyone(capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,10 +7,10 @@ import sys
 from pathlib import Path
 
 import numpy as np
-import oracle
 import pytest
 
 from letter_fast.bench import recipe
+from tests.support import oracle
 
 
 def test_the_entrance_follows_and_draws(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

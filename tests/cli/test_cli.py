@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 import numpy as np
-import oracle
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -21,6 +20,7 @@ from letter_fast.cli.config import build, chosen_model, read_options
 from letter_fast.cli.train import train
 from letter_fast.tokenization import SemanticIds, finished
 from letter_fast.training import FitSettings
+from tests.support import oracle
 
 TEXT = oracle.clustered(120, 10, 8, seed=1).numpy()
 CF = oracle.clustered(120, 4, 5, seed=2).numpy()

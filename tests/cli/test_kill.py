@@ -11,12 +11,12 @@ import time
 from pathlib import Path
 
 import numpy as np
-import oracle
 import pytest
 import torch
 
 from letter_fast.cli.app import run
 from letter_fast.tokenization import SemanticIds, finished
+from tests.support import oracle
 
 KILLS = 10
 TOKENIZE_KILLS = 20

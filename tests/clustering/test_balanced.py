@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import oracle
 import pytest
 import torch
 
 from letter_fast.clustering import balanced_assign, balanced_kmeans, kmeans
 from letter_fast.kernels import use_backend
 from letter_fast.kernels.reference.balanced_lloyd import assign
+from tests.support import oracle
 
 
 def test_distance_is_another_problem() -> None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import oracle
 import pytest
 import torch
 from torch import Tensor
 
 from letter_fast.clustering import sinkhorn_codes
+from tests.support import oracle
 
 
 @pytest.mark.parametrize("epsilon", [0.003, 0.05, 1.0])

@@ -6,7 +6,6 @@ import functools
 from pathlib import Path
 from typing import Literal
 
-import oracle
 import pytest
 import torch
 import torch.nn.functional as F
@@ -14,6 +13,7 @@ from torch import Tensor
 
 from letter_fast.compat import grid, rqvae_recommender
 from letter_fast.compat.rqvae_recommender import RqVae
+from tests.support import oracle
 
 S, HIDDEN, D, K, L = 12, 10, 6, 8, 3
 

@@ -7,12 +7,12 @@ rounding: codes are compared on rows that are not near a tie, beams by the error
 from __future__ import annotations
 
 import numpy as np
-import oracle
 import pytest
 import torch
 
 import letter_fast as lf
 from letter_fast.compat.faiss import from_faiss, pack_codes, to_faiss, unpack_codes
+from tests.support import oracle
 
 faiss = pytest.importorskip("faiss", reason="faiss is not installed")
 

@@ -6,11 +6,11 @@ import warnings
 from typing import Any
 
 import numpy as np
-import oracle
 import pytest
 import torch
 
 from letter_fast.compat.fastkmeans import FastKMeans
+from tests.support import oracle
 
 X = oracle.clustered(900, 8, 12, seed=2).numpy()
 

@@ -6,7 +6,6 @@ import pickle
 from typing import Any
 
 import numpy as np
-import oracle
 import pytest
 from scipy.sparse import csr_matrix
 from sklearn.base import clone
@@ -14,6 +13,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from letter_fast.compat.k_means_constrained import KMeansConstrained, k_means_constrained
+from tests.support import oracle
 
 theirs = pytest.importorskip("k_means_constrained", reason="k-means-constrained is not installed")
 

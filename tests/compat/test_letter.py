@@ -13,16 +13,16 @@ import sys
 from itertools import pairwise
 from pathlib import Path
 
-import oracle
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from plain_rqvae import PlainModel, PlainQuantizer, copy_parameters, plain_mlp
 from torch import Tensor, nn
 
 import letter_fast as lf
 from letter_fast.compat import lc_rec, letter
+from tests.support import oracle
+from tests.support.plain_rqvae import PlainModel, PlainQuantizer, copy_parameters, plain_mlp
 
 SIZES = [12, 8, 10]
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import oracle
 import pytest
 from scipy.sparse import csr_matrix
 from sklearn.base import clone
@@ -16,6 +15,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from letter_fast.compat.sklearn import ResidualKMeans
+from tests.support import oracle
 
 X = oracle.clustered(400, 8, 30, seed=1).numpy()
 

@@ -11,7 +11,6 @@ import copy
 from typing import Any
 
 import numpy as np
-import oracle
 import pytest
 import torch
 from hypothesis import given, settings
@@ -19,6 +18,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from letter_fast.compat.vector_quantize_pytorch import GroupedResidualVQ, ResidualVQ
+from tests.support import oracle
 
 theirs = pytest.importorskip(
     "vector_quantize_pytorch", reason="vector-quantize-pytorch is not installed"

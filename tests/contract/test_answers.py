@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tiny_generators import EOS, PAD, generator_of
 
 from letter_fast.tokenization import IdConstraint, SemanticIds
+from tests.support.tiny_generators import EOS, PAD, generator_of
 
 SIZES = [8, 4, 6]
 IDS = SemanticIds(np.unique(np.random.default_rng(0).integers(0, SIZES, (40, 3)), axis=0), SIZES)

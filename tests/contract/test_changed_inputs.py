@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import oracle
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -19,6 +18,7 @@ import letter_fast as lf
 from letter_fast.catalog import CatalogError, Embeddings, arrays, stored
 from letter_fast.model import ResidualKMeans, ResidualKMeansConfig
 from letter_fast.training import batches
+from tests.support import oracle
 
 ROWS, WIDTH = 2000, 8
 TEXT = oracle.clustered(ROWS, WIDTH, 16, seed=1).numpy()

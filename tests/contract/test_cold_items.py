@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import oracle
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -18,6 +17,7 @@ from letter_fast.cli.app import run
 from letter_fast.evaluation import evaluate
 from letter_fast.model import Share
 from letter_fast.training.journal import read_log
+from tests.support import oracle
 
 TEXT = oracle.clustered(80, 12, 10, seed=1).numpy()
 CF = oracle.clustered(80, 4, 6, seed=2).numpy()

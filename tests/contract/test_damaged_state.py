@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import oracle
 import pytest
 import torch
 
@@ -18,6 +17,7 @@ from letter_fast.model import ResidualKMeans, ResidualKMeansConfig
 from letter_fast.training import FitSettings, fit_residual_kmeans
 from letter_fast.training.checkpoint import CHECKPOINT_FILE
 from letter_fast.training.journal import LOG_FILE, read_log
+from tests.support import oracle
 
 TEXT = oracle.clustered(64, 6, 6, seed=1).numpy()
 SETTINGS = lf.TrainSettings(epochs=2, early_stop="loss", evaluate_every=1)

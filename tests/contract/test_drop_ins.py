@@ -7,7 +7,6 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import oracle
 import pandas as pd
 import pytest
 import torch
@@ -18,6 +17,7 @@ from letter_fast.compat.fastkmeans import FastKMeans
 from letter_fast.compat.k_means_constrained import KMeansConstrained
 from letter_fast.compat.sklearn import ResidualKMeans
 from letter_fast.compat.vector_quantize_pytorch import GroupedResidualVQ, ResidualVQ
+from tests.support import oracle
 
 # Whole numbers, which every type below holds exactly.
 X = (4 * oracle.clustered(90, 6, 5, seed=4)).round().numpy()

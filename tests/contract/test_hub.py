@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hub_server import local_hub
 
 import letter_fast as lf
+from tests.support.hub_server import local_hub
 
 ROWS = torch.randn(60, 8)
 CONFIG = lf.LetterConfig(

@@ -10,13 +10,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import oracle
 import pytest
 import torch
 
 import letter_fast as lf
 from letter_fast.cli.app import run
 from letter_fast.training.checkpoint import CHECKPOINT_FILE
+from tests.support import oracle
 
 TEXT = oracle.clustered(400, 24, 12, seed=1).numpy()
 SIGNALS = {"SIGINT": 130, "SIGTERM": 143, "SIGHUP": 129}

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import oracle
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -30,6 +29,7 @@ from letter_fast.cli.app import run
 from letter_fast.evaluation import evaluate
 from letter_fast.model import load
 from letter_fast.tokenization import FORMATS, SemanticIds, export_ids, import_ids
+from tests.support import oracle
 
 N = 24
 TEXT = oracle.clustered(N, 4, 6, seed=1).numpy()

@@ -6,7 +6,6 @@ from itertools import product
 from pathlib import Path
 
 import numpy as np
-import oracle
 import pytest
 import torch
 
@@ -15,6 +14,7 @@ from letter_fast.catalog import Embeddings
 from letter_fast.training import batches
 from letter_fast.training.batches import Batches
 from letter_fast.training.ranks import Ranks
+from tests.support import oracle
 
 TEXT = oracle.clustered(200, 6, 6, seed=1).numpy()
 CF = oracle.clustered(200, 4, 6, seed=2).numpy()

@@ -12,13 +12,13 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numbers_table
 import pytest
 import torch
 
 import letter_fast as lf
 from letter_fast import functional as F
 from letter_fast import losses
+from tests.support import numbers_table
 
 TABLE = Path(numbers_table.__file__)
 
@@ -26,7 +26,7 @@ TABLE = Path(numbers_table.__file__)
 def outcomes(count: int) -> dict[int, tuple[str, str]]:
     """What was wrong with each call ("" if nothing), and what came of it."""
     found: dict[int, tuple[str, str]] = {}
-    path = os.pathsep.join([str(TABLE.parent), *sys.path])
+    path = os.pathsep.join(sys.path)
     while len(found) < count:
         run = subprocess.run(
             [sys.executable, str(TABLE), str(len(found))],

@@ -16,7 +16,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
-import oracle
 import pytest
 import torch
 
@@ -28,6 +27,7 @@ from letter_fast.cli.app import run
 from letter_fast.cli.terminal import Lines
 from letter_fast.locks import only_writer
 from letter_fast.tokenization import SemanticIds
+from tests.support import oracle
 
 TEXT = oracle.clustered(120, 6, 6, seed=1).numpy()
 KMEANS = ["--model", "residual-kmeans", "--codebook-size", "16,16"]

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
 import numpy as np
-import oracle
 import pytest
 import typer
 from typer.models import ArgumentInfo
@@ -26,6 +25,7 @@ from letter_fast.tokenization.finished import FinishedShards, drop
 from letter_fast.tokenization.formats import read_items
 from letter_fast.training import FitSettings, fit_residual_kmeans
 from letter_fast.training.journal import read_log
+from tests.support import oracle
 
 TEXT = oracle.clustered(60, 4, 6, seed=1).numpy()
 ADDRESSES = (

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import oracle
 import pytest
 import torch
 
@@ -14,6 +13,7 @@ import letter_fast as lf
 from letter_fast.evaluation import evaluate, plots
 from letter_fast.model import LetterConfig
 from letter_fast.training.journal import read_log
+from tests.support import oracle
 
 TEXT = oracle.clustered(120, 10, 8, seed=1).numpy()
 CF = oracle.clustered(120, 4, 5, seed=2).numpy()

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import oracle
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 import letter_fast as lf
+from tests.support import oracle
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # of Ray, about itself

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import oracle
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -30,6 +29,7 @@ from letter_fast.tokenization import (
 from letter_fast.tokenization.digests import row_digests
 from letter_fast.tokenization.existing import Changes
 from letter_fast.training import FitSettings, fit_residual_kmeans
+from tests.support import oracle
 
 ROWS, WIDTH, SIZES = 120, 6, (4, 6, 12)
 TEXT = oracle.clustered(ROWS, WIDTH, 8, seed=1).numpy()

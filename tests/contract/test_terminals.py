@@ -7,11 +7,11 @@ import sys
 from pathlib import Path
 
 import numpy as np
-import oracle
 import pytest
 
 from letter_fast.cli.app import run
 from letter_fast.cli.terminal import print_anywhere
+from tests.support import oracle
 
 SMALL = "--hidden 16 --latent-dim 4 --codebook-size 8,8,16 --epochs 2 --batch-size 60"
 # In order: each needs what those before it wrote.

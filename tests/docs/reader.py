@@ -10,7 +10,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
-from tiny_generators import generator_of
+
+from tests.support.tiny_generators import generator_of
 
 FIXTURES = Path(__file__).resolve().parents[1] / "fixtures"
 ITEMS, WIDTH, CF = 300, 384, 32

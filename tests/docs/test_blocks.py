@@ -6,11 +6,10 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import pages
 import pytest
-import reader
 
 from letter_fast.training import TrainSettings
+from tests.docs import pages, reader
 
 PEERS = ("transformers", "sklearn", "faiss", "ray", "matplotlib", "vector_quantize_pytorch")
 

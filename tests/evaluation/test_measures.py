@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import oracle
 import pytest
 import torch
 
@@ -14,6 +13,7 @@ from letter_fast.evaluation import comparison_table, evaluate
 from letter_fast.evaluation.measures import cf_recall, code_overlap, level_spread
 from letter_fast.evaluation.plots import plot_run, plot_usage
 from letter_fast.model import LetterConfig
+from tests.support import oracle
 
 
 def test_spread_of_even_and_single_use() -> None:

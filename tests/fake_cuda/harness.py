@@ -18,7 +18,6 @@ from typing import Any
 
 import torch
 import triton
-from cards import CARDS
 from torch._library.custom_ops import CustomOpDef
 from torch._subclasses import fake_tensor
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
@@ -27,6 +26,7 @@ from triton.backends.compiler import GPUTarget
 
 from letter_fast import ops
 from letter_fast.kernels import triton as _  # noqa: F401  (its tables are known before the first call)
+from tests.fake_cuda.cards import CARDS
 
 # Operations that launch nothing.
 _VIEWS = {

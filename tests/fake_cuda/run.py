@@ -14,7 +14,6 @@ from typing import Any
 from unittest import mock
 
 import torch
-from harness import Card
 from torch import Tensor
 
 import letter_fast as lf
@@ -23,6 +22,7 @@ from bench.workloads import W1, W2, W3
 from letter_fast import validation
 from letter_fast.kernels import triton as backend
 from letter_fast.training.metrics import EpochMeans
+from tests.fake_cuda.harness import Card
 
 sinkhorn_codes, balanced, nearest_ = (
     sys.modules[f"letter_fast.kernels.triton.{name}"]

@@ -12,7 +12,8 @@ import tempfile
 from pathlib import Path
 
 import triton
-from cards import CARDS, build_guard, environment
+
+from tests.fake_cuda.cards import CARDS, build_guard, environment
 
 
 def main() -> None:

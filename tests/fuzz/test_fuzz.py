@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from fuzz.runner import faults
-from fuzz.targets import TARGETS
+
+from tests.fuzz.runner import faults
+from tests.fuzz.targets import TARGETS
 
 
 @pytest.mark.parametrize("name", TARGETS)

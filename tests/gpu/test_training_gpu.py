@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from copy import deepcopy
 
-import oracle
 import pytest
 import torch
 
 import letter_fast as lf
 from letter_fast.bench.step import Step, capture
+from tests.support import oracle
 
 pytestmark = [
     pytest.mark.gpu,

@@ -6,13 +6,13 @@ import math
 import sys
 from unittest import mock
 
-import oracle
 import pytest
 import torch
 from torch import Tensor
-from triton_backend import DEVICE, backend
 
 from letter_fast.kernels import reference
+from tests.support import oracle
+from tests.support.triton_backend import DEVICE, backend
 
 climbing = sys.modules[f"{backend.__name__}.ascent"]
 

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 import torch
-import triton_backend
 
 from letter_fast import kernels, ops
 from letter_fast.kernels import cpp, reference
+from tests.support import triton_backend
 
 ROOT = Path(__file__).parents[2]
 # No operation of its own: arcs for balanced_lloyd, which GPUs collect apart.

@@ -5,7 +5,6 @@ from __future__ import annotations
 import pickle
 
 import numpy as np
-import oracle
 import pytest
 import torch
 from hypothesis import given, settings
@@ -16,19 +15,8 @@ from torch import Tensor
 from letter_fast import kernels
 from letter_fast.clustering.fixed_point import exponent_for
 from letter_fast.kernels import cpp, reference
-from letter_fast.kernels.cpp import library
-
-CPU = torch.device("cpu")
-SETS = library.INSTRUCTION_SETS[: 1 + library.load().lf_instruction_set()]
-
-
-@pytest.fixture(params=["reference", *(f"cpp-{name}" for name in SETS)])
-def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> kernels.Backend:
-    name, _, instruction_set = request.param.partition("-")
-    if instruction_set:
-        monkeypatch.setenv("LETTER_FAST_INSTRUCTION_SET", instruction_set)
-    with kernels.use_backend(name):
-        return kernels.pick(CPU)
+from tests.support import oracle
+from tests.support.cpu_backends import same_bits
 
 
 def table_of(x: Tensor, centroids: Tensor) -> np.ndarray:
@@ -227,22 +215,8 @@ def test_the_same_bits_whatever_computes_them() -> None:
     x = oracle.clustered(4000, 16, 30, seed=6)
     start = x[:64].clone()
     low, high = torch.full((64,), 31), torch.full((64,), 125)
-    threads = torch.get_num_threads()
-    results = []
-    try:
-        for count in (1, 2):
-            torch.set_num_threads(count)
-            for instruction_set in SETS:
-                with pytest.MonkeyPatch.context() as patch:
-                    patch.setenv("LETTER_FAST_INSTRUCTION_SET", instruction_set)
-                    results.append(
-                        cpp.balanced_lloyd(x[None], start[None], low, high, 6, 0.0, exponent_for(x))
-                    )
-    finally:
-        torch.set_num_threads(threads)
-    for result in results[1:]:
-        for ours, first in zip(result, results[0]):
-            assert torch.equal(ours, first)
+    exponent = exponent_for(x)
+    same_bits(lambda: cpp.balanced_lloyd(x[None], start[None], low, high, 6, 0.0, exponent))
 
 
 def test_lloyd_equals_the_reference() -> None:

@@ -8,7 +8,8 @@ import sys
 import pytest
 import torch
 from torch import Tensor
-from triton_backend import DEVICE, backend
+
+from tests.support.triton_backend import DEVICE, backend
 
 assert backend
 packing = sys.modules["letter_fast.kernels.triton.codebook"]

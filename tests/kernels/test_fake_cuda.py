@@ -14,10 +14,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.fake_cuda.cards import build_guard, environment
+
 ROOT = Path(__file__).resolve().parents[2]
 HARNESS = ROOT / "tests" / "fake_cuda"
-sys.path.insert(0, str(HARNESS))
-from cards import build_guard, environment  # noqa: E402
 
 # An epoch's tables; and where a small group begins, which in training a last batch may be.
 COPYING = {

@@ -15,20 +15,7 @@ from torch import Tensor
 
 from letter_fast import kernels
 from letter_fast.kernels import cpp, reference
-from letter_fast.kernels.cpp import library
-
-CPU = torch.device("cpu")
-# The instruction sets of this processor, or of the library that `make test-emulated` names.
-SETS = library.INSTRUCTION_SETS[: 1 + library.load().lf_instruction_set()]
-
-
-@pytest.fixture(params=["reference", *(f"cpp-{name}" for name in SETS)])
-def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> kernels.Backend:
-    name, _, instruction_set = request.param.partition("-")
-    if instruction_set:
-        monkeypatch.setenv("LETTER_FAST_INSTRUCTION_SET", instruction_set)
-    with kernels.use_backend(name):
-        return kernels.pick(CPU)
+from tests.support.cpu_backends import same_bits
 
 
 class Problem(NamedTuple):
@@ -226,18 +213,9 @@ def test_scale_is_ordinary(backend: kernels.Backend, scale: float) -> None:
     check_distinct(of, backend.distinct_codes(*of))
 
 
-def test_the_number_of_threads_changes_nothing() -> None:
+def test_the_same_bits_whatever_computes_them() -> None:
     of = problem(40, 30, 32, 4, seed=5)
-    before = torch.get_num_threads()
-    found = []
-    try:
-        for threads in (1, 2, 3):
-            torch.set_num_threads(threads)
-            found.append(cpp.distinct_codes(*of))
-    finally:
-        torch.set_num_threads(before)
-    assert torch.equal(found[0], found[1])
-    assert torch.equal(found[0], found[2])
+    same_bits(lambda: [cpp.distinct_codes(*of)])
 
 
 def test_more_rows_than_distances_are_kept_of() -> None:

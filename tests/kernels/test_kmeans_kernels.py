@@ -2,21 +2,13 @@
 
 from __future__ import annotations
 
-import oracle
 import pytest
 import torch
 from torch import Tensor
 
 from letter_fast.clustering.kmeans import moved_at_most
 from letter_fast.kernels import cpp, reference
-from letter_fast.kernels.cpp import library
-
-SETS = library.INSTRUCTION_SETS[: 1 + library.load().lf_instruction_set()]
-
-
-@pytest.fixture(params=SETS)
-def instruction_set(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("LETTER_FAST_INSTRUCTION_SET", request.param)
+from tests.support import oracle
 
 
 @pytest.mark.usefixtures("instruction_set")

@@ -7,14 +7,6 @@ import torch
 from torch import Tensor
 
 from letter_fast.kernels import cpp, reference
-from letter_fast.kernels.cpp import library
-
-SETS = library.INSTRUCTION_SETS[: 1 + library.load().lf_instruction_set()]
-
-
-@pytest.fixture(params=SETS)
-def instruction_set(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("LETTER_FAST_INSTRUCTION_SET", request.param)
 
 
 def points(problems: int, rows: int, width: int, seed: int) -> tuple[Tensor, Tensor]:

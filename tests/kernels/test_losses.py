@@ -3,55 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 
-import oracle
 import pytest
 import torch
 from torch import Tensor
 
 from letter_fast import kernels
 from letter_fast.kernels import cpp, reference
-from letter_fast.kernels.cpp import library
 from letter_fast.kernels.reference.diversity import draw_partners
+from tests.support import oracle
+from tests.support.cpu_backends import same_bits
 
-CPU = torch.device("cpu")
-# The instruction sets of this processor, or of the library that `make test-emulated` names.
-SETS = library.INSTRUCTION_SETS[: 1 + library.load().lf_instruction_set()]
 UNIT = 2.0**-24
-
-
-@pytest.fixture(params=["reference", *(f"cpp-{name}" for name in SETS)])
-def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> kernels.Backend:
-    name, _, instruction_set = request.param.partition("-")
-    if instruction_set:
-        monkeypatch.setenv("LETTER_FAST_INSTRUCTION_SET", instruction_set)
-    with kernels.use_backend(name):
-        return kernels.pick(CPU)
-
-
-@contextmanager
-def threads(count: int) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
-def same_bits(call: Callable[[], tuple[Tensor, ...]], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of every run, number of threads and instruction set of the C++ kernels."""
-    with threads(1):
-        expected = call()
-    for count in (1, 2, 3):
-        with threads(count):
-            found = call()
-        assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
-    for name in SETS:
-        monkeypatch.setenv("LETTER_FAST_INSTRUCTION_SET", name)
-        assert all(torch.equal(a, b) for a, b in zip(call(), expected, strict=True))
 
 
 # Contrastive.
@@ -144,14 +107,14 @@ def test_a_nan_shows(backend: kernels.Backend) -> None:
     assert backend.contrastive(q, h, True)[1].isnan().all()
 
 
-def test_contrastive_bits(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_contrastive_bits() -> None:
     q, h = contrastive_case(150, 310, 20, 3.0)
 
     def call() -> tuple[Tensor, ...]:
         found = cpp.contrastive(q, h, True)
         return *found, cpp.contrastive_gradient_h(q, h, found[1])
 
-    same_bits(call, monkeypatch)
+    same_bits(call)
 
 
 # Diversity.
@@ -214,10 +177,10 @@ def test_partners_are_the_same_everywhere(backend: kernels.Backend) -> None:
         torch.testing.assert_close(found, exact[0].float())
 
 
-def test_diversity_bits(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_diversity_bits() -> None:
     codes, books, sizes, groups = diversity_case(200, [60, 270, 3], 9)
     seed = torch.tensor(5)
-    same_bits(lambda: cpp.diversity(codes, books, sizes, groups, seed, True), monkeypatch)
+    same_bits(lambda: cpp.diversity(codes, books, sizes, groups, seed, True))
 
 
 # Residual losses.
@@ -272,7 +235,7 @@ def test_residual_losses(backend: kernels.Backend, N: int, D: int, later: bool) 
         assert bool((grad_books[last] == 0).all())
 
 
-def test_residual_losses_bits(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_residual_losses_bits() -> None:
     x, books, sizes, codes = residual_case(900, 50)
     grad, weights = torch.randn(900, 50), torch.randn(3, 3, dtype=torch.float64)
 
@@ -281,4 +244,4 @@ def test_residual_losses_bits(monkeypatch: pytest.MonkeyPatch) -> None:
         back = cpp.residual_losses_backward(x, books, sizes, codes, found[1], grad, weights)
         return *found, *back
 
-    same_bits(call, monkeypatch)
+    same_bits(call)

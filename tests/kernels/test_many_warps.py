@@ -7,11 +7,12 @@ import sys
 from pathlib import Path
 from unittest import mock
 
-import oracle
 import pytest
 import torch
-from many_warps import ORDERS, many_warps
-from triton_backend import DEVICE, backend
+
+from tests.support import oracle
+from tests.support.many_warps import ORDERS, many_warps
+from tests.support.triton_backend import DEVICE, backend
 
 # isort: split
 import triton

@@ -8,13 +8,13 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
-import oracle
 import pytest
 import torch
 from torch import Tensor
 
 from letter_fast.kernels import cpp
 from letter_fast.kernels.cpp import library
+from tests.support import oracle
 
 SOURCES = Path(__file__).parents[2] / "kernels/cpp"
 COMPILER = shutil.which("g++") or shutil.which("clang++")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pickle
 
-import oracle
 import pytest
 import torch
 from hypothesis import given, settings
@@ -13,21 +12,8 @@ from torch import Tensor
 
 from letter_fast import kernels
 from letter_fast.kernels import cpp, reference
-from letter_fast.kernels.cpp import library
-
-CPU = torch.device("cpu")
-# The instruction sets of this processor, or of the library that `make test-emulated` names.
-SETS = library.INSTRUCTION_SETS[: 1 + library.load().lf_instruction_set()]
-
-
-@pytest.fixture(params=["reference", *(f"cpp-{name}" for name in SETS)])
-def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> kernels.Backend:
-    name, _, instruction_set = request.param.partition("-")
-    if instruction_set:
-        monkeypatch.setenv("LETTER_FAST_INSTRUCTION_SET", instruction_set)
-    with kernels.use_backend(name):
-        return kernels.pick(CPU)
-
+from tests.support import oracle
+from tests.support.cpu_backends import same_bits
 
 # The oracle is slow, and asked the same for every backend.
 _answers: dict[bytes, tuple[list[list[int]], Tensor]] = {}
@@ -213,7 +199,7 @@ def test_small_integers_and_halves(data: st.DataObject) -> None:
     book = torch.tensor(data.draw(st.lists(word, min_size=1, max_size=6)))
     for name in ("reference", "cpp"):
         with kernels.use_backend(name):
-            check(kernels.pick(CPU), x, [book, book])
+            check(kernels.pick(torch.device("cpu")), x, [book, book])
 
 
 @pytest.mark.parametrize("beam", [1, 2, 5])
@@ -273,13 +259,6 @@ def same(x: Tensor, books: list[Tensor], offset: Tensor | None = None) -> None:
     )
     for measured, truth in zip(found[2:], expected[2:]):
         torch.testing.assert_close(measured, truth, rtol=1e-6, atol=1e-13 * noise, equal_nan=True)
-
-
-@pytest.fixture(params=SETS)
-def instruction_set(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    monkeypatch.setenv("LETTER_FAST_INSTRUCTION_SET", request.param)
-    name: str = request.param
-    return name
 
 
 def levels(x: Tensor, sizes: list[int]) -> list[Tensor]:
@@ -377,21 +356,15 @@ def test_half_precision_and_strides(instruction_set: str) -> None:
     same(x[:1].expand(9, -1), books)
 
 
-def test_threads_do_not_matter() -> None:
+def test_the_same_bits_whatever_computes_them() -> None:
     x = oracle.clustered(3000, 32, 30, seed=5)
-    books = levels(x, [256, 256])
-    threads = torch.get_num_threads()
-    results = []
-    for count in (1, 2, 5):
-        torch.set_num_threads(count)
-        try:
-            arguments = (x, torch.cat(books), [256, 256], None, True)
-            with_margins = cpp.residual_search(*arguments, True)
-            results.append((*with_margins, *cpp.residual_search(*arguments)[:2]))
-        finally:
-            torch.set_num_threads(threads)
-    for result in results[1:]:
-        assert all(torch.equal(a, b) for a, b in zip(results[0], result))
+    arguments = (x, torch.cat(levels(x, [256, 256])), [256, 256], None, True)
+
+    def found() -> list[Tensor]:
+        with_margins = cpp.residual_search(*arguments, True)
+        return [*with_margins, *cpp.residual_search(*arguments)[:2]]
+
+    same_bits(found)
 
 
 @pytest.mark.parametrize("beam", [2, 9, 40])

@@ -6,11 +6,12 @@ import os
 import sys
 from unittest import mock
 
-import oracle
 import pytest
 import torch
 from torch import Tensor
-from triton_backend import DEVICE, backend
+
+from tests.support import oracle
+from tests.support.triton_backend import DEVICE, backend
 
 # isort: split
 import triton

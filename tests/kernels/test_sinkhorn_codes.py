@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import oracle
 import pytest
 import torch
 from hypothesis import example, given, settings
@@ -11,20 +10,8 @@ from torch import Tensor
 
 from letter_fast import kernels
 from letter_fast.kernels import cpp
-from letter_fast.kernels.cpp import library
-
-CPU = torch.device("cpu")
-# The instruction sets of this processor, or of the library that `make test-emulated` names.
-SETS = library.INSTRUCTION_SETS[: 1 + library.load().lf_instruction_set()]
-
-
-@pytest.fixture(params=["reference", *(f"cpp-{name}" for name in SETS)])
-def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> kernels.Backend:
-    name, _, instruction_set = request.param.partition("-")
-    if instruction_set:
-        monkeypatch.setenv("LETTER_FAST_INSTRUCTION_SET", instruction_set)
-    with kernels.use_backend(name):
-        return kernels.pick(CPU)
+from tests.support import oracle
+from tests.support.cpu_backends import same_bits
 
 
 def one_group(
@@ -178,7 +165,7 @@ def test_any_finite_input(
         book = torch.tensor(data.draw(st.lists(word, min_size=1, max_size=9))) * scale
     for name in ("reference", "cpp"):
         with kernels.use_backend(name):
-            check(kernels.pick(CPU), x, book, 10.0**power, sweeps)
+            check(kernels.pick(torch.device("cpu")), x, book, 10.0**power, sweeps)
 
 
 def hard(seed: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -191,18 +178,6 @@ def hard(seed: int) -> tuple[Tensor, Tensor, Tensor]:
 
 
 @pytest.mark.parametrize("epsilon", [0.001, 0.003, 0.3])
-def test_threads_and_instruction_sets_do_not_matter(
-    epsilon: float, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_same_bits_whatever_computes_them(epsilon: float) -> None:
     x, book, starts = hard(seed=1)
-    expected = cpp.sinkhorn_codes(x, book, starts, epsilon, 12)
-    threads = torch.get_num_threads()
-    for instruction_set in SETS:
-        monkeypatch.setenv("LETTER_FAST_INSTRUCTION_SET", instruction_set)
-        for count in (1, 2, 5):
-            torch.set_num_threads(count)
-            try:
-                found = cpp.sinkhorn_codes(x, book, starts, epsilon, 12)
-            finally:
-                torch.set_num_threads(threads)
-            assert torch.equal(found, expected), (instruction_set, count)
+    same_bits(lambda: [cpp.sinkhorn_codes(x, book, starts, epsilon, 12)])

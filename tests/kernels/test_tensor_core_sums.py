@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from unittest import mock
 
-import oracle
 import pytest
 import torch
-from tensor_core_model import tensor_core
-from triton_backend import DEVICE, backend
+
+from tests.support import oracle
+from tests.support.tensor_core_model import tensor_core
+from tests.support.triton_backend import DEVICE, backend
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::RuntimeWarning"),

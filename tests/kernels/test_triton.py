@@ -11,16 +11,16 @@ import sys
 from unittest import mock
 
 import numpy as np
-import oracle
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
-from triton_backend import DEVICE, backend
 
 from letter_fast.kernels import reference
 from letter_fast.kernels.reference.residual_search_beam import distinct_codewords
+from tests.support import oracle
+from tests.support.triton_backend import DEVICE, backend
 
 # The package has functions of these modules' names, so `import` would find those.
 packing, stages, beams = (

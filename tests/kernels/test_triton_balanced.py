@@ -6,14 +6,14 @@ import sys
 from collections.abc import Iterator
 from unittest import mock
 
-import oracle
 import pytest
 import torch
 from torch import Tensor
-from triton_backend import DEVICE, backend
 
 from letter_fast.clustering.fixed_point import exponent_for
 from letter_fast.kernels import cpp, reference
+from tests.support import oracle
+from tests.support.triton_backend import DEVICE, backend
 
 balancing, climbing, tiles = (
     sys.modules[f"{backend.__name__}.{name}"] for name in ("balanced_lloyd", "ascent", "tiles")

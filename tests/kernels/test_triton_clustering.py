@@ -6,15 +6,15 @@ import math
 import sys
 from unittest import mock
 
-import oracle
 import pytest
 import torch
 from torch import Tensor
-from triton_backend import DEVICE, backend
 
 from letter_fast import kernels
 from letter_fast.clustering import kmeans
 from letter_fast.kernels import cpp, reference
+from tests.support import oracle
+from tests.support.triton_backend import DEVICE, backend
 
 packing, listing, adding, tiles = (
     sys.modules[f"{backend.__name__}.{name}"]

@@ -5,13 +5,13 @@ from __future__ import annotations
 import warnings
 from unittest import mock
 
-import oracle
 import pytest
 import torch
-from triton_backend import DEVICE, backend
 
 from letter_fast import kernels
 from letter_fast.kernels import reference
+from tests.support import oracle
+from tests.support.triton_backend import DEVICE, backend
 
 
 @pytest.fixture

@@ -5,13 +5,13 @@ from __future__ import annotations
 
 import math
 
-import oracle
 import pytest
 import torch
 from torch import Tensor
-from triton_backend import DEVICE, backend
 
 from letter_fast.kernels import reference
+from tests.support import oracle
+from tests.support.triton_backend import DEVICE, backend
 
 
 def to_device(*tensors: Tensor) -> list[Tensor]:

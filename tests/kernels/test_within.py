@@ -6,12 +6,12 @@ import math
 import sys
 from unittest import mock
 
-import oracle
 import pytest
 import torch
 from torch import Tensor
 
 from letter_fast.kernels import reference
+from tests.support import oracle
 
 
 def literal(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import oracle
 import pytest
 import torch
 import torch.nn.functional as F
@@ -11,6 +10,7 @@ from torch import Tensor
 from letter_fast import kernels
 from letter_fast.kernels.reference.diversity import draw_partners, random_bits
 from letter_fast.losses import diversity_loss, diversity_losses
+from tests.support import oracle
 
 
 def partners(codes: Tensor, groups: Tensor, seed: int) -> Tensor:

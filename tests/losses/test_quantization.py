@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import oracle
 import pytest
 import torch
 from torch import Tensor
 
 from letter_fast import kernels
 from letter_fast.losses import RESIDUAL_GRADS, residual_losses
+from tests.support import oracle
 
 SIZES = [5, 9, 3]
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import oracle
 import pytest
 import torch
 import torch.nn.functional as F
@@ -12,6 +11,7 @@ from safetensors.torch import save_file
 
 import letter_fast as lf
 from letter_fast.losses import contrastive_loss, diversity_losses
+from tests.support import oracle
 
 SMALL = dict(input_dim=12, hidden=(16,), latent_dim=4, codebook_size=(6, 5), diversity_clusters=2)
 

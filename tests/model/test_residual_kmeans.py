@@ -8,7 +8,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import oracle
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -19,6 +18,7 @@ import letter_fast as lf
 from letter_fast.evaluation import evaluate
 from letter_fast.model import load
 from letter_fast.model.residual_kmeans import unit_rows
+from tests.support import oracle
 
 ROWS = oracle.clustered(300, 10, 12, seed=1)
 

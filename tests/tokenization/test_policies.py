@@ -6,7 +6,6 @@ from itertools import permutations
 from math import prod
 
 import numpy as np
-import oracle
 import pytest
 import torch
 from hypothesis import given, settings
@@ -17,6 +16,7 @@ from letter_fast import kernels
 from letter_fast.clustering import sinkhorn_codes
 from letter_fast.tokenization import collision_statistics, items, resolve
 from letter_fast.tokenization.groups import number, rows_under, shared
+from tests.support import oracle
 
 
 def encode(latents: Tensor, books: list[Tensor]) -> np.ndarray:

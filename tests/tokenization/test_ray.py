@@ -7,13 +7,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-import oracle
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
 
 import letter_fast as lf
+from tests.support import oracle
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # of Ray, about itself

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
-import oracle
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -18,6 +17,7 @@ from letter_fast.catalog import Embeddings
 from letter_fast.model import Letter, LetterConfig
 from letter_fast.tokenization import POLICIES, SemanticIds, finished, tokenize
 from letter_fast.tokenization.encode import LatentsOnDemand, encode_rows
+from tests.support import oracle
 
 ROWS = 500
 TEXT = oracle.clustered(ROWS, 10, 8, seed=1).numpy()

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import oracle
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -18,6 +17,7 @@ from letter_fast.catalog import CatalogError, Embeddings, arrays, parquet
 from letter_fast.training import batches
 from letter_fast.training.batches import Batches, epoch_order
 from letter_fast.training.ranks import Ranks
+from tests.support import oracle
 
 ROWS, WIDTH, SIZE = 1000, 6, 16
 TEXT = oracle.clustered(ROWS, WIDTH, 10, seed=1).numpy()

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import oracle
 import pytest
 import torch
 import torch.distributed as dist
@@ -21,6 +20,7 @@ import torch.distributed as dist
 import letter_fast as lf
 from letter_fast.cli.app import run
 from letter_fast.training.journal import read_log
+from tests.support import oracle
 
 TEXT = oracle.clustered(150, 12, 10, seed=1)
 CF = oracle.clustered(150, 6, 6, seed=2)

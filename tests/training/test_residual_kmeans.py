@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import oracle
 import pytest
 import torch
 
 import letter_fast as lf
 from letter_fast.training import FitSettings, fit_residual_kmeans
+from tests.support import oracle
 
 ROWS = oracle.clustered(120, 6, 9, seed=1)
 SETTINGS = FitSettings(iterations=5, seed=3)

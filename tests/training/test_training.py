@@ -6,7 +6,6 @@ import json
 from pathlib import Path
 from unittest import mock
 
-import oracle
 import pytest
 import torch
 from torch import Tensor
@@ -14,6 +13,7 @@ from torch import Tensor
 import letter_fast as lf
 from letter_fast.training.checkpoint import CHECKPOINT_FILE
 from letter_fast.training.journal import read_log
+from tests.support import oracle
 
 TEXT = oracle.clustered(150, 12, 10, seed=1)
 CF = oracle.clustered(150, 4, 6, seed=2)

@@ -24,7 +24,8 @@ from typing import Any
 from unittest import mock
 
 import numpy as np
-import triton_backend  # noqa: F401  (first: it has Triton interpret)
+
+from tests.support import triton_backend  # noqa: F401  (first: it has Triton interpret)
 
 # isort: split
 import triton.language as tl  # noqa: F401  (the interpreter patches it by way of these globals)

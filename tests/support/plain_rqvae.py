@@ -6,10 +6,11 @@ term are handed in, gradients are autograd's.
 
 from __future__ import annotations
 
-import oracle
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from tests.support import oracle
 
 
 def codes_of(x: Tensor, words: Tensor, epsilon: float, sweeps: int) -> Tensor:

@@ -1,0 +1,1 @@
+"""The package of all tests, whose shared parts are in `support`."""
