@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 import sys
 
-import oracle
 import pytest
 import torch
-from many_programs import many_programs
-from triton_backend import DEVICE, backend
 
 from letter_fast.kernels import reference
+from tests.support import oracle
+from tests.support.many_programs import many_programs
+from tests.support.triton_backend import DEVICE, backend
 
 mapping = sys.modules[f"{backend.__name__}.sinkhorn_codes"]
 pytestmark = [

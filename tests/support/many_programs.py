@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from typing import Any
 from unittest import mock
 
-import triton_backend  # noqa: F401  (first: it has Triton interpret)
+from tests.support import triton_backend  # noqa: F401  (first: it has Triton interpret)
 
 # isort: split
 import triton.language as tl  # noqa: F401  (the interpreter patches it by way of these globals)
