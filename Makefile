@@ -38,7 +38,7 @@ format: $(INSTALLED)
 
 # The site, from docs/ and the docstrings, into build/site; it works from a folder as well as from a server.
 docs: $(INSTALLED)
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 demo: $(INSTALLED) $(DEMO_DATA)
 	$(BIN)/letter-fast demo

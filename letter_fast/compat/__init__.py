@@ -1,4 +1,4 @@
-"""Drop-ins for the quantizers people already use, one module a project; see docs/migration.md.
+"""Drop-ins for the quantizers people already use, one module a project; see docs/migration.
 
 letter                    LETTER's RQ-VAE
 lc_rec                    LC-Rec's and MiniOneRec's RQ-VAE
