@@ -2,7 +2,8 @@
 
     from letter_fast.compat.letter import RQVAE        # was: from models.rqvae import RQVAE
 
-Values, gradients and weights are those of the public code, but for what docs/migration/letter.md lists.
+Values, gradients and weights are those of the public code; docs/migration/letter.md lists what
+differs.
 There `beta` weighs the diversity loss and `mu` the commitment.
 """
 

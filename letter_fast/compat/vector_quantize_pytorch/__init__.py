@@ -2,8 +2,9 @@
 
     from letter_fast.compat.vector_quantize_pytorch import ResidualVQ
 
-State dicts are theirs, in both directions; from one seed so are the weights. What differs on
-purpose is in docs/migration/vector-quantize-pytorch.md; options that aren't here raise NotImplementedError by name.
+State dicts are theirs, in both directions; from one seed so are the weights.
+docs/migration/vector-quantize-pytorch.md lists what differs on purpose; options that aren't here
+raise NotImplementedError by name.
 
 residual_vq       the walk over levels, by the kernels wherever they can see several at once
 vector_quantize   one level, `layers[i]`
