@@ -26,11 +26,11 @@ import torch
 import letter_fast as lf
 from letter_fast.catalog import Embeddings
 from letter_fast.training.batches import Batches
-from letter_fast.training.loop import train_epoch
 from letter_fast.training.metrics import evaluate_catalog
 from letter_fast.training.ranks import Ranks
 from letter_fast.training.run import Run
 from letter_fast.training.start import start_codebooks
+from letter_fast.training.step import train_epoch
 
 from . import machine, memory
 from .measure import limited

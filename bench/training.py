@@ -28,10 +28,10 @@ from torch import Tensor
 import letter_fast as lf
 from letter_fast.catalog import Embeddings
 from letter_fast.training.batches import Batches
-from letter_fast.training.loop import train_epoch
 from letter_fast.training.ranks import Ranks
 from letter_fast.training.run import Run
 from letter_fast.training.start import diversity_groups, start_codebooks
+from letter_fast.training.step import train_epoch
 
 from . import machine
 from .measure import limited

@@ -22,6 +22,7 @@ from letter_fast.ops.checks import MOST_SWEEPS
 
 FIT_METHODS = ("balanced_kmeans", "kmeans")
 CodebookUpdate = Literal["gradient", "ema"]
+Nonfinite = Literal["raise", "mark"]
 # Rows of a streamed source that balanced k-means sees: it needs them all at once.
 _BALANCED_ROWS = 1 << 17
 
@@ -89,7 +90,7 @@ class ResidualQuantizer(nn.Module):
         sinkhorn_epsilon: float | Sequence[float] = 0.0,
         sinkhorn_sweeps: int = 50,
         reduction: Reduction = "mean",
-        nonfinite: str = "raise",
+        nonfinite: Nonfinite = "raise",
         codebook_update: CodebookUpdate = "gradient",
         ema_decay: float = 0.99,
     ) -> None:
@@ -104,7 +105,7 @@ class ResidualQuantizer(nn.Module):
             sinkhorn_sweeps, "sinkhorn_sweeps", 1, MOST_SWEEPS
         )
         self.reduction = validation.choice(reduction, REDUCTIONS, "reduction")
-        self.nonfinite = validation.choice(nonfinite, ("raise", "mark"), "nonfinite")
+        self.nonfinite = validation.choice(nonfinite, get_args(Nonfinite), "nonfinite")
 
         update = validation.choice(codebook_update, get_args(CodebookUpdate), "codebook_update")
         averaged = update == "ema"
@@ -139,18 +140,25 @@ class ResidualQuantizer(nn.Module):
             )
         return sizes
 
-    def forward(self, z: ArrayLike, use_sinkhorn: bool | None = None) -> QuantizerOutput:
+    def forward(
+        self,
+        z: ArrayLike,
+        use_sinkhorn: bool | None = None,
+        nonfinite: Nonfinite | None = None,
+    ) -> QuantizerOutput:
         """Quantizes `z` and says what that costs.
 
         z [..., D] floating point; codes are chosen and losses computed in float32 (losses of a
         float64 z in float64), quantized has z's dtype.
         use_sinkhorn: None means while training.
+        nonfinite: as the quantizer takes it; None means its own.
         Raises:
             ValueError: wrong width, or rows with NaN or Inf unless nonfinite="mark".
         """
         z = validation.floats(z, self.dim, "z")
         flat = z.reshape(-1, self.dim)
         codes = self._choose(flat, self.training if use_sinkhorn is None else use_sinkhorn)
+        self._check(codes, nonfinite)
         averaged = self.ema_weights is not None
         terms = losses_of_found(
             flat,
@@ -304,15 +312,9 @@ class ResidualQuantizer(nn.Module):
     def _choose(self, z: Tensor, use_sinkhorn: bool) -> Tensor:
         sizes = self._checked_sizes()
         epsilons = self.sinkhorn_epsilon if use_sinkhorn else [0.0] * len(sizes)
-        codes = choose_codes(
-            validation.folded(z),
-            self.codebooks,
-            sizes,
-            epsilons,
-            self.sinkhorn_sweeps,
+        return choose_codes(
+            validation.folded(z), self.codebooks, sizes, epsilons, self.sinkhorn_sweeps
         )
-        self._check(codes)
-        return codes
 
     def _follow(self, z: Tensor, codes: Tensor, errors: Tensor) -> None:
         """Moves codewords towards the mean of their rows."""
@@ -329,8 +331,8 @@ class ResidualQuantizer(nn.Module):
             self.all_reduce,
         )
 
-    def _check(self, codes: Tensor) -> None:
-        if self.nonfinite != "raise":
+    def _check(self, codes: Tensor, nonfinite: Nonfinite | None = None) -> None:
+        if (nonfinite or self.nonfinite) == "mark":
             return
         try:
             validation.finite_codes(codes, "z", ', or pass nonfinite="mark"')

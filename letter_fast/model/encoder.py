@@ -1,13 +1,17 @@
-"""The MLP that both encoder and decoder are, and how it gives a row the same bits every time."""
+"""The MLP of both encoder and decoder, and how it gives a row the same bits every time."""
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import TypeVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+M = TypeVar("M", bound=nn.Module)
 
 # Rows that go through the encoder together. A matrix product picks its kernel, and with it the
 # order of its sums, by its shape; so all products have one shape, whatever the batch.
@@ -36,12 +40,26 @@ def mlp(widths: Sequence[int], dropout: float = 0.0, batch_norm: bool = False) -
     return nn.Sequential(*layers)
 
 
+def evaluated(module: M) -> M:
+    """`module` in evaluation mode, whatever its own: a copy that shares its parameters and buffers.
+
+    The module's own mode stays as it is, for threads that use it meanwhile.
+    """
+    twin = copy.copy(module)
+    twin.training = False
+    twin._modules = {
+        name: None if child is None else evaluated(child) for name, child in module._modules.items()
+    }
+    return twin
+
+
 def encode_rows(encoder: nn.Sequential, s: Tensor) -> Tensor:
-    """What `mlp` makes of each row, which does not depend on the other rows or on their number.
+    """The outputs of an `mlp` in evaluation mode; a row's depends on no other row, nor on N.
 
     The bits may differ between kinds of processors, and of GPUs, as those of their products do.
     s [N, S] -> [N, D]
     """
+    encoder = evaluated(encoder)
     width = s.shape[1]
     block = s.new_zeros(_ROWS.get(s.device.type, 1024), width + -width % _LANES)
     encoded = []

@@ -17,10 +17,10 @@ from letter_fast import ops, validation
 from letter_fast.losses import contrastive_loss
 from letter_fast.losses.contrastive import compared
 from letter_fast.losses.diversity import diversity_of_found
-from letter_fast.quantizer import QuantizerOutput, ResidualQuantizer
+from letter_fast.quantizer import Nonfinite, QuantizerOutput, ResidualQuantizer
 
 from .config import LetterConfig
-from .encoder import encode_rows, mlp
+from .encoder import encode_rows, evaluated, mlp
 from .pretrained import ModelFolder, fingerprint, read_model, write_model
 
 
@@ -41,12 +41,17 @@ class LetterLosses(NamedTuple):
 class Share(NamedTuple):
     """The rows of a batch that one of several processes computes.
 
-    own: which of the batch's B rows; join: makes of a tensor of own rows that of all B, everybody's
-    put together, through which gradient flows to the own rows only.
+    own: which of the batch's B rows; join: all-gathers this process's rows into those of the batch;
+    gradient flows to its own rows only.
     """
 
     own: slice
     join: Callable[[Tensor], Tensor]
+
+    @classmethod
+    def whole(cls, rows: int) -> Share:
+        """All rows of a batch: there is one process."""
+        return cls(slice(0, rows), lambda part: part)
 
 
 class Letter(nn.Module, ModelFolder):
@@ -96,6 +101,7 @@ class Letter(nn.Module, ModelFolder):
         autocast: torch.dtype | None = None,
         share: Share | None = None,
         has_cf: Tensor | None = None,
+        nonfinite: Nonfinite | None = None,
     ) -> LetterLosses:
         """LETTER's loss of one batch.
 
@@ -105,44 +111,51 @@ class Letter(nn.Module, ModelFolder):
         [], is that seed itself, and gives the same ones on every device;
         autocast: dtype for encoder and decoder; the quantizer and all losses stay in float32.
         share: s holds only these rows of the batch. recon and cf are then their part of the batch's
-            mean, to be added up; the other terms, and output, are the whole batch's.
+            mean, to be added up; the other terms, and output, are the whole batch's. None: all.
         has_cf [B] bool: which rows of h hold something. The others have no cf term and are no
             row's negatives, and cf is the mean of the rest. None: all do.
+        nonfinite: rows with NaN or Inf, as `ResidualQuantizer.forward` takes it.
         Raises:
             ValueError: widths or numbers of rows don't fit, or rows hold NaN or Inf.
         """
-        config = self.config
-        s = self._embeddings(s)
-        if h is not None:
-            h = validation.floats(h, config.cf_dim or config.latent_dim, "h").to(s.dtype)
+        config, s = self.config, self._embeddings(s)
+        share = share or Share.whole(len(s))
         with torch.autocast(s.device.type, autocast, enabled=autocast is not None):
             z = self.encoder(s).float()
-        output = self.quantizer(z if share is None else share.join(z))
-        quantized = output.quantized if share is None else output.quantized[share.own]
+        output = self.quantizer(share.join(z), nonfinite=nonfinite)
+        quantized = output.quantized[share.own]
         with torch.autocast(s.device.type, autocast, enabled=autocast is not None):
-            reconstruction = self.decoder(quantized)
-        distance = F.mse_loss if config.reconstruction == "mse" else F.l1_loss
-        recon = distance(reconstruction.float(), s, reduction="sum")
-        recon = recon / (len(output.codes) * s.shape[1])
+            reconstruction = self.decoder(quantized).float()
 
-        cf = diversity = recon.new_zeros(())
-        if h is not None and share is None and has_cf is None:
-            cf = contrastive_loss(*self._compared(quantized, h))
-        elif h is not None:
-            own = slice(0, len(h)) if share is None else share.own
-            cf = _contrastive_part(*self._compared(quantized, h), own, has_cf)
-        if groups is not None:
-            quantizer = self.quantizer
-            per_level = diversity_of_found(
-                output.codes,
-                quantizer.codebooks,
-                quantizer.codebook_sizes,
-                self._groups(groups),
-                generator,
-            )
-            diversity = per_level.mean() if config.reduction == "mean" else per_level.sum()
+        rows = len(output.codes)
+        distance = F.mse_loss if config.reconstruction == "mse" else F.l1_loss
+        recon = distance(reconstruction, s, reduction="sum") / (rows * s.shape[1])
+        zero = recon.new_zeros(())
+        cf = zero if h is None else self._cf(quantized, h, rows, share.own, has_cf)
+        diversity = zero if groups is None else self._diversity(output.codes, groups, generator)
         total = config.total(recon, output.loss, cf, diversity)
         return LetterLosses(total, recon, output.loss, cf, diversity, output)
+
+    def _cf(self, q: Tensor, h: ArrayLike, rows: int, own: slice, has_cf: Tensor | None) -> Tensor:
+        """The cf term of a batch of `rows`, or the part of its rows `own`, which q [b, D] are."""
+        h = validation.floats(h, self.config.cf_dim or self.config.latent_dim, "h")
+        q, h = self._compared(q, h.to(self.quantizer.codebooks.dtype))
+        if len(q) == rows and has_cf is None:
+            return contrastive_loss(q, h)
+        return _contrastive_part(q, h, own, has_cf)
+
+    def _diversity(
+        self,
+        codes: Tensor,
+        groups: Sequence[ArrayLike],
+        generator: torch.Generator | int | Tensor | None,
+    ) -> Tensor:
+        """The diversity term of a whole batch. codes [B, L]"""
+        quantizer = self.quantizer
+        per_level = diversity_of_found(
+            codes, quantizer.codebooks, quantizer.codebook_sizes, self._groups(groups), generator
+        )
+        return per_level.mean() if self.config.reduction == "mean" else per_level.sum()
 
     def _compared(self, q: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
         """Both sides of the cf term, such that their inner products are its logits.
@@ -179,13 +192,7 @@ class Letter(nn.Module, ModelFolder):
         rows = self._embeddings(s)
         if rows.dim() != 2:
             raise ValueError(f"s must be [B, {self.config.input_dim}], got {list(rows.shape)}")
-        training = self.training
-        self.eval()
-        try:
-            z = encode_rows(self.encoder, rows).float()
-        finally:
-            self.train(training)
-        return z
+        return encode_rows(self.encoder, rows).float()
 
     @torch.no_grad()
     def encode(self, s: ArrayLike) -> Tensor:
@@ -197,12 +204,7 @@ class Letter(nn.Module, ModelFolder):
     @torch.no_grad()
     def reconstruct(self, codes: ArrayLike) -> Tensor:
         """Item embeddings that codes stand for. codes [B, L] -> [B, S]"""
-        training = self.training
-        self.eval()
-        try:
-            reconstruction: Tensor = self.decoder(self.quantizer.decode(codes))
-        finally:
-            self.train(training)
+        reconstruction: Tensor = evaluated(self.decoder)(self.quantizer.decode(codes))
         return reconstruction
 
     def fingerprint(self) -> str:

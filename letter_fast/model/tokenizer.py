@@ -1,9 +1,9 @@
-"""What every model offers to those who only want its codes, and the models there are."""
+"""The interface of every model to those who only want its codes, and the models there are."""
 
 from __future__ import annotations
 
 import os
-from typing import Any, Protocol
+from typing import Protocol
 
 from torch import Tensor
 
@@ -25,16 +25,8 @@ MODELS: dict[str, type[Letter | ResidualKMeans]] = {
 class Tokenizer(Protocol):
     """Item embedding s [B, S] → latent z [B, D] → codes [B, L] → reconstruction [B, S].
 
-    A module: `training`, `eval` and `train` are those of `torch.nn.Module`.
+    Its methods evaluate, whatever the mode of a module, and several threads may call them at once.
     """
-
-    training: bool
-
-    def eval(self) -> Any:
-        """Evaluation mode."""
-
-    def train(self, mode: bool = True) -> Any:
-        """Training mode."""
 
     @property
     def config(self) -> LetterConfig | ResidualKMeansConfig:

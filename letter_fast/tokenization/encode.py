@@ -123,13 +123,8 @@ class LatentsOnDemand:
 def _each(
     model: Tokenizer, function: Callable[[Floats], Result], batches: Iterator[Floats]
 ) -> Generator[Result, None, None]:
-    """function(batch) of each, on a CPU by several threads, which share the model's mode."""
+    """function(batch) of each, on a CPU by several threads."""
     if model.quantizer.codebooks.device.type != "cpu":
         yield from map(function, batches)
         return
-    training = model.training
-    model.eval()
-    try:
-        yield from in_threads(function, batches)
-    finally:
-        model.train(training)
+    yield from in_threads(function, batches)

@@ -27,7 +27,7 @@ _BLOCK_BYTES = 1 << 20
 
 
 class Batch(NamedTuple):
-    """s [b, S]: this process's rows, the `share` of a batch of B (None: all of it).
+    """s [b, S]: this process's rows, the `share` of a batch of B.
 
     h [B, H]: the collaborative embeddings of the whole batch, or None; has_cf [B] bool: which of
     them hold something (None: all).
@@ -35,7 +35,7 @@ class Batch(NamedTuple):
 
     s: Tensor
     h: Tensor | None
-    share: Share | None
+    share: Share
     has_cf: Tensor | None = None
 
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -36,17 +35,10 @@ class Checkpoints:
         """Remembers a copy of `state`, to be written if the run is interrupted."""
         self._unsaved = _copy(state)
 
-    @contextmanager
-    def saved_on_interrupt(self) -> Iterator[None]:
-        """Ctrl-C and other ends that are no errors of the run lose nothing that was kept."""
-        try:
-            yield
-        except Exception:
-            raise
-        except BaseException:
-            if self._unsaved is not None:
-                self.save(self._unsaved)
-            raise
+    def save_kept(self) -> None:
+        """Writes what was kept since the last `save`, if anything was."""
+        if self._unsaved is not None:
+            self.save(self._unsaved)
 
 
 def save_checkpoint(folder: Path, state: dict[str, Any], identity: dict[str, Any]) -> None:

@@ -1,45 +1,37 @@
-"""Training, from the first epoch to the saved model, on one page."""
+"""A training run on one page, from its inputs to the saved model; `step` is the page below it."""
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, nullcontext
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
-from letter_fast.atomic import check_folder, make_folder
+from letter_fast.atomic import check_folder
 from letter_fast.catalog import Columns, Embeddings, TrainedOn
 from letter_fast.extras import require
-from letter_fast.locks import only_writer
 from letter_fast.model import Letter
-from letter_fast.quantizer import ResidualQuantizer
 
 from .batches import Batches
-from .checkpoint import Checkpoints, load_checkpoint
 from .inputs import check_catalog, count_without_cf, matching_targets
-from .journal import Journal
-from .metrics import EpochMeans, evaluate_catalog
-from .randomness import generator, stream
+from .metrics import evaluate_catalog
+from .output import Output
 from .ranks import Ranks, join
 from .run import Run
 from .settings import TrainSettings
-from .start import diversity_groups, start_codebooks
+from .start import start_codebooks
+from .step import train_epoch
 
-# Steps between looks at whether the losses are still numbers; each look waits for the device.
-_LOOK_EVERY = 100
-
-
-# What of the last epoch's record a model's card says.
+# The measures of the last epoch that a model's card names.
 _NOTED = ("recon", "collision_rate", "catalog_usage", "catalog_perplexity")
 
 
 @dataclass(frozen=True)
 class TrainResult:
-    """What a run ended with."""
+    """The end of a run."""
 
     model: Letter
     epochs: int
@@ -93,105 +85,44 @@ def train(
     model.to(ranks.device).train()
     run = Run(model, settings)
 
-    with ExitStack() as held:
-        folder, state, checkpoints = None, None, None
-        if out is not None:
-            identity = ranks.ask_first(lambda: _identity(run, catalog, targets))
-            folder = ranks.ask_first(lambda: make_folder(out))
-            ranks.ask_first(lambda: held.enter_context(only_writer(folder)))
-            checkpoints = Checkpoints(folder, identity)
-            if resume:
-                state = ranks.ask_first(lambda: load_checkpoint(folder, identity, run.fits))
+    with Output(out, ranks) as output:
+        state = output.earlier(run, catalog, targets, resume)
         if state is None:
-            ranks.ask_first(lambda: start_codebooks(model, catalog, settings))
+            ranks.ask_first(start_codebooks, model, catalog, settings)
         else:
             run.load(state)
         ranks.spread(model.state_dict().values())
-
         batches = Batches(
             catalog, targets, settings.batch_size, settings.seed, ranks,
             least=_least(model), gaps=without_cf > 0,
         )  # fmt: skip
-        if not ranks.first:
-            checkpoints = None
-        kept = state["journal"] if state else 0
-        journal = Journal(folder if ranks.first else None, kept, settings.tensorboard)
-        with journal, checkpoints.saved_on_interrupt() if checkpoints else nullcontext():
-            while not run.over:
-                began = time.perf_counter()
-                means = train_epoch(run, batches, ranks)
-                run.epoch += 1
-                record = {"epoch": run.epoch, **means.record(ranks)}
-                if without_cf:
-                    record["without_cf"] = without_cf
-                run.check_weights()
-                run.count_use(means.counts, catalog)
-                last = run.epoch == settings.epochs
-                if last or run.epoch % settings.evaluate_every == 0:
-                    record |= evaluate_catalog(model, catalog, settings.batch_size, ranks)
-                    run.judge(record)
-                run.record = record
-                if not ranks.first:
-                    continue
-                journal.write({**record, "seconds": round(time.perf_counter() - began, 4)})
-                if checkpoints:
-                    due = run.over or run.epoch % settings.checkpoint_every == 0
-                    keep = checkpoints.save if due else checkpoints.keep
-                    keep({**run.state(), "journal": journal.size()})
-                if on_epoch:
-                    on_epoch(record)
+        output.begin(state, settings.tensorboard)
+
+        while not run.over:
+            began = time.perf_counter()
+            means = train_epoch(run, batches, ranks)
+            run.epoch += 1
+            record = {"epoch": run.epoch, **means.record(ranks)}
+            if without_cf:
+                record["without_cf"] = without_cf
+            run.check_weights()
+            run.count_use(means.counts, catalog)
+            if run.epoch == settings.epochs or run.epoch % settings.evaluate_every == 0:
+                record |= evaluate_catalog(model, catalog, settings.batch_size, ranks)
+                run.judge(record)
+            run.record = record
+            output.write({**record, "seconds": round(time.perf_counter() - began, 4)}, run)
+            if on_epoch and ranks.first:
+                on_epoch(record)
 
         facts = {"items": catalog.rows, "epochs": run.epoch}
-        if run.best_weights is not None:  # of which epoch the record doesn't speak
+        if run.best_weights is not None:  # of an epoch that the record doesn't speak of
             model.load_state_dict(run.best_weights)
         else:
             facts |= {name: run.record[name] for name in _NOTED if name in run.record}
         model.training_facts = facts
-        model.eval()
-        if folder and ranks.first:
-            model.save_pretrained(folder)
+        output.save(model.eval())
     return TrainResult(model, run.epoch, run.record, run.stopped)
-
-
-def train_epoch(run: Run, batches: Batches, ranks: Ranks) -> EpochMeans:
-    """One pass over the catalog in a fresh order."""
-    model, settings, epoch = run.model, run.settings, run.epoch
-    quantizer = model.quantizer
-    autocast = torch.bfloat16 if settings.precision == "bfloat16" else None
-    groups = None
-    if model.config.diversity_weight > 0:
-        clusters = model.config.diversity_clusters
-        found = ranks.ask_first(lambda: diversity_groups(quantizer, clusters, settings.seed, epoch))
-        groups = [group.to(ranks.device) for group in found]
-    positives = generator(ranks.device, settings.seed, "positives", epoch)
-    torch.manual_seed(stream(settings.seed, "dropout", epoch, ranks.rank))
-    means = EpochMeans(model, epoch + 1)
-
-    with _marking(quantizer), _products(tf32=settings.precision == "tf32"):
-        for step, batch in enumerate(batches.epoch(epoch)):
-            losses = model.losses(
-                batch.s, batch.h, groups, positives, autocast, batch.share, batch.has_cf
-            )
-            run.optimizer.zero_grad()
-            losses.total.backward()
-            ranks.add_gradients(model.parameters(), repeated=quantizer.codebooks)
-            if settings.clip_norm > 0:
-                torch.nn.utils.clip_grad_norm_(model.parameters(), settings.clip_norm)
-            run.step(epoch * batches.steps + step, settings.epochs * batches.steps)
-            means.add(losses)
-            if step % _LOOK_EVERY == _LOOK_EVERY - 1:
-                means.check()
-    return means
-
-
-def _identity(run: Run, catalog: Embeddings, targets: Embeddings | None) -> dict[str, Any]:
-    """What a checkpoint and the run that goes on from it must have in common."""
-    return {
-        "model": run.model.config.to_dict(),
-        "settings": run.settings.identity(),
-        "embeddings": catalog.fingerprint(),
-        "cf": targets.fingerprint() if targets is not None else "",
-    }
 
 
 def _least(model: Letter) -> int:
@@ -209,26 +140,3 @@ def _check_batch_norm(model: Letter, rows: int, settings: TrainSettings, ranks: 
             f"batch_norm needs batches of 2 rows at least: the catalog has {rows} and batch_size "
             f"is {settings.batch_size}"
         )
-
-
-@contextmanager
-def _marking(quantizer: ResidualQuantizer) -> Iterator[None]:
-    """Rows that are no numbers any more are marked, not raised for: that waits for the device."""
-    before, quantizer.nonfinite = quantizer.nonfinite, "mark"
-    try:
-        yield
-    finally:
-        quantizer.nonfinite = before
-
-
-@contextmanager
-def _products(tf32: bool) -> Iterator[None]:
-    """Products of float32 matrices in TF32, on GPUs that have it; otherwise as torch was told."""
-    before = torch.backends.cuda.matmul.allow_tf32
-    if tf32:
-        torch.backends.cuda.matmul.allow_tf32 = True
-    try:
-        yield
-    finally:
-        if tf32:
-            torch.backends.cuda.matmul.allow_tf32 = before

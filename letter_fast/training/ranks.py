@@ -11,7 +11,7 @@ from __future__ import annotations
 import atexit
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any, TypeVar, cast
+from typing import Any, ParamSpec, TypeVar, cast
 
 import torch
 import torch.distributed as dist
@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from letter_fast.model import Share
 from letter_fast.torchrun import place
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 
@@ -43,10 +44,10 @@ class Ranks:
         """This process's part of `rows` rows: sizes differ by one at most."""
         return slice(rows * self.rank // self.size, rows * (self.rank + 1) // self.size)
 
-    def share(self, rows: int) -> Share | None:
-        """This process's part of a batch of `rows` rows, for `Letter.losses`; None if alone."""
+    def share(self, rows: int) -> Share:
+        """This process's part of a batch of `rows` rows, for `Letter.losses`."""
         if self.size == 1:
-            return None
+            return Share.whole(rows)
         own = self.own(rows)
 
         def join(part: Tensor) -> Tensor:
@@ -85,17 +86,17 @@ class Ranks:
                 with _in_touch():
                     dist.broadcast(value, 0)
 
-    def ask_first(self, compute: Callable[[], T]) -> T:
-        """What `compute` returns, or the ValueError it raises, in the first process.
+    def ask_first(self, compute: Callable[P, T], *args: P.args, **options: P.kwargs) -> T:
+        """compute(*args, **options), or the ValueError it raises, of the first process.
 
         Tensors in it are to be on the CPU.
         """
         if self.size == 1:
-            return compute()
+            return compute(*args, **options)
         sent: list[Any] = [None]
         if self.first:
             try:
-                sent[0] = compute()
+                sent[0] = compute(*args, **options)
             except ValueError as error:
                 sent[0] = error
         with _in_touch():

@@ -38,12 +38,6 @@ class Run:
         self.best_weights: dict[str, Tensor] | None = None
         self.waited = 0
 
-    def step(self, step: int, steps: int) -> None:
-        """Moves the weights; step 0 … steps − 1 of the whole run."""
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.settings.learning_rate_at(step, steps)
-        self.optimizer.step()
-
     def check_weights(self) -> None:
         """ValueError if an epoch's last step, which no loss has seen, left NaN or Inf.
 

@@ -1,0 +1,111 @@
+"""One step of training on one page, and the epoch made of such steps.
+
+Of a batch of B items, with embeddings s [B, S] and collaborative vectors h [B, H]:
+
+    z = encoder(s);  ẑ, codes = quantizer(z);  ŝ = decoder(ẑ)                      `Letter.losses`
+    total = recon(ŝ, s) + w_rq (quantization(z, codes) + β diversity(codes)) + α cf(ẑ, h)
+
+Then the gradient of `total`, and one step of AdamW. Of several processes each runs encoder and
+decoder on its own rows of the batch, and their gradients are added (`ranks`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+
+from letter_fast.model import LetterLosses
+
+from .batches import Batch, Batches
+from .metrics import EpochMeans
+from .randomness import generator, stream
+from .ranks import Ranks
+from .run import Run
+from .start import diversity_groups
+
+# Steps between looks at whether the losses are still numbers; each look waits for the device.
+_LOOK_EVERY = 100
+
+
+def train_epoch(run: Run, batches: Batches, ranks: Ranks) -> EpochMeans:
+    """One pass over the catalog in a fresh order, a step a batch."""
+    settings, epoch = run.settings, run.epoch
+    torch.manual_seed(stream(settings.seed, "dropout", epoch, ranks.rank))
+    positives = generator(ranks.device, settings.seed, "positives", epoch)
+    step = Step(run, ranks, _groups(run, ranks), positives)
+    means = EpochMeans(run.model, epoch + 1)
+    with _products(tf32=settings.precision == "tf32"):
+        for number, batch in enumerate(batches.epoch(epoch)):
+            done, steps = epoch * batches.steps + number, settings.epochs * batches.steps
+            losses = step(batch, settings.learning_rate_at(done, steps))
+            means.add(losses)
+            if number % _LOOK_EVERY == _LOOK_EVERY - 1:
+                means.check()
+    return means
+
+
+class Step:
+    """A step of an epoch: step(batch, learning_rate) moves the weights once.
+
+    groups: per level the group of each codeword, for the diversity term, or None without it.
+    positives: draws that term's partners.
+    """
+
+    def __init__(
+        self, run: Run, ranks: Ranks, groups: Sequence[Tensor] | None, positives: torch.Generator
+    ) -> None:
+        self.model, self.optimizer, self.settings = run.model, run.optimizer, run.settings
+        self.ranks, self.groups, self.positives = ranks, groups, positives
+        self.autocast = torch.bfloat16 if run.settings.precision == "bfloat16" else None
+
+    def __call__(self, batch: Batch, learning_rate: float) -> LetterLosses:
+        losses = self.model.losses(
+            batch.s,
+            batch.h,
+            self.groups,
+            self.positives,
+            self.autocast,
+            batch.share,
+            batch.has_cf,
+            nonfinite="mark",  # to raise would wait for the device; `EpochMeans` counts them
+        )
+        self.optimizer.zero_grad()
+        losses.total.backward()
+        self.ranks.add_gradients(self.model.parameters(), self.model.quantizer.codebooks)
+        if self.settings.clip_norm > 0:
+            torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip_norm)
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate
+        self.optimizer.step()
+        return losses
+
+
+def _groups(run: Run, ranks: Ranks) -> list[Tensor] | None:
+    """The groups of the diversity term in this epoch; None if the term has no weight."""
+    config, settings = run.model.config, run.settings
+    if config.diversity_weight == 0:
+        return None
+    found = ranks.ask_first(
+        diversity_groups,
+        run.model.quantizer,
+        config.diversity_clusters,
+        settings.seed,
+        run.epoch,
+    )
+    return [group.to(ranks.device) for group in found]
+
+
+@contextmanager
+def _products(tf32: bool) -> Iterator[None]:
+    """Products of float32 matrices in TF32, on GPUs that have it; otherwise as torch was told."""
+    before = torch.backends.cuda.matmul.allow_tf32
+    if tf32:
+        torch.backends.cuda.matmul.allow_tf32 = True
+    try:
+        yield
+    finally:
+        if tf32:
+            torch.backends.cuda.matmul.allow_tf32 = before
