@@ -19,7 +19,7 @@ from typing import ParamSpec, TypeVar
 
 import torch
 
-from .cpp.library import NativeLibraryError
+from .cpp.library import NativeLibraryError, instruction_set
 from .cpp.library import load as load_library
 from .cpp.threads import torch_on_one
 from .refusals import CODE_OUTSIDE, NO_GROUPS, NO_ROOM, NOT_FINITE
@@ -31,6 +31,7 @@ __all__ = [
     "NO_GROUPS",
     "NO_ROOM",
     "Backend",
+    "cpu_kernels",
     "host",
     "implementation",
     "pick",
@@ -86,6 +87,15 @@ def pick(device: torch.device, dtype: torch.dtype = torch.float32) -> Backend:
 def host() -> Backend:
     """The backend of the CPU, for what another device's backend leaves to it."""
     return _load(_default(torch.device("cpu")))
+
+
+def cpu_kernels() -> str:
+    """The kernels of the CPU, for people: "cpp, avx2", or "reference: …" and why no others."""
+    try:
+        load_library()
+    except NativeLibraryError as error:
+        return f"reference: {error}"
+    return f"cpp, {instruction_set()}"
 
 
 def quiet_torch(device: torch.device) -> AbstractContextManager[None]:

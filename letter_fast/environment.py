@@ -17,8 +17,7 @@ def describe() -> dict[str, str | list[str]]:
     """
     import torch
 
-    from letter_fast import __version__
-    from letter_fast.kernels.cpp import library
+    from letter_fast import __version__, kernels
 
     found: dict[str, str | list[str]] = {
         "letter-fast": __version__,
@@ -29,11 +28,7 @@ def describe() -> dict[str, str | list[str]]:
             found[name] = version(name)
         except PackageNotFoundError:
             continue
-    try:
-        library.load()
-        found["CPU kernels"] = f"cpp, {library.instruction_set()}"
-    except library.NativeLibraryError as error:
-        found["CPU kernels"] = f"reference: {error}"
+    found["CPU kernels"] = kernels.cpu_kernels()
     if torch.cuda.is_available():
         found["GPU"] = [
             torch.cuda.get_device_name(device) for device in range(torch.cuda.device_count())

@@ -19,7 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from letter_fast import kernels, ops, validation
-from letter_fast.kernels.reference.balanced_lloyd import assign
+from letter_fast.kernels.transport import assign
 
 from .fixed_point import exponent_for
 from .kmeans import check_effort, check_rows, check_start

@@ -10,7 +10,7 @@ import torch
 
 from letter_fast.clustering import balanced_assign, balanced_kmeans, kmeans
 from letter_fast.kernels import use_backend
-from letter_fast.kernels.reference.balanced_lloyd import assign
+from letter_fast.kernels.transport import assign
 from tests.support import oracle
 
 
