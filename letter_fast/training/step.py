@@ -68,8 +68,8 @@ class Step:
             self.groups,
             self.positives,
             self.autocast,
-            batch.share,
-            batch.has_cf,
+            share=batch.share,
+            has_cf=batch.has_cf,
             nonfinite="mark",  # to raise would wait for the device; `EpochMeans` counts them
         )
         self.optimizer.zero_grad()

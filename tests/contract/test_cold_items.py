@@ -142,10 +142,10 @@ def test_a_cold_item_is_not_moved_by_cf(monkeypatch: pytest.MonkeyPatch) -> None
     seen = []
     losses = lf.Letter.losses
 
-    def spying(self: lf.Letter, s: Any, h: Any, *rest: Any) -> Any:
-        assert torch.equal(rest[-1], h.any(dim=1))
-        seen.append(len(s) - int(rest[-1].sum()))
-        return losses(self, s, h, *rest)
+    def spying(self: lf.Letter, s: Any, h: Any, *rest: Any, has_cf: Any, **options: Any) -> Any:
+        assert torch.equal(has_cf, h.any(dim=1))
+        seen.append(len(s) - int(has_cf.sum()))
+        return losses(self, s, h, *rest, has_cf=has_cf, **options)
 
     monkeypatch.setattr(lf.Letter, "losses", spying)
     lf.train(model(), TEXT, ZEROS, settings=settings(epochs=1))

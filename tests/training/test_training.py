@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import pytest
@@ -158,9 +159,9 @@ def test_tf32_is_float32_on_a_cpu_and_lasts_no_longer_than_a_step() -> None:
     seen = []
     real = lf.Letter.losses
 
-    def losses(*arguments: object) -> object:
+    def losses(*arguments: Any, **options: Any) -> object:
         seen.append(torch.backends.cuda.matmul.allow_tf32)
-        return real(*arguments)
+        return real(*arguments, **options)
 
     plain = lf.train(model(), TEXT, CF, settings=settings())
     with mock.patch.object(lf.Letter, "losses", losses):
