@@ -30,7 +30,8 @@ from letter_fast import validation
 from letter_fast.catalog import CatalogError
 from letter_fast.catalog.columns import ROW, Columns, Wanted
 from letter_fast.catalog.embeddings import Floats
-from letter_fast.catalog.item_ids import asked_ids, canonical, checked_ids, concat
+from letter_fast.catalog.id_types import asked_ids, canonical
+from letter_fast.catalog.item_ids import ItemIds, concat
 from letter_fast.catalog.parquet import as_matrix
 from letter_fast.extras import missing
 from letter_fast.model import Tokenizer, check_trained, trained_on
@@ -95,7 +96,7 @@ def tokenize(
     def digests_of(rows: NDArray[np.int64]) -> Digests:
         if len(rows) == 0:
             return np.zeros(0, dtype=np.uint64)
-        chosen = names.take(pa.array(rows))
+        chosen = names.array.take(pa.array(rows))
         reader = _Reader(model, *columns, chosen)
         read = read_parquet(paths).select_columns(list(columns))
         batches = read.map_batches(reader.digest, batch_size=batch_size, batch_format="pyarrow")
@@ -104,7 +105,7 @@ def tokenize(
     kept = keep(names, existing, model.quantizer.codebook_sizes, unique, keeping, digests_of)
     if on_existing and existing is not None:
         on_existing(kept.changes)
-    new = names.filter(pa.array(~kept.known))
+    new = names.filter(~kept.known).array
     margins = margins or kept.margins is not None
 
     if len(new) == 0:
@@ -140,7 +141,7 @@ def tokenize(
     )
 
 
-def _names(paths: list[str], wanted: Wanted) -> tuple[pa.Array, tuple[str, str]]:
+def _names(paths: list[str], wanted: Wanted) -> tuple[ItemIds, tuple[str, str]]:
     """The ids of all items, and the columns of ids and vectors, which all shards must have."""
     found: list[pa.Array] = []
     columns = Columns()
@@ -157,7 +158,7 @@ def _names(paths: list[str], wanted: Wanted) -> tuple[pa.Array, tuple[str, str]]
         except (OSError, pa.ArrowException) as error:
             raise CatalogError(f"{path} can't be read as parquet: {first_line(error)}") from error
         wanted = replace(wanted, vectors=columns.vectors, ids=columns.ids)
-    names = checked_ids(concat(found), f"column {columns.ids!r}")
+    names = ItemIds(concat(found), f"column {columns.ids!r}")
     return names, (str(columns.ids), str(columns.vectors))
 
 
@@ -271,7 +272,7 @@ class _Resolver:
         return pa.table(
             {
                 "item_id": ids,
-                "codes": list_column(result.astype(np.int32)),
+                "codes": list_column(result),
                 "growth": np.full(len(ids), report.added_distortion),
                 "rounds": np.full(len(ids), report.rounds),
             }
@@ -288,7 +289,7 @@ class _Resolver:
 
     def nothing(self) -> Resolution:
         """Where there are no new items."""
-        codes = np.zeros((0, len(self._sizes)), dtype=np.int64)
+        codes = np.zeros((0, len(self._sizes)), dtype=np.int32)
         return resolve(codes, self._books[0][:0], self._books, self._unique, held=self._held)
 
 

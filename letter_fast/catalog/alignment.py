@@ -53,7 +53,7 @@ def align_cf(
         first = int(index.is_null().to_numpy(zero_copy_only=False).argmax())
         raise CatalogError(
             f"{cf.name} lacks {index.null_count} of {embeddings.rows} items of {embeddings.name}, "
-            f"the first is {wanted[first].as_py()!r}"
+            f"the first is {wanted[first]!r}"
             + (
                 "; with cf_missing='mask' (--cf-missing mask) they have no CF"
                 if missing == "error"

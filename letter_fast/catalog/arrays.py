@@ -18,7 +18,7 @@ from torch import Tensor
 from .columns import ROW, Columns, Wanted, is_known
 from .embeddings import BLOCK_ROWS, Embeddings, Floats, check_shape
 from .errors import CatalogError, reading
-from .item_ids import checked_ids
+from .item_ids import ItemIds
 from .stored import FileState, StoredMatrix
 
 # Of a larger mapped file only the last read stays mapped, so that the process does not grow by all
@@ -33,7 +33,7 @@ class ArrayEmbeddings(Embeddings):
         self,
         name: str,
         matrix: NDArray[Any] | Tensor | StoredMatrix,
-        item_ids: pa.Array | None = None,
+        item_ids: ItemIds | None = None,
         files: tuple[Path, ...] = (),
         columns: Columns | None = None,
     ) -> None:
@@ -165,7 +165,7 @@ def open_safetensors(path: Path, wanted: Wanted) -> ArrayEmbeddings:
         ids = None
         if columns.ids not in (None, ROW):
             tensor = file.get_tensor(columns.ids)
-            ids = checked_ids(tensor, f"{path}: tensor {columns.ids!r}")
+            ids = ItemIds(tensor, f"{path}: tensor {columns.ids!r}")
         matrix = _stored(path, state, chosen)
         return ArrayEmbeddings(str(path), matrix, ids, (path,), columns)
 

@@ -22,7 +22,7 @@ from shlex import quote
 import pyarrow as pa
 
 from .errors import CatalogError
-from .item_ids import names_items, refusal
+from .id_types import names_items, refusal
 
 ROW = "row"
 """Instead of a column's name: items are row numbers."""

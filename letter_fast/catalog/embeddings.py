@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
 from .columns import Columns, Flags, Wanted
 from .errors import CatalogError, EmptySource
+from .item_ids import ItemIds
 
 Floats = NDArray[np.float32]
 
@@ -25,15 +25,15 @@ BLOCK_ROWS = 16_384
 class Embeddings(ABC):
     """N vectors of one width, in a fixed order, perhaps with item ids.
 
-    name: what messages call the source; rows N; width S; item_ids: [N], unique, as `item_ids` has
-    them, or None (then items are their row numbers); files: those that hold all of it, if any do;
+    name: what messages call the source; rows N; width S; item_ids: [N], or None (then items are
+    their row numbers); files: those that hold all of it, if any do;
     columns: what was chosen of a source that has columns.
     """
 
     name: str
     rows: int
     width: int
-    item_ids: pa.Array | None
+    item_ids: ItemIds | None
     files: tuple[Path, ...] = ()
     columns: Columns = Columns()
 

@@ -1,13 +1,4 @@
-"""Item ids: which types identify an item, and the one form of each that all of the library uses.
-
-    text      string, large_string, string_view                     string
-    integers  of every width; decimals without a fraction           int64, beyond it uint64
-    bytes     binary, large_binary, binary_view, fixed_size_binary  binary, byte for byte
-    UUIDs     arrow.uuid                                            string, like 9f1c…-…
-
-and dictionaries (pandas' categories) of these. Bytes stay bytes: whether they are text can't be
-known. Nothing else names items: a float has lost digits or met a gap, a time or a truth value says
-something about an item.
+"""The ids of a catalog's items: unique, of one type, and in the order of the rows.
 
 Two columns that are joined need not have one type: integers are equal by value, text and bytes if
 the bytes are the text's UTF-8.
@@ -16,87 +7,115 @@ the bytes are the text's UTF-8.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import torch
+from numpy.typing import NDArray
 
-from .errors import CatalogError, first_line
-
-_TEXT = ("string", "large_string", "string_view")
-_BYTES = ("binary", "large_binary", "binary_view")
-_UUID = "extension<arrow.uuid>"
-_LARGEST = pa.scalar(2**63 - 1, pa.uint64())
-ItemId = str | int | bytes
-ACCEPTED = "text, integers, bytes or UUIDs"
+from .errors import CatalogError
+from .id_types import ItemId, as_arrow, canonical
 
 
-def names_items(kind: pa.DataType) -> bool:
-    """Whether values of this type identify items."""
-    if pa.types.is_dictionary(kind) or pa.types.is_run_end_encoded(kind):
-        return names_items(kind.value_type)
-    return (
-        str(kind) in (*_TEXT, *_BYTES, _UUID)
-        or pa.types.is_fixed_size_binary(kind)
-        or pa.types.is_integer(kind)
-        or (pa.types.is_decimal(kind) and kind.scale == 0)
-    )
+class ItemIds:
+    """Item ids that have been checked: to have an `ItemIds` is the proof.
 
+    Args:
+        values: [N], an Arrow array, or what makes one: a list, a NumPy or pandas array, a tensor;
+            or ItemIds.
+        where: what messages call them; place: what they call row i.
 
-def refusal(kind: pa.DataType) -> str:
-    """Why values of this type don't."""
-    reason = f"is {kind}, which can't name items: ids are {ACCEPTED}"
-    plain = kind.value_type if pa.types.is_dictionary(kind) else kind
-    if pa.types.is_floating(plain):
-        return f"{reason} (pandas makes integers floats where a merge left gaps: cast them back)"
-    return reason
+    Attributes:
+        array: [N], of one type of `id_types`, none null, all different.
 
-
-def checked_ids(values: Any, where: str, place: Callable[[int], str] = "row {}".format) -> pa.Array:
-    """Item ids in their one form, none of them null or repeated.
-
-    values: [N], an Arrow array, or what makes one: a list, a NumPy or pandas array, a tensor.
-    where: what messages call them; place: what they call row i.
     Raises:
         CatalogError: a type that doesn't identify items, or a null or repeated id.
     """
-    ids = canonical(as_arrow(values, where), where)
-    if ids.null_count:
-        first = int(ids.is_null().to_numpy(zero_copy_only=False).argmax())
-        raise CatalogError(f"{where}: {ids.null_count} are null, the first in {place(first)}")
-    if _all_differ(ids):
+
+    def __init__(
+        self, values: Any, where: str = "item ids", place: Callable[[int], str] = "row {}".format
+    ) -> None:
+        self.array: pa.Array = (
+            values.array if isinstance(values, ItemIds) else _checked(values, where, place)
+        )
+
+    @classmethod
+    def known(cls, array: pa.Array) -> ItemIds:
+        """Ids that need no check, because of where the caller has them from."""
+        ids = cls.__new__(cls)
+        ids.array = array
         return ids
-    codes = ids.dictionary_encode().indices.to_numpy(zero_copy_only=False)
-    seen = np.unique(codes, return_index=True)[1]
-    repeat = int(np.setdiff1d(np.arange(len(codes)), seen)[0])
-    raise CatalogError(
-        f"{where}: {len(codes) - len(seen)} are repeated, the first is {ids[repeat].as_py()!r} "
-        f"in {place(repeat)}, after {place(int(seen[codes[repeat]]))}; item ids must be unique"
-    )
+
+    @classmethod
+    def row_numbers(cls, rows: int) -> ItemIds:
+        """0, 1, …, for items that are named by their rows."""
+        return cls.known(pa.array(np.arange(rows)))
+
+    def __len__(self) -> int:
+        return len(self.array)
+
+    def __getitem__(self, row: int) -> ItemId:
+        found: ItemId = self.array[row].as_py()
+        return found
+
+    def __arrow_array__(self, type: pa.DataType | None = None) -> pa.Array:
+        return self.array if type is None else self.array.cast(type)
+
+    def to_pylist(self) -> list[ItemId]:
+        """As values of Python."""
+        found: list[ItemId] = self.array.to_pylist()
+        return found
+
+    @property
+    def type(self) -> pa.DataType:
+        """One of string, int64, uint64 and binary."""
+        return self.array.type
+
+    @property
+    def kind(self) -> str:
+        """Their type in plain words; ids of one kind have a type in common."""
+        if pa.types.is_integer(self.type):
+            return "integers"
+        return "text" if self.type == pa.string() else "bytes"
+
+    @cached_property
+    def ascending(self) -> bool:
+        """Whether they are sorted, as those of most catalogs are."""
+        return len(self) < 2 or bool(pc.all(pc.less(self.array[:-1], self.array[1:])).as_py())
+
+    def ranks(self) -> NDArray[np.int64] | None:
+        """The place of each among all, if they were sorted; None if they are. -> [N]"""
+        if self.ascending:
+            return None
+        if not pa.types.is_integer(self.type):
+            ranked = pc.rank(self.array, tiebreaker="first").to_numpy()
+            return np.asarray(ranked, dtype=np.int64)
+        ranks = np.empty(len(self), dtype=np.int64)
+        ranks[np.argsort(self.array.to_numpy())] = np.arange(1, len(self) + 1)
+        return ranks
+
+    def filter(self, chosen: NDArray[np.bool_]) -> ItemIds:
+        """Those of chosen rows. [N] bool"""
+        return ItemIds.known(self.array.filter(pa.array(chosen)))
+
+    def with_others(self, others: ItemIds) -> ItemIds:
+        """These, then `others`, none of which is among these: the caller knows that."""
+        if len(others) == 0 and others.type == self.type:
+            return self
+        return ItemIds.known(concat([self.array, others.array]))
 
 
-def canonical(ids: pa.Array | pa.ChunkedArray, where: str) -> pa.Array:
-    """Item ids in their one form, see above; CatalogError if their type has none."""
-    if not names_items(ids.type):
-        raise CatalogError(f"{where} {refusal(ids.type)}")
-    chunks = ids.chunks if isinstance(ids, pa.ChunkedArray) else [ids]
-    try:
-        plain = [_plain(chunk) for chunk in chunks] or [_plain(pa.array([], ids.type))]
-        whole = plain[0] if len(plain) == 1 else pa.concat_arrays(plain)
-        if pa.types.is_decimal(whole.type) or whole.type == pa.uint64():
-            return _integers(whole, where)
-    except pa.ArrowException as error:
-        raise CatalogError(f"{where} can't be read as item ids: {first_line(error)}") from error
-    return whole
-
-
-def in_common(left: pa.Array, right: pa.Array) -> tuple[pa.Array, pa.Array] | None:
+def in_common(left: ItemIds, right: ItemIds) -> tuple[pa.Array, pa.Array] | None:
     """Both in one type in which equal ids are equal values, or None where no type holds both.
 
     None holds integers and text, nor integers below 0 and beyond int64.
     """
+    return _in_common(left.array, right.array)
+
+
+def _in_common(left: pa.Array, right: pa.Array) -> tuple[pa.Array, pa.Array] | None:
     if left.type == right.type:
         return left, right
     kinds = (left.type, right.type)
@@ -111,10 +130,14 @@ def in_common(left: pa.Array, right: pa.Array) -> tuple[pa.Array, pa.Array] | No
 
 
 def concat(parts: list[pa.Array]) -> pa.Array:
-    """All ids of several arrays in one; CatalogError where no type holds them all."""
+    """All ids of several arrays, each of a type of `id_types`, in one array.
+
+    Raises:
+        CatalogError: no type holds them all.
+    """
     whole, *rest = parts
     for kind in {part.type for part in rest} - {whole.type}:
-        both = in_common(whole, pa.concat_arrays([part for part in rest if part.type == kind]))
+        both = _in_common(whole, pa.concat_arrays([part for part in rest if part.type == kind]))
         if both is None:
             raise CatalogError(
                 f"item ids of {whole.type} and {kind} have no type in common: write all as text"
@@ -123,117 +146,33 @@ def concat(parts: list[pa.Array]) -> pa.Array:
     return pa.concat_arrays([part.cast(whole.type) for part in parts])
 
 
-def kind_of(ids: pa.Array) -> str:
-    """What ids are, for people; those of one kind have a type in common."""
-    if pa.types.is_integer(ids.type):
-        return "integers"
-    return "text" if ids.type == pa.string() else "bytes"
-
-
-def places_of(wanted: pa.Array, there: pa.Array) -> pa.Array:
+def places_of(wanted: ItemIds, there: ItemIds) -> pa.Array:
     """Where in `there` each of `wanted` is, null where it isn't; 17 and "17" name one item."""
     both = in_common(wanted, there)
     if both is None:
         digits = (
-            ids.cast(pa.string()) if pa.types.is_integer(ids.type) else ids
+            ids.array.cast(pa.string()) if pa.types.is_integer(ids.type) else ids.array
             for ids in (wanted, there)
         )
-        both = in_common(*digits)
+        both = _in_common(*digits)
     assert both is not None
     return pc.index_in(both[0], value_set=both[1])
 
 
-def asked_ids(values: Any, kind: pa.DataType) -> pa.Array:
-    """Ids that are looked up among ids of this type, as that type; null: there can be none.
-
-    Raises:
-        CatalogError: they are not of a type that could name these items.
-    """
-    ids = as_arrow(values, "item ids")
-    if len(ids) == 0 or pa.types.is_null(ids.type):
-        return pa.nulls(len(ids), kind)
-    ids = canonical(ids, "item ids")
-    if ids.type == kind:
+def _checked(values: Any, where: str, place: Callable[[int], str]) -> pa.Array:
+    ids = canonical(as_arrow(values, where), where)
+    if ids.null_count:
+        first = int(ids.is_null().to_numpy(zero_copy_only=False).argmax())
+        raise CatalogError(f"{where}: {ids.null_count} are null, the first in {place(first)}")
+    if _all_differ(ids):
         return ids
-    if ids.type == pa.binary():
-        raise CatalogError(f"item ids are {kind}, got bytes: decode them")
-    try:
-        if pa.types.is_integer(ids.type) and pa.types.is_integer(kind):
-            signed = kind == pa.int64()
-            held = pc.less_equal(ids, _LARGEST) if signed else pc.greater_equal(ids, 0)
-            return pc.if_else(held, ids, None).cast(kind)
-        if pa.types.is_integer(kind):
-            digits = ids.cast(pa.string())
-            padded = pc.fill_null(pc.match_substring_regex(digits, "^[+-]?0.+|^[+]|^-0"), False)
-            if pc.any(padded).as_py():
-                first = digits[padded.index(True).as_py()].as_py()
-                raise CatalogError(f"item ids are {kind}: {first!r} is no number as it is written")
-            return digits.cast(kind)
-        return ids.cast(pa.string()).cast(kind)
-    except pa.ArrowException as error:
-        raise CatalogError(f"item ids are {kind}: {first_line(error)}") from error
-
-
-def as_arrow(values: Any, where: str) -> pa.Array | pa.ChunkedArray:
-    """Values of whatever library as Arrow has them; CatalogError if they are no ids at all."""
-    if isinstance(values, pa.Array | pa.ChunkedArray):
-        return values
-    if isinstance(values, str | bytes | dict | set | frozenset):
-        raise CatalogError(f"{where} must be a list or an array, got {type(values).__name__}")
-    if isinstance(values, torch.Tensor):
-        values = values.detach().cpu().numpy()
-    if isinstance(values, np.ndarray) and not values.dtype.isnative:
-        values = values.astype(values.dtype.newbyteorder("="))
-    try:
-        try:
-            return pa.array(values)
-        except OverflowError:  # Arrow takes Python's integers for int64
-            return pa.array(values, pa.uint64())
-    except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
-        raise CatalogError(
-            f"{where} must be {ACCEPTED}, all of one kind: {first_line(error)}"
-        ) from error
-
-
-def _plain(ids: pa.Array) -> pa.Array:
-    """Text as string, bytes as binary, integers as int64 or uint64."""
-    kind = ids.type
-    if pa.types.is_dictionary(kind):
-        return _plain(ids.dictionary).take(ids.indices)
-    if pa.types.is_run_end_encoded(kind):
-        return _plain(pc.run_end_decode(ids))
-    if str(kind) == _UUID:
-        return _uuid_text(ids)
-    if str(kind) in _TEXT:
-        return ids.cast(pa.string())
-    if pa.types.is_decimal(kind) or kind == pa.uint64():
-        return ids
-    if pa.types.is_integer(kind):
-        return ids.cast(pa.int64())
-    return ids.cast(pa.binary())
-
-
-def _integers(ids: pa.Array, where: str) -> pa.Array:
-    for kind in (pa.int64(), pa.uint64()):
-        try:
-            return ids.cast(kind)
-        except pa.ArrowInvalid:
-            continue
-    raise CatalogError(f"{where} holds integers beyond 64 bits; write them as text")
-
-
-def _uuid_text(ids: pa.Array) -> pa.Array:
-    """ "9f1c8b52-…" of each 16 bytes, nulls kept."""
-    rows = len(ids)
-    storage = ids.storage.take(pa.array(np.arange(rows)))  # a slice's bytes begin elsewhere
-    raw = np.frombuffer(storage.buffers()[1] or b"", np.uint8)[: 16 * rows].reshape(rows, 16)
-    text = np.full((rows, 36), ord("-"), dtype=np.uint8)
-    places = [place for place in range(36) if place not in (8, 13, 18, 23)]
-    halves = np.stack([raw >> 4, raw & 15], axis=2).reshape(rows, 32)
-    text[:, places] = np.frombuffer(b"0123456789abcdef", np.uint8)[halves]
-    words = pa.Array.from_buffers(pa.binary(36), rows, [None, pa.py_buffer(text.tobytes())])
-    words = words.cast(pa.binary()).cast(pa.string())
-    return pc.if_else(storage.is_valid(), words, pa.scalar(None, pa.string()))
+    codes = ids.dictionary_encode().indices.to_numpy(zero_copy_only=False)
+    seen = np.unique(codes, return_index=True)[1]
+    repeat = int(np.setdiff1d(np.arange(len(codes)), seen)[0])
+    raise CatalogError(
+        f"{where}: {len(codes) - len(seen)} are repeated, the first is {ids[repeat].as_py()!r} "
+        f"in {place(repeat)}, after {place(int(seen[codes[repeat]]))}; item ids must be unique"
+    )
 
 
 def _all_differ(ids: pa.Array) -> bool:

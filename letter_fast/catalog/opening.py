@@ -16,7 +16,7 @@ from .arrays import ArrayEmbeddings, as_array, open_npy, open_safetensors
 from .columns import ROW, Wanted
 from .embeddings import Embeddings
 from .errors import CatalogError
-from .item_ids import checked_ids
+from .item_ids import ItemIds
 from .parquet import ParquetEmbeddings
 from .sharded import FORMATS, open_shards
 from .spooled import spool
@@ -44,7 +44,7 @@ def _in_memory(source: Any) -> Embeddings:
         return ArrayEmbeddings("the array", as_array(source))
     if isinstance(source, tuple) and len(source) == 2:
         ids, array = source
-        return ArrayEmbeddings("the array", as_array(array), checked_ids(ids, "the item ids"))
+        return ArrayEmbeddings("the array", as_array(array), ItemIds(ids, "the item ids"))
     if isinstance(source, Iterator):
         return spool(source)
     raise CatalogError(

@@ -20,7 +20,7 @@ from .batching import in_batches
 from .columns import ROW, Wanted
 from .embeddings import Embeddings, Floats
 from .errors import CatalogError, EmptySource, reading
-from .item_ids import checked_ids
+from .item_ids import ItemIds
 from .spooled import naming_the_folder
 from .stored import FileState
 
@@ -49,7 +49,7 @@ class ParquetEmbeddings(Embeddings):
             self.item_ids = None
             if named not in (None, ROW):
                 ids = file.read(columns=[named]).column(named)
-                self.item_ids = checked_ids(ids, f"{path}: column {named!r}")
+                self.item_ids = ItemIds(ids, f"{path}: column {named!r}")
         self.width = 0
         for _, block in self._blocks(size=1):
             self.width = block.shape[1]

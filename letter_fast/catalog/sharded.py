@@ -23,7 +23,7 @@ from .batching import in_batches
 from .columns import Wanted
 from .embeddings import Embeddings, Floats
 from .errors import CatalogError, EmptySource
-from .item_ids import checked_ids, concat, kind_of
+from .item_ids import ItemIds, concat
 
 # The suffixes, whatever their case, and how such files are read.
 FORMATS = {
@@ -84,8 +84,8 @@ class ShardedEmbeddings(Embeddings):
         self.rows = int(self._ends[-1])
         self.item_ids = None
         if first.item_ids is not None:
-            ids = concat([shard.item_ids for shard in shards])
-            self.item_ids = checked_ids(ids, f"{name}: the item ids", self._place)
+            parts = [shard.item_ids.array for shard in shards if shard.item_ids is not None]
+            self.item_ids = ItemIds(concat(parts), f"{name}: the item ids", self._place)
 
     def batches(self, size: int = 16_384) -> Iterator[Floats]:
         return in_batches(chain.from_iterable(shard.batches(size) for shard in self._shards), size)
@@ -182,12 +182,10 @@ def _refuse_unknown_order(folder: Path, paths: list[Path]) -> None:
 def _named_alike(shard: Embeddings, other: Embeddings) -> bool:
     if shard.item_ids is None or other.item_ids is None:
         return shard.item_ids is other.item_ids
-    return shard.columns.ids == other.columns.ids and kind_of(shard.item_ids) == kind_of(
-        other.item_ids
-    )
+    return shard.columns.ids == other.columns.ids and shard.item_ids.kind == other.item_ids.kind
 
 
 def _names(shard: Embeddings) -> str:
     if shard.item_ids is None:
         return "row number"
-    return f"column {shard.columns.ids!r}, {kind_of(shard.item_ids)}"
+    return f"column {shard.columns.ids!r}, {shard.item_ids.kind}"

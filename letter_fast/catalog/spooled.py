@@ -8,12 +8,11 @@ from contextlib import contextmanager
 from typing import Any, BinaryIO
 
 import numpy as np
-import pyarrow as pa
 
 from .arrays import ArrayEmbeddings
 from .embeddings import Embeddings
 from .errors import CatalogError
-from .item_ids import checked_ids, concat, kind_of
+from .item_ids import ItemIds, concat
 
 
 def spool(source: Iterator[Any], name: str = "the iterator") -> ArrayEmbeddings:
@@ -26,8 +25,9 @@ def spool(source: Iterator[Any], name: str = "the iterator") -> ArrayEmbeddings:
     with tempfile.TemporaryFile() as file:
         rows, width, ids = _write(source, name, file)
         matrix = np.memmap(file, np.float32, "r", shape=(rows, width))
+    whole = concat([part.array for part in ids]) if ids else None
     return ArrayEmbeddings(
-        name, matrix, checked_ids(concat(ids), f"{name}: the item ids") if ids else None
+        name, matrix, None if whole is None else ItemIds(whole, f"{name}: the item ids")
     )
 
 
@@ -41,10 +41,10 @@ def naming_the_folder() -> Iterator[None]:
         raise
 
 
-def _write(source: Iterator[Any], name: str, file: BinaryIO) -> tuple[int, int, list[pa.Array]]:
+def _write(source: Iterator[Any], name: str, file: BinaryIO) -> tuple[int, int, list[ItemIds]]:
     """Appends every row to `file`. -> rows, width, item ids batch by batch"""
     rows = width = 0
-    ids: list[pa.Array] = []
+    ids: list[ItemIds] = []
     for batch in source:
         part = Embeddings.open(batch)
         width = width or part.width
@@ -55,10 +55,10 @@ def _write(source: Iterator[Any], name: str, file: BinaryIO) -> tuple[int, int, 
         if rows and (part.item_ids is None) == bool(ids):
             raise CatalogError(f"{name} must give item ids with every batch, or with none")
         if part.item_ids is not None:
-            if ids and kind_of(part.item_ids) != kind_of(ids[0]):
+            if ids and part.item_ids.kind != ids[0].kind:
                 raise CatalogError(
-                    f"{name} names items by {kind_of(ids[0])} and, from row {rows} on, by "
-                    f"{kind_of(part.item_ids)}: choose one"
+                    f"{name} names items by {ids[0].kind} and, from row {rows} on, by "
+                    f"{part.item_ids.kind}: choose one"
                 )
             ids.append(part.item_ids)
         try:

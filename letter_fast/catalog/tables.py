@@ -11,7 +11,7 @@ from .arrays import ArrayEmbeddings
 from .columns import ROW, Wanted, holds_vectors
 from .embeddings import Embeddings
 from .errors import CatalogError, EmptySource, first_line
-from .item_ids import checked_ids
+from .item_ids import ItemIds
 from .parquet import as_matrix
 
 _NAME = "the table"
@@ -70,5 +70,5 @@ def open_table(table: pa.Table, wanted: Wanted) -> Embeddings:
         done += len(chunk)
     ids = None
     if columns.ids not in (None, ROW):
-        ids = checked_ids(table.column(columns.ids), f"{_NAME}: column {columns.ids!r}")
+        ids = ItemIds(table.column(columns.ids), f"{_NAME}: column {columns.ids!r}")
     return ArrayEmbeddings(_NAME, np.concatenate(parts), ids, columns=columns)

@@ -9,7 +9,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from letter_fast.catalog import Embeddings
-from letter_fast.catalog.item_ids import ItemId, kind_of, places_of
+from letter_fast.catalog.id_types import ItemId
+from letter_fast.catalog.item_ids import ItemIds, places_of
 from letter_fast.quantizer import ResidualQuantizer
 from letter_fast.tokenization import SemanticIds
 from letter_fast.tokenization.digests import UNKNOWN, Digests
@@ -18,7 +19,7 @@ from letter_fast.tokenization.digests import UNKNOWN, Digests
 class JoinedTable(NamedTuple):
     """What a table says of the N items of a catalog, in their order."""
 
-    codes: NDArray[np.int64]
+    codes: NDArray[np.int32]
     """[N, T]"""
     digests: Digests | None
     """[N] of the embeddings that the IDs were made from."""
@@ -51,13 +52,15 @@ def joined(
             f"{table.name} has codebooks of {table.sizes}, the model of {sizes}: its codes are not "
             "this model's"
         )
-    items = pa.array(np.arange(catalog.rows)) if catalog.item_ids is None else catalog.item_ids
-    names = table.item_ids
-    if catalog.item_ids is None and kind_of(items) != kind_of(names):
-        raise ValueError(
-            f"{catalog.name} has no item ids, but {table.name} names items ({names[:1].to_pylist()}"
-            ", …): give the catalog with its ids"
-        )
+    items, names = catalog.item_ids, table.names
+    if items is None:
+        items = ItemIds.row_numbers(catalog.rows)
+        if items.kind != names.kind:
+            first = table.item_ids[:1].to_pylist()
+            raise ValueError(
+                f"{catalog.name} has no item ids, but {table.name} names items ({first}, …): give "
+                "the catalog with its ids"
+            )
     row = places_of(items, names)
     _refuse(table, catalog, items, row.is_null(), "lacks", "tokenize with --existing first")
     rows = row.to_numpy().astype(np.int64)
@@ -72,16 +75,16 @@ def joined(
         table.codes[rows],
         None if table.digests is None else table.digests[rows],
         int(live.sum()),
-        names[int(live.argmax())].as_py() if live.any() else None,
+        names[int(live.argmax())] if live.any() else None,
     )
 
 
 def _refuse(
-    table: SemanticIds, catalog: Embeddings, items: pa.Array, bad: Any, what: str, instead: str
+    table: SemanticIds, catalog: Embeddings, items: ItemIds, bad: Any, what: str, instead: str
 ) -> None:
     count = bad.true_count
     if count:
-        first = items[bad.index(True).as_py()].as_py()
+        first = items[bad.index(True).as_py()]
         raise ValueError(
             f"{table.name} {what} {count:,} of {catalog.rows:,} items of {catalog.name}, the first "
             f"is {first!r}: {instead}"

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from letter_fast.catalog import Embeddings, align_cf
 from letter_fast.catalog.alignment import CfMissing
-from letter_fast.catalog.item_ids import ItemId
+from letter_fast.catalog.id_types import ItemId
 from letter_fast.model import Letter, Tokenizer, check_trained, trained_on
 from letter_fast.tokenization import SemanticIds, collision_statistics
 from letter_fast.tokenization.digests import row_digests

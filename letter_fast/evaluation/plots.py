@@ -92,7 +92,7 @@ def plot_perplexity(path: Path, records: list[dict[str, Any]], sizes: tuple[int,
     return _save(figure, path)
 
 
-def plot_usage(folder: Path, codes: NDArray[np.int64], sizes: list[int]) -> Path:
+def plot_usage(folder: Path, codes: NDArray[np.int32], sizes: list[int]) -> Path:
     """usage.png: items of each codeword, most used first, one line a level."""
     figure, axes = _figure()
     for level, size in enumerate(sizes):

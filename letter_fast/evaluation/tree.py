@@ -70,14 +70,14 @@ def plot_tree(
         return write_png(figure, path)
 
 
-def _fullest(codes: NDArray[np.int64], most: int) -> list[int]:
+def _fullest(codes: NDArray[np.int32], most: int) -> list[int]:
     """The most frequent codes, ties by code."""
     found, counts = np.unique(codes, return_counts=True)
     return [int(code) for code in found[np.argsort(-counts, kind="stable")][:most]]
 
 
 def _split(
-    codes: NDArray[np.int64], rows: NDArray[np.int64], most: int
+    codes: NDArray[np.int32], rows: NDArray[np.int64], most: int
 ) -> list[tuple[int, NDArray[np.int64]]]:
     """The fullest codes, each with its rows."""
     return [(code, rows[codes == code]) for code in _fullest(codes, most)]

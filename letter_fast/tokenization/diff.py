@@ -14,7 +14,6 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
@@ -72,8 +71,8 @@ def diff(old: SemanticIds, new: SemanticIds, with_removed: bool = False) -> Tabl
     there, here = (
         np.ones(len(table), dtype=bool) if with_removed else table.is_live for table in (old, new)
     )
-    named, names = new.item_ids.filter(pa.array(here)), old.item_ids
-    place = places_of(named, names).fill_null(-1).to_numpy().astype(np.int64)
+    named = new.names.filter(here)
+    place = places_of(named, old.names).fill_null(-1).to_numpy().astype(np.int64)
     known = place >= 0
     common = known & np.append(there, False)[place]
     before, after = old.codes[place[common]], new.codes[here][common]

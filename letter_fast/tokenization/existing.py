@@ -7,12 +7,11 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from letter_fast import validation
-from letter_fast.catalog.item_ids import in_common, kind_of
+from letter_fast.catalog.item_ids import ItemIds, in_common
 
 from .digests import UNKNOWN, Digests
 from .groups import Codes, joined
@@ -48,7 +47,7 @@ class Kept(NamedTuple):
     """[known, T] their IDs, in order."""
     digests: Digests
     """[known] of their embeddings when they got their IDs; where that is unknown, of today's."""
-    absent_ids: pa.Array
+    absent_ids: ItemIds
     """[A] items the catalog lacks and that stay in the table."""
     absent_codes: Codes
     """[A, T] their IDs."""
@@ -93,7 +92,7 @@ class Keeping(NamedTuple):
 
 
 def keep(
-    ids: pa.Array,
+    ids: ItemIds,
     existing: SemanticIds | None,
     sizes: list[int],
     policy: str,
@@ -109,18 +108,18 @@ def keep(
     """
     tokens = len(sizes) + (policy == "suffix")
     if existing is None:
-        nobody, no_digests = np.zeros((0, tokens), dtype=np.int64), np.zeros(0, dtype=np.uint64)
+        nobody, no_digests = np.zeros((0, tokens), dtype=np.int32), np.zeros(0, dtype=np.uint64)
         unknown = np.zeros(len(ids), dtype=bool)
         changes = Changes(0, 0, len(ids), 0, 0, 0)
         return Kept(
-            unknown, nobody, no_digests, ids[:0], nobody, no_digests, unknown[:0], None, None,
-            changes,
+            unknown, nobody, no_digests, ids.filter(unknown), nobody, no_digests, unknown[:0],
+            None, None, changes,
         )  # fmt: skip
     _check_fits(ids, existing, sizes, policy)
-    both = in_common(ids, existing.item_ids)
+    both = in_common(ids, existing.names)
     assert both is not None  # as checked
-    ids, named = both
-    row = pc.index_in(ids, value_set=named)
+    mine, theirs = both
+    row = pc.index_in(mine, value_set=theirs)
     known = row.is_valid().to_numpy(zero_copy_only=False)
     places = row.drop_null().to_numpy().astype(np.int64)
     absent = np.ones(len(existing), dtype=bool)
@@ -153,7 +152,7 @@ def keep(
         known,
         existing.codes[places],
         np.where(before == UNKNOWN, present, before),
-        named.filter(pa.array(absent)),
+        ItemIds.known(theirs).filter(absent),
         existing.codes[absent],
         recorded[absent],
         absent_live if keeping.removed == "keep" else np.zeros_like(absent_live),
@@ -163,7 +162,7 @@ def keep(
     )
 
 
-def _check_fits(ids: pa.Array, existing: SemanticIds, sizes: list[int], policy: str) -> None:
+def _check_fits(ids: ItemIds, existing: SemanticIds, sizes: list[int], policy: str) -> None:
     tokens = len(sizes) + (policy == "suffix")
     if len(existing.sizes) != tokens or existing.sizes[: len(sizes)] != sizes:
         wanted = f"{sizes} and a suffix" if policy == "suffix" else str(sizes)
@@ -171,10 +170,10 @@ def _check_fits(ids: pa.Array, existing: SemanticIds, sizes: list[int], policy: 
             f"the existing IDs have codebooks of {existing.sizes}; this model with "
             f"unique={policy!r} needs {wanted}"
         )
-    if in_common(ids, existing.item_ids) is None:
+    if in_common(ids, existing.names) is None:
         raise ValueError(
-            f"the existing IDs are of items named by {kind_of(existing.item_ids)} "
-            f"({existing.item_ids.type}), these by {kind_of(ids)} ({ids.type})"
+            f"the existing IDs are of items named by {existing.names.kind} "
+            f"({existing.names.type}), these by {ids.kind} ({ids.type})"
         )
 
 
@@ -184,7 +183,7 @@ def _check_changes(
     """Refuses or warns where the catalog hardly is that of the table. lacking [M]: its rows"""
     both, live = changes.kept + changes.returned, int(existing.is_live.sum())
     if keeping.removed != "keep" and changes.absent:
-        first = existing.item_ids[int(lacking.argmax())].as_py()
+        first = existing.names[int(lacking.argmax())]
         lacks = (
             f"the catalog lacks {changes.absent:,} of {live:,} live items of {existing.name}, the "
             f"first is {first!r}"

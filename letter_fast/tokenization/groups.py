@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-Codes = NDArray[np.int64]
+# Of items and of IDs; int64 only where PyTorch's operations take it.
+Codes = NDArray[np.int32]
 Numbers = NDArray[np.int64]
 
 

@@ -1,4 +1,4 @@
-"""What a policy is given."""
+"""The input of a policy: new items as encoded, and the IDs that others hold."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from .groups import Codes
+from .groups import Codes, Numbers
 
 _LATENTS = 1 << 23  # numbers
 
@@ -28,14 +28,14 @@ class LatentRows(Protocol):
 class Items(NamedTuple):
     """N items without an ID of their own yet, and M IDs that others hold.
 
-    codes [N, L] integers, as encoded; latents [N, D]; codebooks L × [K_l, D] float32 on the CPU;
-    rank [N]: order among equal items; held [M, T].
+    codes [N, L], as encoded; latents [N, D]; codebooks L × [K_l, D] float32 on the CPU;
+    rank [N]: order among equal items, None: that of the rows; held [M, T].
     """
 
-    codes: NDArray[Any]
+    codes: Codes
     latents: LatentRows
     codebooks: list[Tensor]
-    rank: NDArray[np.int64]
+    rank: Numbers | None
     held: Codes
 
     @property
@@ -43,12 +43,16 @@ class Items(NamedTuple):
         """Codewords of each level."""
         return [len(codebook) for codebook in self.codebooks]
 
+    def rank_of(self, rows: Numbers) -> Numbers:
+        """The rank of chosen items. rows [R] -> [R]"""
+        return rows if self.rank is None else self.rank[rows]
+
     @property
     def at_once(self) -> int:
-        """Rows whose latents are had together where not all are needed: 32 MB of them."""
+        """Rows per block where only some latents are needed, about 32 MB."""
         return max(1, _LATENTS // self.codebooks[0].shape[1])
 
-    def residuals(self, rows: NDArray[np.int64], prefixes: Codes) -> Tensor:
+    def residuals(self, rows: Numbers, prefixes: Codes) -> Tensor:
         """What `rows` leave to the levels after their prefixes, in float32 as the search has it.
 
         rows [R], prefixes [R, d] -> [R, D]
@@ -57,7 +61,7 @@ class Items(NamedTuple):
         """
         residual = torch.as_tensor(self.latents[rows]).detach().cpu().float()
         for codebook, column in zip(self.codebooks, prefixes.T):
-            residual = residual - codebook[torch.from_numpy(column)]
+            residual = residual - codebook[torch.from_numpy(column).long()]
         broken = (~residual.isfinite().all(dim=1)).numpy()
         if broken.any():
             raise ValueError(
@@ -66,9 +70,7 @@ class Items(NamedTuple):
             )
         return residual.contiguous()
 
-    def growth(
-        self, rows: NDArray[np.int64], before: NDArray[Any], after: Codes
-    ) -> NDArray[np.float64]:
+    def growth(self, rows: Numbers, before: Codes, after: Codes) -> NDArray[np.float64]:
         """How much ‖z − q‖² of `rows` grows from codes to codes. rows [R], codes [R, L] -> [R]"""
         difference = np.empty(len(rows))
         for start in range(0, len(rows), self.at_once):
@@ -78,7 +80,7 @@ class Items(NamedTuple):
             difference[part] = (now - was).numpy()
         return difference
 
-    def _squared_error(self, z: Tensor, codes: NDArray[Any]) -> Tensor:
+    def _squared_error(self, z: Tensor, codes: Codes) -> Tensor:
         error = z
         for codebook, column in zip(self.codebooks, codes.T):
             error = error - codebook[torch.from_numpy(column).long()].double()

@@ -32,7 +32,7 @@ class Rounds(NamedTuple):
 
 def sinkhorn_rounds(items: Items) -> Rounds:
     """Codes after as many rounds as it takes, or 20."""
-    codes, last = items.codes.astype(np.int64), items.codebooks[-1]
+    codes, last = items.codes.copy(), items.codebooks[-1]
     everyone = joined(codes, items.held)
     prefixes = number(everyone[:, :-1], items.sizes[:-1], below=len(last))
     ids = prefixes * len(last) + everyone[:, -1]
@@ -42,8 +42,8 @@ def sinkhorn_rounds(items: Items) -> Rounds:
     affected = affected[np.argsort(affected >= len(codes), kind="stable")]
     mine = affected[affected < len(codes)]
     prefixes, code = prefixes[affected], everyone[affected, -1]
-    rank = np.concatenate([items.rank, np.full(len(items.held), -1)])[affected]
-    on_codewords = last[torch.from_numpy(code[len(mine) :])]
+    rank = np.concatenate([items.rank_of(mine), np.full(len(affected) - len(mine), -1)])
+    on_codewords = last[torch.from_numpy(code[len(mine) :]).long()]
     residuals = torch.cat([items.residuals(mine, codes[mine, :-1]), on_codewords])
 
     for rounds in range(_ROUNDS + 1):

@@ -16,7 +16,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from letter_fast.catalog.item_ids import ItemId
+from letter_fast.catalog.id_types import ItemId
+from letter_fast.catalog.item_ids import ItemIds
 
 from .trie import PrefixTrie, lexicographic_order
 
@@ -24,15 +25,16 @@ Rows = NDArray[np.int64]
 
 
 class ItemIndex:
-    """Item id → row. ids [N]: unique, in the form of `catalog.item_ids`."""
+    """Item id → row."""
 
-    def __init__(self, ids: pa.Array) -> None:
-        self.ids = ids
+    def __init__(self, ids: ItemIds) -> None:
+        self.ids = ids.array
+        self._ascending = ids.ascending
 
     @cached_property
     def _order(self) -> NDArray[Any] | None:
         """Their rows, ascending; none if they are in order already, as those of most catalogs."""
-        if len(self.ids) < 2 or pc.all(pc.less(self.ids[:-1], self.ids[1:])).as_py():
+        if self._ascending:
             return None
         return _compact(pc.sort_indices(self.ids).to_numpy())
 

@@ -34,7 +34,7 @@ def unique_codes(items: Items) -> Codes:
         ValueError: there are more items than IDs, or the held IDs collide.
     """
     _check_room(items)
-    codes = items.codes.astype(np.int64)
+    codes = items.codes.copy()
     for level in range(len(items.sizes) - 1):
         _relieve(items, codes, level)
     _separate(items, codes)
@@ -69,14 +69,14 @@ def _relieve(items: Items, codes: Codes, level: int) -> None:
     if len(mine.rows) == 0:
         return
     residuals = items.residuals(mine.rows, codes[mine.rows, :level])
-    before = codes[mine.rows, level]
+    before = codes[mine.rows, level].astype(np.int64)
     after = ops.evict_codes(
         residuals,
         items.codebooks[level],
         torch.from_numpy(mine.starts),
         torch.from_numpy(before),
-        torch.from_numpy(items.rank[mine.rows]),
-        torch.from_numpy(items.held[taken.rows, level]),
+        torch.from_numpy(items.rank_of(mine.rows)),
+        torch.from_numpy(items.held[taken.rows, level]).long(),
         torch.from_numpy(taken.starts),
         room,
     )
@@ -106,8 +106,8 @@ def _separate(items: Items, codes: Codes) -> None:
             last,
             torch.from_numpy(new.starts),
             ops.nearest(residuals, last, None)[0],
-            torch.from_numpy(items.rank[new.rows]),
-            torch.from_numpy(items.held[old.rows, level]),
+            torch.from_numpy(items.rank_of(new.rows)),
+            torch.from_numpy(items.held[old.rows, level]).long(),
             torch.from_numpy(old.starts),
         )
         codes[new.rows, level] = found.numpy()

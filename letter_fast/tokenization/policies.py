@@ -67,7 +67,7 @@ class ResolutionReport:
 
 
 class Resolution(NamedTuple):
-    """codes [N, L], or [N, L + 1] after "suffix"; sizes of their codebooks; the report."""
+    """codes [N, L] int32, or [N, L + 1] after "suffix"; sizes of their codebooks; the report."""
 
     codes: Codes
     sizes: list[int]
@@ -81,7 +81,7 @@ def resolve(
     policy: Policy = "optimal",
     *,
     order: NDArray[np.int64] | None = None,
-    held: Codes | None = None,
+    held: NDArray[Any] | None = None,
 ) -> Resolution:
     """Gives new items their IDs.
 
@@ -102,7 +102,7 @@ def resolve(
         result, rounds = sinkhorn_rounds(items)
     elif policy == "suffix":
         suffix = ordinals(items)
-        result = np.column_stack([items.codes, suffix])
+        result = np.column_stack([items.codes, suffix.astype(np.int32)])
         used = max(suffix.max(initial=0), items.held[:, -1].max(initial=0))
         sizes = [*sizes, int(used) + 1]
     elif policy == "optimal":
@@ -111,20 +111,19 @@ def resolve(
     moved = np.flatnonzero((result[:, :levels] != items.codes).any(axis=1))
     growth = items.growth(moved, items.codes[moved], result[moved, :levels])
     report = summarize(policy, items.codes, result, items.held, sizes, float(growth.sum()), rounds)
-    result = result.astype(np.int64, copy=False)
     return Resolution(result, sizes, replace(report, seconds=time.perf_counter() - began))
 
 
 def summarize(
     policy: str,
-    codes: NDArray[Any],
-    result: NDArray[Any],
+    codes: Codes,
+    result: Codes,
     held: Codes,
     sizes: list[int],
     growth: float,
     rounds: int,
 ) -> ResolutionReport:
-    """What a policy that took 0 seconds made of `codes` [N, L]: `result` [N, T].
+    """The report of a policy that made `result` [N, T] of `codes` [N, L], in 0 seconds.
 
     held [M, T]; sizes [T]; growth: of ‖z − q‖² over all items; rounds: of "letter".
     """
@@ -145,7 +144,7 @@ def summarize(
     )
 
 
-def _leftovers(codes: NDArray[Any], held: Codes, sizes: list[int]) -> int:
+def _leftovers(codes: Codes, held: Codes, sizes: list[int]) -> int:
     ids = number(joined(codes, held), sizes)
     mine = ids[: len(codes)]
     return len(rows_under(mine, shared(mine, ids[len(codes) :])).rows)
@@ -157,7 +156,7 @@ def _checked(
     codebooks: Sequence[Tensor],
     policy: str,
     order: NDArray[np.int64] | None,
-    held: Codes | None,
+    held: NDArray[Any] | None,
 ) -> Items:
     tables = [
         validation.codebook(table, f"codebook {level}").cpu()
@@ -172,16 +171,17 @@ def _checked(
             f"and codebooks of width {tables[0].shape[1]}, got {list(latents.shape)}"
         )
     tokens = len(sizes) + (policy == "suffix")
-    held = np.zeros((0, tokens), dtype=np.int64) if held is None else held.astype(np.int64)
+    held = np.zeros((0, tokens), dtype=np.int32) if held is None else held
     if held.ndim != 2 or held.shape[1] != tokens:
         raise ValueError(
             f"held IDs must have {tokens} tokens for unique={policy!r}, got {list(held.shape)}"
         )
     for name, given in (("codes", codes), ("held IDs", held[:, : len(sizes)])):
         _check_codes(name, given, sizes)
-    rank = np.arange(len(codes)) if order is None else np.asarray(order, dtype=np.int64)
-    if rank.shape != (len(codes),):
+    rank = None if order is None else np.asarray(order, dtype=np.int64)
+    if rank is not None and rank.shape != (len(codes),):
         raise ValueError(f"order must have a rank for each of {len(codes)} rows, got {rank.shape}")
+    codes, held = (given.astype(np.int32, copy=False) for given in (codes, held))
     return Items(codes, latents, tables, rank, held)
 
 

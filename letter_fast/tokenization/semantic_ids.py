@@ -11,13 +11,15 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from letter_fast.catalog.item_ids import ItemId, asked_ids
+from letter_fast.catalog.id_types import ItemId, asked_ids
+from letter_fast.catalog.item_ids import ItemIds
 from letter_fast.paths import local_path
 
 from . import hub
 from .decoding import IdConstraint
 from .digests import Digests
 from .formats import Facts, export_parts, import_parts
+from .groups import Codes
 from .lookup import CodeIndex, ItemIndex, Rows
 from .packing import pack, pack_bits
 from .table_file import TableParts, as_table, checked_parts, read_table, write_table
@@ -27,16 +29,14 @@ from .vocabulary import LETTER_TOKEN, Vocabulary
 if TYPE_CHECKING:
     import pandas
 
-Codes = NDArray[np.int64]
-
 
 class SemanticIds:
     """Codes of N items, T tokens each.
 
     Args:
-        codes: [N, T] integers, zero-based.
+        codes: [N, T] integers, zero-based; kept as int32.
         sizes: T codebook sizes; token t lies in 0 … sizes[t] − 1.
-        item_ids: [N] unique, of the types that `catalog.item_ids` lists; None takes row numbers.
+        item_ids: [N] unique, of the types that `catalog.id_types` lists; None takes row numbers.
         metadata: anything JSON holds, stored with the table (policy, model fingerprint, …).
         margins: [N, L ≤ T], how much farther the runner-up was at each level; None if unknown.
         is_live: [N] bool, false of items that are removed: their IDs stay theirs, so that nobody
@@ -71,15 +71,15 @@ class SemanticIds:
     def _take(self, parts: TableParts) -> None:
         self.codes: Codes = parts.codes
         self.sizes: list[int] = parts.sizes
-        self.item_ids: pa.Array = parts.item_ids
+        self.names: ItemIds = parts.item_ids
         self.metadata: dict[str, Any] = parts.metadata
         self.margins: NDArray[np.float32] | None = parts.margins
         self.is_live: NDArray[np.bool_] = parts.is_live
         self.digests: Digests | None = parts.digests
 
     @classmethod
-    def _of(cls, parts: TableParts, name: str) -> SemanticIds:
-        """A table of parts that need no check anew."""
+    def of_parts(cls, parts: TableParts, name: str = "the ID table") -> SemanticIds:
+        """A table of parts that need no check, such as `checked_parts` gives."""
         table = object.__new__(cls)
         table.name = name
         table._take(parts)
@@ -87,9 +87,14 @@ class SemanticIds:
 
     def _parts(self) -> TableParts:
         return TableParts(
-            self.codes, self.sizes, self.item_ids, self.is_live, self.margins, self.digests,
+            self.codes, self.sizes, self.names, self.is_live, self.margins, self.digests,
             self.metadata,
         )  # fmt: skip
+
+    @property
+    def item_ids(self) -> pa.Array:
+        """[N], as pyarrow has them: string, int64, uint64 or binary."""
+        return self.names.array
 
     def __len__(self) -> int:
         return len(self.codes)
@@ -125,13 +130,13 @@ class SemanticIds:
         parts = TableParts(
             self.codes[chosen],
             self.sizes,
-            self.item_ids.filter(pa.array(chosen)),
+            self.names.filter(chosen),
             self.is_live[chosen],
             None if self.margins is None else self.margins[chosen],
             None if self.digests is None else self.digests[chosen],
             self.metadata,
         )
-        return self._of(parts, self.name)
+        return self.of_parts(parts, self.name)
 
     # Lookups
 
@@ -188,7 +193,7 @@ class SemanticIds:
 
     @cached_property
     def _item_index(self) -> ItemIndex:
-        return ItemIndex(self.item_ids)
+        return ItemIndex(self.names)
 
     @cached_property
     def _code_index(self) -> CodeIndex:
@@ -204,8 +209,8 @@ class SemanticIds:
         """The tokens of each item, or of those in `rows`; "<a_12>" is code 12 of level 1."""
         return self.vocabulary().words(self.codes if rows is None else self.codes[rows])
 
-    def token_ids(self, start: int = 0) -> Codes:
-        """Each token's place in the vocabulary, from `start` on: what a model is fed. [N, T]"""
+    def token_ids(self, start: int = 0) -> NDArray[np.int64]:
+        """Each token's place in the vocabulary, from `start` on, for a model to read. [N, T]"""
         return self.vocabulary().token_ids(self.codes, start)
 
     def vocabulary(self, template: str = LETTER_TOKEN) -> Vocabulary:
@@ -326,7 +331,7 @@ class SemanticIds:
         rows = self._code_index.all_rows(codes)
         return self._items(rows[self.is_live[rows]])
 
-    def packed(self) -> Codes:
+    def packed(self) -> NDArray[np.int64]:
         """Each ID as one int64, see `packing`; ValueError if they outnumber it. [N]"""
         return pack(self.codes, self.sizes)
 
@@ -346,7 +351,8 @@ class SemanticIds:
         Raises:
             ModuleNotFoundError: pandas is not installed.
         """
-        levels = {f"code_{level}": column for level, column in enumerate(self.codes.T, start=1)}
+        wide = self.codes.astype(np.int64)  # as pandas has integers, so that sums of them fit
+        levels = {f"code_{level}": column for level, column in enumerate(wide.T, start=1)}
         plain = pa.table({"item_id": self.item_ids, **levels, "live": pa.array(self.is_live)})
         return plain.to_pandas()
 
@@ -364,7 +370,7 @@ class SemanticIds:
         Raises:
             ValueError: the file is absent, broken, or not an ID table.
         """
-        return cls._of(read_table(path, sizes), str(path))
+        return cls.of_parts(read_table(path, sizes), str(path))
 
     def export(
         self,
@@ -407,7 +413,7 @@ class SemanticIds:
             ValueError: not such a file, something is missing, or the sidecar contradicts.
         """
         parts = import_parts(path, format, sizes=sizes, item_ids=item_ids, **given)
-        return cls._of(parts, "the ID table")
+        return cls.of_parts(parts)
 
     def push_to_hub(
         self,

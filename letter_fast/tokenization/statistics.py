@@ -27,7 +27,7 @@ def collision_statistics(codes: NDArray[Any]) -> CollisionStatistics:
     if len(codes) == 0:
         return CollisionStatistics(0, 0, 0.0, 0.0, 0)
     lowest = np.minimum(codes.min(axis=0), 0)
-    sizes = codes.max(axis=0) - lowest + 1
+    sizes = codes.max(axis=0).astype(np.int64) - lowest + 1
     ids = number(codes - lowest if lowest.any() else codes, sizes.tolist())
     ids.sort()
     same = ids[1:] == ids[:-1]

@@ -25,7 +25,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from letter_fast.atomic import replacing
-from letter_fast.catalog.item_ids import checked_ids
+from letter_fast.catalog.item_ids import ItemIds
 from letter_fast.paths import local_path
 
 from .digests import BYTES, UNKNOWN, Digests
@@ -43,9 +43,9 @@ class TableParts(NamedTuple):
     metadata: the rest of it.
     """
 
-    codes: NDArray[Any]
+    codes: NDArray[np.int32]
     sizes: list[int]
-    item_ids: pa.Array
+    item_ids: ItemIds
     is_live: NDArray[np.bool_]
     margins: NDArray[np.float32] | None
     digests: Digests | None
@@ -79,7 +79,7 @@ def checked_parts(
             raise ValueError(
                 f"row {row} has codes {codes[row].tolist()} outside codebooks of {list(sizes)}"
             )
-    ids = checked_ids(pa.array(np.arange(len(codes))) if item_ids is None else item_ids, "item ids")
+    ids = ItemIds.row_numbers(len(codes)) if item_ids is None else ItemIds(item_ids)
     if len(ids) != len(codes):
         raise ValueError(f"{len(codes)} rows of codes but {len(ids)} item ids")
     if reserved := set(_RESERVED) & set(metadata or {}):
@@ -94,7 +94,7 @@ def checked_parts(
         )
     known = None if digests is None or not np.any(digests) else digests
     return TableParts(
-        codes.astype(np.int64),
+        codes.astype(np.int32),
         [int(size) for size in sizes],
         ids,
         _column(is_live, len(codes), np.bool_, "is_live", instead=True),
@@ -126,8 +126,8 @@ def write_table(path: str | os.PathLike[str], parts: TableParts) -> None:
 def as_table(parts: TableParts) -> pa.Table:
     """What the file holds."""
     columns = {
-        "item_id": parts.item_ids,
-        "codes": list_column(parts.codes.astype(np.int32)),
+        "item_id": parts.item_ids.array,
+        "codes": list_column(parts.codes),
         "live": pa.array(parts.is_live),
     }
     if parts.margins is not None:

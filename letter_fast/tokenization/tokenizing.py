@@ -9,14 +9,12 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from letter_fast import validation
 from letter_fast.catalog import Embeddings
 from letter_fast.catalog.columns import ROW
-from letter_fast.catalog.item_ids import checked_ids, concat
+from letter_fast.catalog.item_ids import ItemIds
 from letter_fast.model import Tokenizer, check_trained, trained_on
 
 from .digests import OF_ZEROS, Digests, digests_of
@@ -26,6 +24,7 @@ from .finished import FinishedShards, kept_to_one_run
 from .policies import POLICIES, Policy, Resolution, resolve
 from .provenance import also_made_by, check_model
 from .semantic_ids import SemanticIds
+from .table_file import TableParts
 
 
 def tokenize(
@@ -90,9 +89,9 @@ def tokenize(
         usual=trained_on(model).embeddings,
     )
     catalog.check_width(model.config.input_dim)
-    ids = catalog.item_ids if item_ids is None else checked_ids(item_ids, "item_ids")
+    ids = catalog.item_ids if item_ids is None else ItemIds(item_ids, "item_ids")
     if ids is None:
-        ids = pa.array(np.arange(catalog.rows))
+        ids = ItemIds.row_numbers(catalog.rows)
     if len(ids) != catalog.rows:
         raise ValueError(f"{len(ids)} item ids for {catalog.rows} rows of embeddings")
     kept = keep(
@@ -133,7 +132,7 @@ def tokenize(
         LatentsOnDemand(model, catalog, new, batch_size),
         [model.quantizer.codebook(level).detach() for level in range(model.quantizer.levels)],
         unique,
-        order=_ranks(ids.take(pa.array(new))),
+        order=ids.filter(~kept.known).ranks(),
         held=kept.held,
     )
     del codes  # of a large catalog they are as large as the table
@@ -142,7 +141,7 @@ def tokenize(
 
 def id_table(
     fingerprint: str,
-    ids: pa.Array,
+    ids: ItemIds,
     kept: Kept,
     existing: SemanticIds | None,
     resolution: Resolution,
@@ -167,15 +166,16 @@ def id_table(
             metadata = earlier
     if margins is not None:
         margins = _in_table_order(kept, kept.margins, margins, kept.absent_margins)
-    return SemanticIds(
+    parts = TableParts(
         _in_table_order(kept, kept.codes, resolution.codes, kept.absent_codes),
         sizes,
-        concat([ids, kept.absent_ids]),
-        metadata,
+        ids.with_others(kept.absent_ids),
+        np.concatenate([np.ones(len(ids), dtype=bool), kept.absent_live]),
         margins,
-        is_live=np.concatenate([np.ones(len(ids), dtype=bool), kept.absent_live]),
-        digests=_in_table_order(kept, kept.digests, digests, kept.absent_digests),
+        _in_table_order(kept, kept.digests, digests, kept.absent_digests),
+        dict(metadata),
     )
+    return SemanticIds.of_parts(parts)
 
 
 def warn_of_equal(digests: Digests) -> None:
@@ -192,16 +192,6 @@ def warn_of_equal(digests: Digests) -> None:
         f"{what}{also}: what IDs such items get is arbitrary; is this the right column?",
         stacklevel=3,
     )
-
-
-def _ranks(ids: pa.Array) -> NDArray[np.int64]:
-    """The place of each id among all, if they were sorted. ids [R] distinct -> [R]"""
-    if not pa.types.is_integer(ids.type):
-        ranks: NDArray[np.int64] = pc.rank(ids, tiebreaker="first").to_numpy().astype(np.int64)
-        return ranks
-    ranks = np.empty(len(ids), dtype=np.int64)
-    ranks[np.argsort(ids.to_numpy())] = np.arange(1, len(ids) + 1)
-    return ranks
 
 
 def _in_table_order(

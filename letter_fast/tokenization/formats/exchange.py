@@ -50,7 +50,7 @@ def export_parts(
     )
     with replacing(path) as file:
         kind.write(table, facts, file)
-    items = table.item_ids if facts.item_ids == IN_ITEMS_FILE else None
+    items = table.item_ids.array if facts.item_ids == IN_ITEMS_FILE else None
     removed = _runs(~table.is_live)
     Sidecar(format, len(table.codes), facts, table.metadata, items, removed).write(path)
     return facts
@@ -149,7 +149,7 @@ def _extra_token(table: TableParts, kind: Format) -> str:
 
 
 def _rows_are_items(table: TableParts) -> bool:
-    return bool(table.item_ids.equals(pa.array(np.arange(len(table.codes)))))
+    return bool(table.item_ids.array.equals(pa.array(np.arange(len(table.codes)))))
 
 
 def _checked(name: str, kind: Format, given: dict[str, Any]) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from .format import Contents, Format
 
 def write(table: TableParts, facts: Facts, file: BinaryIO) -> None:
     """The tensor, as `torch.load` reads it."""
-    codes = torch.from_numpy(table.codes) + facts.base
+    codes = torch.from_numpy(table.codes).long() + facts.base
     torch.save(codes.T.contiguous() if facts.layout == "TN" else codes, file)
 
 

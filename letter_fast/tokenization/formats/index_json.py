@@ -103,7 +103,7 @@ def _no_tokens(item: str, tokens: Any) -> ValueError:
     return ValueError(f"item {item} has no tokens like <a_1>, <b_2>: {str(tokens)[:80]}")
 
 
-def _crowded(codes: NDArray[np.int64], sizes: list[int]) -> NDArray[np.bool_]:
+def _crowded(codes: NDArray[np.int32], sizes: list[int]) -> NDArray[np.bool_]:
     """Which rows share all their codes with another."""
     order = lexicographic_order(codes, sizes)
     equal = (codes[order[1:]] == codes[order[:-1]]).all(axis=1)
@@ -113,7 +113,7 @@ def _crowded(codes: NDArray[np.int64], sizes: list[int]) -> NDArray[np.bool_]:
     return crowded
 
 
-def _quoted(level: int, codes: NDArray[np.int64], base: int) -> pa.Array:
+def _quoted(level: int, codes: NDArray[np.int32], base: int) -> pa.Array:
     used, place = np.unique(codes, return_inverse=True)
     letter = string.ascii_lowercase[level]
     return pa.array([f'"<{letter}_{code + base}>"' for code in used.tolist()]).take(pa.array(place))

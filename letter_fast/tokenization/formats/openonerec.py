@@ -9,6 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import BinaryIO
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -28,8 +29,8 @@ def write(table: TableParts, facts: Facts, file: BinaryIO) -> None:
     if max(table.sizes) > radix:
         raise ValueError(f"codebooks of {table.sizes} don't fit a packed radix of {radix}")
     columns = {
-        "pid": table.item_ids,
-        "sid": list_column(table.codes),
+        "pid": table.item_ids.array,
+        "sid": list_column(table.codes.astype(np.int64)),
         "packed": pack(table.codes, [radix] * len(table.sizes)),
     }
     pq.write_table(pa.table(columns), file)

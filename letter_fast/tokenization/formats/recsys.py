@@ -13,7 +13,7 @@ from typing import BinaryIO
 import numpy as np
 import pyarrow as pa
 
-from letter_fast.catalog.item_ids import as_arrow
+from letter_fast.catalog.id_types import as_arrow
 from letter_fast.tokenization.table_file import TableParts
 from letter_fast.tokenization.vocabulary import Vocabulary
 
@@ -30,7 +30,7 @@ def write(table: TableParts, facts: Facts, file: BinaryIO) -> None:
     for begin in range(0, len(table.codes), _BLOCK):
         rows = slice(begin, begin + _BLOCK)
         token_ids = vocabulary.token_ids(table.codes[rows], facts.level_offset or 0).tolist()
-        items = _json_ids(table.item_ids[rows]).to_pylist()
+        items = _json_ids(table.item_ids.array[rows]).to_pylist()
         file.writelines(
             f'{{"item_id": {json.dumps(item)}, "token_ids": {tokens}}}\n'.encode()
             for item, tokens in zip(items, token_ids)
