@@ -1,4 +1,4 @@
-"""ResidualQuantizer: L codebooks, each naming what the ones before it left over."""
+"""ResidualQuantizer: L codebooks; level l quantizes the residual of levels 1 … l − 1."""
 
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ from torch import Tensor, nn
 from letter_fast import ops, validation
 from letter_fast.clustering.balanced import balanced_kmeans
 from letter_fast.clustering.kmeans import kmeans
-from letter_fast.clustering.rows import RowsInMemory, open_rows
+from letter_fast.clustering.rows import Rows, RowsInMemory, open_rows
 from letter_fast.losses import REDUCTIONS, RESIDUAL_GRADS, Reduction, ResidualGrad
 from letter_fast.losses.quantization import losses_of_found
 from letter_fast.moving_average import follow_rows
 from letter_fast.ops.checks import MOST_SWEEPS
 
-FIT_METHODS = ("balanced_kmeans", "kmeans")
+FitMethod = Literal["balanced_kmeans", "kmeans"]
+FIT_METHODS: tuple[FitMethod, ...] = get_args(FitMethod)
 CodebookUpdate = Literal["gradient", "ema"]
 Nonfinite = Literal["raise", "mark"]
 # Rows of a streamed source that balanced k-means sees: it needs them all at once.
@@ -254,7 +255,7 @@ class ResidualQuantizer(nn.Module):
     def fit(
         self,
         latents: Any,
-        method: str = "balanced_kmeans",
+        method: FitMethod = "balanced_kmeans",
         *,
         restarts: int = 1,
         iterations: int = 25,
@@ -281,26 +282,12 @@ class ResidualQuantizer(nn.Module):
                 f"{rows.count} rows can't start a codebook of {max(sizes)} "
                 "codewords: use a smaller codebook_size or more rows"
             )
-        if method == "balanced_kmeans" and not isinstance(rows, RowsInMemory):
-            rows = RowsInMemory(rows.sample(_BALANCED_ROWS, seed)[0], rows.name)
-        for level, size in enumerate(sizes):
-            options: dict[str, Any] = {
-                "restarts": restarts,
-                "iterations": iterations,
-                "tolerance": tolerance,
-                "seed": seed + level,
-            }
-            if isinstance(rows, RowsInMemory) and method == "balanced_kmeans":
-                centroids = balanced_kmeans(rows.x, size, **options).centroids
-            else:
-                tell = partial(on_iteration, level) if on_iteration else None
-                centroids = kmeans(rows, size, **options, on_iteration=tell).centroids
-            self.codebook(level).copy_(centroids)
-            if level + 1 < self.levels:
-                rows = rows.less(self.codebook(level).float().contiguous())
-        self.initialized.fill_(True)
-        if self.ema_weights is not None:
-            self.ema_weights.zero_()
+        if method == "balanced_kmeans":
+            rows = in_memory(rows, seed)
+        fit_levels(
+            self, rows, method, restarts=restarts, iterations=iterations, tolerance=tolerance,
+            seed=seed, on_iteration=on_iteration,
+        )  # fmt: skip
         return self
 
     def extra_repr(self) -> str:
@@ -339,6 +326,55 @@ class ResidualQuantizer(nn.Module):
         except ValueError:
             validation.finite_codewords(self.codebooks.detach(), "the codebooks")
             raise
+
+
+def fit_levels(
+    quantizer: ResidualQuantizer,
+    rows: Rows,
+    method: FitMethod,
+    *,
+    restarts: int,
+    iterations: int,
+    tolerance: float,
+    seed: int,
+    first_level: int = 0,
+    on_level: Callable[[int], None] | None = None,
+    on_iteration: Callable[[int, int, float], None] | None = None,
+) -> None:
+    """Makes every codebook from `first_level` on by k-means of what the levels before it leave.
+
+    The caller turns gradients off.
+    rows: of the quantizer's width. Of a source that isn't in memory, balanced k-means sees random
+        rows, drawn anew at each level.
+    on_level: called with the number of levels done. Other options: as `ResidualQuantizer.fit`.
+    """
+    options: dict[str, Any] = dict(restarts=restarts, iterations=iterations, tolerance=tolerance)
+    for level, size in enumerate(quantizer.codebook_sizes):
+        codebook = quantizer.codebook(level)
+        if level >= first_level:
+            if method == "balanced_kmeans":
+                sample = in_memory(rows, seed + level)
+                found = balanced_kmeans(sample.x, size, seed=seed + level, **options).centroids
+            else:
+                tell = partial(on_iteration, level) if on_iteration else None
+                found = kmeans(
+                    rows, size, seed=seed + level, on_iteration=tell, **options
+                ).centroids
+            codebook.copy_(found)
+            if on_level:
+                on_level(level + 1)
+        if level + 1 < quantizer.levels:
+            rows = rows.less(codebook.float().contiguous())
+    quantizer.initialized.fill_(True)
+    if quantizer.ema_weights is not None:
+        quantizer.ema_weights.zero_()
+
+
+def in_memory(rows: Rows, seed: int) -> RowsInMemory:
+    """Rows as balanced k-means needs them: those in memory, or random ones of a larger source."""
+    if isinstance(rows, RowsInMemory):
+        return rows
+    return RowsInMemory(rows.sample(_BALANCED_ROWS, seed)[0], rows.name)
 
 
 def _epsilons(value: Any, levels: int) -> list[float]:

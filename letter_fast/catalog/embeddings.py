@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from .columns import Columns, Flags, Wanted
 from .errors import CatalogError, EmptySource
@@ -18,12 +20,15 @@ from .item_ids import ItemIds
 
 Floats = NDArray[np.float32]
 
-# Rows per block where nobody asks for a size: fingerprints, checks.
+# Rows per block where no size is given.
 BLOCK_ROWS = 16_384
 
 
 class Embeddings(ABC):
     """N vectors of one width, in a fixed order, perhaps with item ids.
+
+    Rows are read block by block (`batches`), some of them (`take`, `batches_of`), or all at once
+    (`read`); always as finite float32.
 
     name: what messages call the source; rows N; width S; item_ids: [N], or None (then items are
     their row numbers); files: those that hold all of it, if any do;
@@ -87,6 +92,15 @@ class Embeddings(ABC):
         for start in range(0, len(index), size):
             yield self.take(index[start : start + size])
 
+    def read(self, device: torch.device | str | None = None) -> Tensor:
+        """All rows in one tensor, [N, S] float32 on `device`; errors as `batches`."""
+        rows = torch.empty(self.rows, self.width, device=device)
+        begin = 0
+        for batch in self.batches():
+            rows[begin : begin + len(batch)] = torch.from_numpy(batch)
+            begin += len(batch)
+        return rows
+
     def take(self, index: NDArray[np.int64]) -> Floats:
         """The rows of `index` in its order, float32 and finite; errors as `batches`."""
         return self.checked(self._take(index), index, copy=False)
@@ -99,9 +113,10 @@ class Embeddings(ABC):
             )
 
     def version(self) -> str:
-        """Another where the source has changed; of files nothing but their state is read.
+        """A string that changes when the source does.
 
-        That is their names, sizes and times of change; of other sources it is the fingerprint.
+        Of files, only names, sizes and times of change are read; of other sources it is the
+        fingerprint.
         """
         if not self.files:
             return self.fingerprint()

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .embeddings import Embeddings, Floats
+from .embeddings import BLOCK_ROWS, Embeddings, Floats
 
 
 class MappedEmbeddings(Embeddings):
@@ -22,12 +22,12 @@ class MappedEmbeddings(Embeddings):
         self.item_ids = source.item_ids
         self._source, self._function = source, function
 
-    def batches(self, size: int = 16_384) -> Iterator[Floats]:
+    def batches(self, size: int = BLOCK_ROWS) -> Iterator[Floats]:
         # Not by `_slice`: some sources read in order better than they read at random.
         for batch in self._source.batches(size):
             yield self._function(batch)
 
-    def batches_of(self, index: NDArray[np.int64], size: int = 16_384) -> Iterator[Floats]:
+    def batches_of(self, index: NDArray[np.int64], size: int = BLOCK_ROWS) -> Iterator[Floats]:
         for batch in self._source.batches_of(index, size):
             yield self._function(batch)
 

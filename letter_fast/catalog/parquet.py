@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from .arrays import unmap
 from .batching import in_batches
 from .columns import ROW, Wanted
-from .embeddings import Embeddings, Floats
+from .embeddings import BLOCK_ROWS, Embeddings, Floats
 from .errors import CatalogError, EmptySource, reading
 from .item_ids import ItemIds
 from .spooled import naming_the_folder
@@ -55,10 +55,10 @@ class ParquetEmbeddings(Embeddings):
             self.width = block.shape[1]
             break
 
-    def batches(self, size: int = 16_384) -> Iterator[Floats]:
+    def batches(self, size: int = BLOCK_ROWS) -> Iterator[Floats]:
         return in_batches((self.checked(block, rows) for rows, block in self._blocks(size)), size)
 
-    def batches_of(self, index: NDArray[np.int64], size: int = 16_384) -> Iterator[Floats]:
+    def batches_of(self, index: NDArray[np.int64], size: int = BLOCK_ROWS) -> Iterator[Floats]:
         groups = np.unique(np.searchsorted(self._group_ends, index, side="right"))
         return in_batches(self._chosen(index, size, groups), size)
 

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from .batching import in_batches
 from .columns import Wanted
-from .embeddings import Embeddings, Floats
+from .embeddings import BLOCK_ROWS, Embeddings, Floats
 from .errors import CatalogError, EmptySource
 from .item_ids import ItemIds, concat
 
@@ -87,10 +87,10 @@ class ShardedEmbeddings(Embeddings):
             parts = [shard.item_ids.array for shard in shards if shard.item_ids is not None]
             self.item_ids = ItemIds(concat(parts), f"{name}: the item ids", self._place)
 
-    def batches(self, size: int = 16_384) -> Iterator[Floats]:
+    def batches(self, size: int = BLOCK_ROWS) -> Iterator[Floats]:
         return in_batches(chain.from_iterable(shard.batches(size) for shard in self._shards), size)
 
-    def batches_of(self, index: NDArray[np.int64], size: int = 16_384) -> Iterator[Floats]:
+    def batches_of(self, index: NDArray[np.int64], size: int = BLOCK_ROWS) -> Iterator[Floats]:
         parts = self._split(index)
         return in_batches(
             chain.from_iterable(shard.batches_of(rows, size) for shard, rows in parts), size

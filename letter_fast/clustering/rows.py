@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -34,7 +34,7 @@ class Rows(ABC):
 
     @abstractmethod
     def less(self, table: Tensor) -> Rows:
-        """What a codebook leaves over: fl32(x − its nearest codeword). table [K, D] float32"""
+        """The residuals of a codebook: fl32(x − its nearest codeword). table [K, D] float32"""
 
     def block_rows(self) -> int:
         return max(1, _BLOCK_ELEMENTS // max(self.width, 1))
@@ -87,40 +87,36 @@ class RowsInMemory(Rows):
         return RowsInMemory(left, self.name)
 
 
+class Source(Protocol):
+    """N rows of `width` D that are read block by block: `letter_fast.catalog.Embeddings`."""
+
+    rows: int
+    width: int
+
+    def batches(self, size: int) -> Iterable[Any]:
+        """All rows in order, as tensors or arrays [n ≤ size, D]; each call begins anew."""
+
+
 class RowsInBlocks(Rows):
     """A source that is read once a pass, less the codewords of earlier levels.
 
-    source: has rows, width and batches(size), as `letter_fast.catalog.Embeddings`; or gives its
-        blocks, tensors or arrays [n, D], whenever it is iterated over. Of earlier levels only the
-        codes are kept, 4 bytes a row each.
+    Of earlier levels only the codes are kept, 4 bytes a row each.
     """
 
     def __init__(
         self,
-        source: Any,
+        source: Source,
         name: str,
         device: torch.device,
         earlier: tuple[tuple[Tensor, Tensor], ...] = (),
     ) -> None:
         self.name, self.device = name, device
+        self.count, self.width = source.rows, source.width
         self._source, self._earlier = source, earlier
-        if hasattr(source, "batches"):
-            self.count, self.width = source.rows, source.width
-            return
-        self.count, self.width = 0, -1
-        for block in map(self._tensor, source):
-            if block.ndim != 2 or self.width not in (-1, block.shape[1]):
-                raise ValueError(
-                    f"{name} must come in blocks [n, D] of one width, got shape "
-                    f"{list(block.shape)} at row {self.count}"
-                )
-            self.count, self.width = self.count + len(block), block.shape[1]
-        if self.count == 0:
-            raise ValueError(f"{name} is empty: no block of it has a row")
 
     def blocks(self) -> Iterator[Tensor]:
         begin = 0
-        for block in map(self._tensor, self._parts()):
+        for block in self._source.batches(self.block_rows()):
             rows = validation.rows(block, self.width, self.name).to(self.device)
             for table, codes in self._earlier:
                 part = codes[begin : begin + len(rows)].long()
@@ -139,14 +135,26 @@ class RowsInBlocks(Rows):
         level = (table, torch.cat(codes))
         return RowsInBlocks(self._source, self.name, self.device, (*self._earlier, level))
 
-    def _tensor(self, block: Any) -> Tensor:
-        return validation.tensor(block, self.name)
 
-    def _parts(self) -> Iterable[Any]:
-        streams = hasattr(self._source, "batches")
-        parts: Iterable[Any]
-        parts = self._source.batches(self.block_rows()) if streams else self._source
-        return parts
+class _Blocks:
+    """A source of the user's own: gives its blocks [n, D] whenever it is iterated over."""
+
+    def __init__(self, blocks: Iterable[Any], name: str) -> None:
+        self._blocks, self._name = blocks, name
+        self.rows, self.width = 0, -1
+        for block in self.batches():
+            if block.ndim != 2 or self.width not in (-1, block.shape[1]):
+                raise ValueError(
+                    f"{name} must come in blocks [n, D] of one width, got shape "
+                    f"{list(block.shape)} at row {self.rows}"
+                )
+            self.rows, self.width = self.rows + len(block), block.shape[1]
+        if self.rows == 0:
+            raise ValueError(f"{name} is empty: no block of it has a row")
+
+    def batches(self, size: int = 0) -> Iterator[Tensor]:
+        """The blocks as they come, whatever `size`."""
+        return (validation.tensor(block, self._name) for block in self._blocks)
 
 
 def _in_memory(x: Any) -> bool:
@@ -163,10 +171,11 @@ def _is_nested(row: Any) -> bool:
 
 
 def open_rows(x: Any, name: str = "x", device: torch.device | None = None) -> Rows:
-    """The rows of anything that holds some.
+    """The rows of a tensor, a file, or another source.
 
     x: a tensor or array [N, D]; a path or (ids, array), as `letter_fast.catalog.Embeddings.open`
-        takes them; or a source as `RowsInBlocks` has it.
+        takes them; a `Source`; or what gives its blocks, tensors or arrays [n, D], whenever it is
+        iterated over.
     device: where streamed blocks go (CPU); a tensor stays where it is.
     Raises:
         ValueError: it is none of these, not a matrix, not floating point, or empty.
@@ -184,8 +193,13 @@ def open_rows(x: Any, name: str = "x", device: torch.device | None = None) -> Ro
             f"{name} is an iterator, which can be read once only; k-means reads its rows many "
             "times: pass a list of blocks, a file, or an object whose __iter__ starts anew"
         )
-    if not hasattr(x, "batches") and not isinstance(x, Iterable):
+    source: Source
+    if hasattr(x, "batches"):
+        source = x
+    elif isinstance(x, Iterable):
+        source = _Blocks(x, name)
+    else:
         raise ValueError(
             f"{name} must be a tensor, an array, a path or blocks of rows, got {type(x).__name__}"
         )
-    return RowsInBlocks(x, name, device or torch.device("cpu"))
+    return RowsInBlocks(source, name, device or torch.device("cpu"))

@@ -144,7 +144,7 @@ def evaluate(
         missing = dict.fromkeys(("cf_recall", "neighbour_overlap", "random_overlap"), "needs CF")
     else:
         targets = align_cf(catalog, Embeddings.open(cf, usual=usual.cf), cf_missing, cf_by_row)
-        h = torch.from_numpy(np.concatenate(list(targets.batches())))
+        h = targets.read()
         if isinstance(model, Letter):
             projected = model.cf_projection(h.to(device)).cpu()
             if projected.shape[1] != quantizer.dim:

@@ -16,7 +16,7 @@ from letter_fast import validation
 from letter_fast.catalog import Embeddings, MappedEmbeddings, TrainedOn
 from letter_fast.catalog.embeddings import Floats
 from letter_fast.clustering.rows import Rows, RowsInBlocks, RowsInMemory
-from letter_fast.quantizer import ResidualQuantizer
+from letter_fast.quantizer import ResidualQuantizer, fit_levels
 
 from .capacity import check_enough
 from .config import ResidualKMeansConfig
@@ -26,10 +26,7 @@ from .pretrained import ModelFolder, fingerprint, read_model, write_model
 _HELD_BYTES = 2 << 30
 
 
-class ResidualKMeans(
-    nn.Module,
-    ModelFolder,
-):
+class ResidualKMeans(nn.Module, ModelFolder):
     """Residual k-means as in QARM (arXiv 2411.11739) and OneRec (arXiv 2502.18965).
 
     Level l's codewords are the k-means of what the levels before it leave over. Codes are the
@@ -75,26 +72,17 @@ class ResidualKMeans(
         self.check_fits(catalog)
         self.trained_on = TrainedOn(catalog.columns)
         self.training_facts = {"items": catalog.rows}
-        rows = self._rows(catalog)
-        for level in range(first_level):
-            rows = rows.less(self.quantizer.codebook(level).float().contiguous())
-        method = "balanced_kmeans" if self.config.balanced else "kmeans"
-        for level in range(first_level, self.quantizer.levels):
-            one = ResidualQuantizer(self.config.input_dim, self.config.codebook_size[level])
-            one.to(rows.device).fit(
-                rows,
-                method=method,
-                iterations=iterations,
-                restarts=restarts,
-                tolerance=tolerance,
-                seed=seed + level,
-            )
-            self.quantizer.codebook(level).copy_(one.codebook(0))
-            if level + 1 < self.quantizer.levels:
-                rows = rows.less(one.codebook(0).float().contiguous())
-            if on_level:
-                on_level(level + 1)
-        self.quantizer.initialized.fill_(True)
+        fit_levels(
+            self.quantizer,
+            self._rows(catalog),
+            "balanced_kmeans" if self.config.balanced else "kmeans",
+            restarts=restarts,
+            iterations=iterations,
+            tolerance=tolerance,
+            seed=seed,
+            first_level=first_level,
+            on_level=on_level,
+        )
         return self
 
     def check_fits(self, catalog: Embeddings) -> None:
@@ -147,12 +135,7 @@ class ResidualKMeans(
         source = MappedEmbeddings(catalog, normalized)
         if 4 * source.rows * source.width > _HELD_BYTES:
             return RowsInBlocks(source, catalog.name, device)
-        rows = torch.empty(source.rows, source.width, device=device)
-        begin = 0
-        for batch in source.batches():
-            rows[begin : begin + len(batch)] = torch.from_numpy(batch)
-            begin += len(batch)
-        return RowsInMemory(rows, catalog.name)
+        return RowsInMemory(source.read(device), catalog.name)
 
     def _save_pretrained(self, save_directory: Path) -> None:
         config = self.config

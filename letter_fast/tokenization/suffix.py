@@ -23,7 +23,7 @@ def ordinals(items: Items) -> Numbers:
     mine, theirs = ids[:rows], ids[rows:]
 
     # The k-th item of an ID, counted from 0, takes the k-th free ordinal.
-    order = np.lexsort([items.rank_of(np.arange(rows)), mine])
+    order = np.lexsort((items.rank_of(np.arange(rows)), mine))
     k = np.empty(rows, dtype=np.int64)
     k[order] = np.arange(rows) - np.searchsorted(mine[order], mine[order])
 

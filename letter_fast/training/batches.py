@@ -95,8 +95,8 @@ class Batches:
         self.steps = len(_starts(catalog.rows, size, least))
         self._whole: tuple[Tensor, Tensor | None] | None = None
         if catalog.rows * catalog.width * 4 <= _WHOLE_BYTES:
-            h = None if targets is None else _read_all(targets).to(ranks.device)
-            self._whole = _read_all(catalog).to(ranks.device), h
+            h = None if targets is None else targets.read(ranks.device)
+            self._whole = catalog.read(ranks.device), h
 
     def epoch(self, epoch: int) -> Iterator[Batch]:
         """The batches of one epoch."""
@@ -177,13 +177,3 @@ def _fetch(source: Embeddings, rows: NDArray[np.int64]) -> _Rows:
     place = np.empty_like(ascending)
     place[ascending] = np.arange(len(rows))
     return _Rows(torch.from_numpy(source.take(rows[ascending])), torch.from_numpy(place))
-
-
-def _read_all(source: Embeddings) -> Tensor:
-    """The whole source, [N, width]."""
-    table = torch.empty(source.rows, source.width)
-    start = 0
-    for batch in source.batches():
-        table[start : start + len(batch)] = torch.from_numpy(batch)
-        start += len(batch)
-    return table

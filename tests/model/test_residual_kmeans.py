@@ -63,7 +63,7 @@ def test_what_does_not_fit_is_streamed(tmp_path: Path, monkeypatch: pytest.Monke
     np.save(tmp_path / "rows.npy", ROWS.numpy())
     held = model(normalize="unit").fit(tmp_path / "rows.npy")
     monkeypatch.setattr("letter_fast.model.residual_kmeans._HELD_BYTES", 0)
-    monkeypatch.setattr("letter_fast.model.residual_kmeans.RowsInMemory", None)
+    monkeypatch.setattr("letter_fast.catalog.Embeddings.read", None)
     streamed = model(normalize="unit").fit(tmp_path / "rows.npy")
     assert torch.equal(streamed.quantizer.codebooks, held.quantizer.codebooks)
     rest = model(normalize="unit")
