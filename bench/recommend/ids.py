@@ -150,7 +150,7 @@ def random_ids(items: int, sizes: tuple[int, ...], seed: int) -> lf.SemanticIds:
     return lf.SemanticIds(np.stack(np.unravel_index(drawn, sizes), axis=1), sizes)
 
 
-def facts(codes: NDArray[np.int64], sizes: list[int], dataset: Dataset) -> dict[str, Any]:
+def facts(codes: NDArray[np.int32], sizes: list[int], dataset: Dataset) -> dict[str, Any]:
     """What the IDs look like: perplexity of each level, and who shares prefixes.
 
     Shares of pairs with the same first l codes, l = 1, 2, …: cf_prefix, an item and its nearest one
@@ -185,7 +185,7 @@ def _pairs(sequences: Iterable[list[int]]) -> NDArray[np.int64]:
     return both[apart]
 
 
-def _shared(codes: NDArray[np.int64], pairs: NDArray[np.int64]) -> list[float]:
+def _shared(codes: NDArray[np.int32], pairs: NDArray[np.int64]) -> list[float]:
     """Share of the pairs of items whose first l codes are equal, l = 1, 2, …"""
     same = codes[pairs[:, 0]] == codes[pairs[:, 1]]
     return [round(float(value), 4) for value in np.cumprod(same, axis=1).mean(axis=0)]

@@ -180,7 +180,7 @@ def evaluate(
     )
 
 
-def level_spread(codes: NDArray[np.int64], size: int) -> tuple[float, float]:
+def level_spread(codes: NDArray[np.integer[Any]], size: int) -> tuple[float, float]:
     """Share of codewords used and entropy in bits of one level. codes [N]"""
     counts = np.bincount(codes, minlength=size)
     share = counts[counts > 0] / max(counts.sum(), 1)
@@ -203,7 +203,7 @@ def cf_recall(q: Tensor, h: Tensor, seed: int = 0) -> float:
     return found / len(rows)
 
 
-def code_overlap(codes: NDArray[np.int64], h: Tensor, seed: int = 0) -> tuple[float, float]:
+def code_overlap(codes: NDArray[np.integer[Any]], h: Tensor, seed: int = 0) -> tuple[float, float]:
     """Mean share of equal codes, level by level: with the 10 nearest by CF cosine; by chance.
 
     codes [N, T], h [N, H]; items without CF (0) are left out.

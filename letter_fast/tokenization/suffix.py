@@ -29,7 +29,7 @@ def ordinals(items: Items) -> Numbers:
 
     # With the held ordinals h_0 < h_1 < … of the ID, h_t − t free ones lie below h_t: the k-th free
     # one is k + the number of t with h_t − t ≤ k.
-    order = np.lexsort([items.held[:, -1], theirs])
+    order = np.lexsort((items.held[:, -1], theirs))
     theirs = theirs[order]
     t = np.arange(len(theirs)) - np.searchsorted(theirs, theirs)
     free_below = np.minimum(items.held[order, -1] - t, rows)
