@@ -109,7 +109,7 @@ def _generate(plan: Plan, dataset: Dataset, tell: Tell) -> dict[str, Any]:
     began = time.perf_counter()
     table = ids.make(dataset, ids.KINDS[plan.kind], plan.shape, plan.seed)
     tell(f"IDs in {time.perf_counter() - began:.0f} s")
-    codes = torch.from_numpy(table.codes)
+    codes = torch.from_numpy(table.codes).long()
     words = torch.from_numpy(table.token_ids(FIRST))
     trie = table.trie()
     network = build(table.sizes, budget, plan.seed)

@@ -145,7 +145,7 @@ def test_as_many_beams_as_items_order_all_of_them() -> None:
     network = network_of(table)
     words = torch.from_numpy(table.token_ids(generator.FIRST))
     history = generator.packed([[3, 1], [5]], words, most=3)
-    codes = torch.from_numpy(table.codes)
+    codes = torch.from_numpy(table.codes).long()
     found = beam.search(network, history, table.trie(), beams=40)
     for row in range(2):
         with torch.no_grad():
