@@ -666,7 +666,7 @@ def test_ids_on_a_cluster(model: lf.ResidualKMeans, kind: str) -> None:
     from letter_fast import ray as cluster
 
     column, wanted = ACCEPTED[kind]
-    names = Embeddings.open((column, TEXT)).item_ids
+    names = Embeddings.open((column, TEXT)).item_ids.array
     encoder = cluster._Encoder(model, "item_id", "vector", names.slice(3), False)
     found = encoder.encode(table(column))
     assert found["item_id"].to_pylist() == wanted[3:]
