@@ -17,7 +17,7 @@ Schwarz; a-priori roundings would be several times larger), n = ‖v‖ + ‖res
 
 γ = (9/8·P + 16)·2⁻²³ for P products in float32 on a tensor core that adds blocks of b ≥ 8 products
 with F fraction bits, F ≥ 24 where b < 16, else F ≥ 23. docs/bounds.md derives it and names the
-cards; tests/kernels/test_tensor_core_sums.py runs the screens on such sums.
+cards; tests/kernels/triton/test_tensor_core_sums.py runs the screens on such sums.
 Products of fp16 numbers neither underflow nor round in float32. A core may take v's subnormal
 halves, below 2⁻¹⁴, for 0: P·2⁻¹⁴ is more than √P of those and of the low ones', and is added to
 ‖rest‖; w has none. A half that overflows leaves ‖rest‖ = ∞. Everything here is rounded to nearest

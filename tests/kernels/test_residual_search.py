@@ -128,12 +128,6 @@ def test_a_residual_that_overflows_marks_the_row(backend: kernels.Backend) -> No
     assert torch.equal(quantized, torch.tensor([[0.0], [-3e38]]))
 
 
-def test_nearest_has_no_residual_that_could_overflow(backend: kernels.Backend) -> None:
-    code, score = backend.nearest(torch.tensor([[3e38]]), torch.tensor([[-3e38]]), None)
-    assert code.tolist() == [0]
-    assert score.item() == pytest.approx(3.6e77)
-
-
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
 def test_the_default_dtype_does_not_matter(backend: kernels.Backend, dtype: torch.dtype) -> None:
     x, book = oracle.clustered(30, 6, 4, seed=21), oracle.clustered(9, 6, 4, seed=22)
@@ -170,25 +164,6 @@ def test_no_rows(backend: kernels.Backend) -> None:
     assert margins.shape == (0, 2)
 
 
-@pytest.mark.parametrize("scale", [0.0, 1.0, 1e6])
-def test_nearest_with_offset(backend: kernels.Backend, scale: float) -> None:
-    x = oracle.clustered(50, 5, 4, seed=15)
-    book = oracle.clustered(17, 5, 4, seed=16)
-    offset = scale * torch.linspace(-1, 1, 17, dtype=torch.float64)
-    code, score = backend.nearest(x, book, offset)
-    assert code.tolist() == oracle.nearest(x, book, offset)
-    expected = (x.double() - book[code].double()).square().sum(1) + offset[code]
-    torch.testing.assert_close(score, expected, rtol=1e-12, atol=1e-12 * max(scale, 1.0))
-
-
-def test_offsets_decide_between_duplicates(backend: kernels.Backend) -> None:
-    book = torch.zeros(4, 3)
-    offset = torch.tensor([1.0, 0.5, 0.5, 2.0], dtype=torch.float64)
-    code, score = backend.nearest(torch.ones(6, 3), book, offset)
-    assert code.tolist() == [1] * 6
-    assert score.tolist() == [3.5] * 6
-
-
 @settings(max_examples=60, deadline=None)
 @given(st.data())
 def test_small_integers_and_halves(data: st.DataObject) -> None:
@@ -200,41 +175,6 @@ def test_small_integers_and_halves(data: st.DataObject) -> None:
     for name in ("reference", "cpp"):
         with kernels.use_backend(name):
             check(kernels.pick(torch.device("cpu")), x, [book, book])
-
-
-@pytest.mark.parametrize("beam", [1, 2, 5])
-def test_beam_one_is_greedy_and_wider_is_no_worse(backend: kernels.Backend, beam: int) -> None:
-    x = oracle.clustered(40, 6, 8, seed=17)
-    books = [oracle.clustered(9, 6, 8, seed=s) * 0.7**s for s in range(3)]
-    table = torch.cat(books)
-    codes, quantized = backend.residual_search_beam(x, table, [9, 9, 9], beam)
-    greedy, sums, _, _ = backend.residual_search(x, table, [9, 9, 9])
-    if beam == 1:
-        assert torch.equal(codes, greedy)
-        assert torch.equal(quantized, sums)
-    error, plain = ((x - q).square().sum() for q in (quantized, sums))
-    assert error <= plain * (1 + 1e-6)
-
-
-def test_a_beam_of_all_paths_is_exhaustive(backend: kernels.Backend) -> None:
-    x = oracle.clustered(25, 4, 5, seed=18)
-    books = [oracle.clustered(5, 4, 5, seed=s) for s in (19, 20)]
-    codes, _ = backend.residual_search_beam(x, torch.cat(books), [5, 5], 5)
-    for row, code in zip(x, codes.tolist()):
-        paths = [(a, b) for a in range(5) for b in range(5)]
-        cost = {
-            (a, b): float(((row - books[0][a]) - books[1][b]).double().square().sum())
-            for a, b in paths
-        }
-        assert tuple(code) == min(paths, key=lambda path: (cost[path], path))
-
-
-def test_beam_ties_go_to_the_lowest_path(backend: kernels.Backend) -> None:
-    books = torch.tensor([[1.0], [-1.0], [1.0], [-1.0], [0.0]])
-    codes, _ = backend.residual_search_beam(torch.zeros(3, 1), books, [2, 3], 4)
-    assert codes.tolist() == [[0, 1]] * 3
-    codes, _ = backend.residual_search_beam(torch.full((1, 1), torch.nan), books, [2, 3], 4)
-    assert codes.tolist() == [[-1, -1]]
 
 
 # What follows tests the C++ screen where it has work to do, against the reference.
@@ -261,16 +201,6 @@ def same(x: Tensor, books: list[Tensor], offset: Tensor | None = None) -> None:
         torch.testing.assert_close(measured, truth, rtol=1e-6, atol=1e-13 * noise, equal_nan=True)
 
 
-def levels(x: Tensor, sizes: list[int]) -> list[Tensor]:
-    """Codebooks of rows of the residuals, so that deep levels are as hard as in practice."""
-    books, residual = [], x
-    for size in sizes:
-        books.append(residual[torch.randint(len(x), (size,))] + 0.1 * torch.randn(size, x.shape[1]))
-        code, _ = cpp.nearest(residual, books[-1], None)
-        residual = residual - books[-1][code]
-    return books
-
-
 @pytest.mark.parametrize(
     ("width", "sizes"),
     [
@@ -288,13 +218,13 @@ def levels(x: Tensor, sizes: list[int]) -> list[Tensor]:
 )
 def test_screen_on_clusters(instruction_set: str, width: int, sizes: list[int]) -> None:
     x = oracle.clustered(700, width, 30, seed=width)
-    same(x, levels(x, sizes))
+    same(x, oracle.levels(x, sizes))
 
 
 @pytest.mark.parametrize("scale", [1e-40, 1e-20, 1e-9, 1e9, 1e20, 1e37])
 def test_screen_at_any_scale(instruction_set: str, scale: float) -> None:
     x = oracle.clustered(200, 20, 30, seed=1)
-    books = levels(x, [100, 50])
+    books = oracle.levels(x, [100, 50])
     same(x * scale, [book * scale for book in books])
     same(x * scale, books)
     same(x, [book * scale for book in books])
@@ -304,7 +234,7 @@ def test_screen_with_lone_outliers(instruction_set: str) -> None:
     # One huge element sets the scale of all others: the bytes say little, and settling decides.
     x = oracle.clustered(300, 24, 30, seed=2)
     x[::7, 3] *= 1e4
-    books = levels(x, [200])
+    books = oracle.levels(x, [200])
     books[0][5, 7] = 3e5
     same(x, books)
 
@@ -331,7 +261,7 @@ def test_screen_on_a_grid(instruction_set: str) -> None:
 
 def test_screen_with_offsets(instruction_set: str) -> None:
     x = oracle.clustered(500, 32, 30, seed=3)
-    books = levels(x, [256, 40])
+    books = oracle.levels(x, [256, 40])
     for scale in (1e-3, 1.0, 1e3, 1e12):
         same(x, books, scale * torch.randn(296, dtype=torch.float64))
     # What all offsets have in common, or what they cancel, must not take the difference with it.
@@ -345,7 +275,7 @@ def test_screen_with_offsets(instruction_set: str) -> None:
 def test_half_precision_and_strides(instruction_set: str) -> None:
     x = oracle.clustered(300, 41, 30, seed=4)
     x[7, 5] = float("nan")
-    books = levels(x.nan_to_num(), [130, 60])
+    books = oracle.levels(x.nan_to_num(), [130, 60])
     for half in (torch.float16, torch.bfloat16):
         same(x.to(half), books)
         same(x.to(half).T.contiguous().T, books)
@@ -358,34 +288,13 @@ def test_half_precision_and_strides(instruction_set: str) -> None:
 
 def test_the_same_bits_whatever_computes_them() -> None:
     x = oracle.clustered(3000, 32, 30, seed=5)
-    arguments = (x, torch.cat(levels(x, [256, 256])), [256, 256], None, True)
+    arguments = (x, torch.cat(oracle.levels(x, [256, 256])), [256, 256], None, True)
 
     def found() -> list[Tensor]:
         with_margins = cpp.residual_search(*arguments, True)
         return [*with_margins, *cpp.residual_search(*arguments)[:2]]
 
     same_bits(found)
-
-
-@pytest.mark.parametrize("beam", [2, 9, 40])
-def test_beam_on_clusters(instruction_set: str, beam: int) -> None:
-    x = oracle.clustered(30, 32, 8, seed=6)
-    x[4, 0] = float("inf")
-    books = levels(x.nan_to_num(posinf=0.0), [256, 100, 30])
-    for scale in (1.0, 1e-30):
-        arguments = (x * scale, torch.cat(books) * scale, [256, 100, 30], beam)
-        expected, found = (backend.residual_search_beam(*arguments) for backend in (reference, cpp))
-        assert torch.equal(found[0], expected[0])
-        assert torch.equal(found[1], expected[1])
-
-
-def test_beam_on_a_grid(instruction_set: str) -> None:
-    x = torch.randint(-3, 4, (60, 3)).float()
-    books = torch.randint(-2, 3, (90, 3)).float()
-    for beam in (2, 7, 200):
-        expected = reference.residual_search_beam(x, books, [40, 40, 10], beam)
-        found = cpp.residual_search_beam(x, books, [40, 40, 10], beam)
-        assert torch.equal(found[0], expected[0])
 
 
 def test_an_unknown_instruction_set_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-// An entry that writes down what it was given: for tests/kernels/test_native_entries.py.
+// An entry that writes down what it was given: for tests/kernels/cpp/test_library.py.
 #include "abi.h"
 
 namespace lf {

@@ -1,4 +1,4 @@
-// An entry that throws, at the top or in a part of a parallel loop: for tests/kernels/test_native_entries.py.
+// An entry that throws, at the top or in a part of a parallel loop: for tests/kernels/cpp/test_library.py.
 #include <new>
 #include <stdexcept>
 #include <vector>

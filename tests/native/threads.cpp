@@ -1,4 +1,4 @@
-// for_parts as its callers use it, all at once: for tests/kernels/test_threads.py. Ends with "ok", or aborts.
+// for_parts as its callers use it, all at once: for tests/kernels/cpp/test_threads.py. Ends with "ok", or aborts.
 #include <atomic>
 #include <cstdio>
 #include <cstdlib>

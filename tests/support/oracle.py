@@ -50,6 +50,15 @@ def clustered(rows: int, width: int, clusters: int, seed: int) -> Tensor:
     return torch.from_numpy((centres[chosen] + noise).astype(np.float32))
 
 
+def levels(x: Tensor, sizes: list[int]) -> list[Tensor]:
+    """Codebooks of rows of the residuals, so that deep levels are as hard as in practice."""
+    books, residual = [], x
+    for size in sizes:
+        books.append(residual[torch.randint(len(x), (size,))] + 0.1 * torch.randn(size, x.shape[1]))
+        residual = residual - books[-1][torch.cdist(residual, books[-1]).argmin(1)]
+    return books
+
+
 def near_ties(rows: int, width: int, words: int, seed: int) -> tuple[Tensor, Tensor]:
     """Rows one float32 step off the middle of two codewords, to either side; the codewords."""
     random = np.random.default_rng(seed)

@@ -9,6 +9,7 @@ from unittest import mock
 
 import pytest
 import torch
+from torch import Tensor
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
@@ -39,3 +40,7 @@ def load_backend() -> ModuleType:
 
 
 backend = load_backend()
+
+
+def to_device(*tensors: Tensor) -> list[Tensor]:
+    return [tensor.to(DEVICE) for tensor in tensors]

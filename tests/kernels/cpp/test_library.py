@@ -14,7 +14,7 @@ import torch
 
 from letter_fast.kernels.cpp import library
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 SOURCES = ROOT / "kernels/cpp"
 COMPILER = shutil.which("g++") or shutil.which("clang++")
 needs_compiler = pytest.mark.skipif(COMPILER is None, reason="there is no C++ compiler")
@@ -29,7 +29,7 @@ def text_of(pattern: str) -> dict[str, str]:
 def test_every_entry_is_guarded() -> None:
     """Exported functions are LF_ENTRY's, or tell one fact and call nothing that throws."""
     facts = {"lf_instruction_set", "lf_last_failure", "lf_Matrix_fields", "lf_Problems_fields"}
-    facts.add("lf_weaken")  # of the library that tests/kernels/test_bounds.py builds
+    facts.add("lf_weaken")  # of the library that tests/kernels/cpp/test_bounds.py builds
     exported = re.compile(r"^LF_EXPORT .*?(\w+)\(", re.M)
     assert {n for text in text_of("*.cpp").values() for n in exported.findall(text)} == facts
     macro = (SOURCES / "abi.h").read_text().split("#define LF_ENTRY")[1].split("\n\n")[0]

@@ -15,7 +15,7 @@ from letter_fast.clustering import kmeans
 from letter_fast.kernels import use_backend
 from letter_fast.kernels.cpp import threads
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 SOURCES = ROOT / "kernels/cpp"
 COMPILER = shutil.which("g++") or shutil.which("clang++")
 

@@ -1,8 +1,4 @@
-"""The Triton backend gives exact codes: on a CUDA device if there is one, else in the interpreter.
-
-The interpreter runs the very kernels, fp16 products and all, on the CPU; with tiles of 16 × 32, so
-that small cases cross tile borders.
-"""
+"""Exact codes of the Triton backend, on a GPU or interpreted."""
 
 from __future__ import annotations
 
@@ -23,9 +19,8 @@ from tests.support import oracle
 from tests.support.triton_backend import DEVICE, backend
 
 # The package has functions of these modules' names, so `import` would find those.
-packing, stages, beams = (
-    sys.modules[f"{backend.__name__}.{name}"]
-    for name in ("codebook", "residual_search", "residual_search_beam")
+packing, stages = (
+    sys.modules[f"{backend.__name__}.{name}"] for name in ("codebook", "residual_search")
 )
 
 # Scales are tried out where they overflow, and numpy, which interprets, says so.
@@ -208,37 +203,6 @@ def test_no_rows() -> None:
     assert code.shape == score.shape == (0,)
 
 
-@pytest.mark.parametrize("scale", [0.0, 1e-320, 1.0, 1e6, 1e200])
-def test_nearest_with_offset(scale: float) -> None:
-    rows = 1 if 0 < scale < 1e-300 else 6
-    x, book = oracle.clustered(rows, 5, 4, seed=15), oracle.clustered(17, 5, 4, seed=16)
-    book[9:] = book[:8]
-    offset = scale * torch.linspace(1, -1, 17, dtype=torch.float64)
-    code, score = (
-        part.cpu() for part in backend.nearest(*(t.to(DEVICE) for t in (x, book, offset)))
-    )
-    assert code.tolist() == oracle.nearest(x, book, offset)
-    expected = (x.double() - book[code].double()).square().sum(1) + offset[code]
-    torch.testing.assert_close(score, expected, rtol=1e-12, atol=1e-12 * max(scale, 1.0))
-
-
-@pytest.mark.parametrize("width", [1, 130])
-def test_nearest_has_no_residual_that_could_overflow(width: int) -> None:
-    x, book = torch.full((2, width), 3e38), torch.full((1, width), -3e38)
-    code, score = (part.cpu() for part in backend.nearest(x.to(DEVICE), book.to(DEVICE), None))
-    assert code.tolist() == [0, 0]
-    assert score.isfinite().all()
-    assert (search(x, [book])[0] == -1).all()
-
-
-def test_nearest_marks() -> None:
-    x = torch.tensor([[1.0], [math.nan]], device=DEVICE)
-    code, score = backend.nearest(x, torch.zeros(2, 1, device=DEVICE), None)
-    assert code.tolist() == [0, -1]
-    assert score[0] == 1.0
-    assert score[1].isnan()
-
-
 @settings(max_examples=4, deadline=None, derandomize=True)
 @given(st.data())
 def test_small_integers_and_halves(data: st.DataObject) -> None:
@@ -301,81 +265,6 @@ def test_codebooks_are_split_without_loss_and_folded() -> None:
         assert rest.max() <= packed.limits[level, 3]
         assert packed.limits[level, 3] <= 2.0**-20 * packed.limits[level, 0]
         assert (packed.bias[start + 20 : start + 128] == packing.NEVER).all()
-
-
-@pytest.mark.parametrize("beam", [1, 2, 5])
-def test_beam_agrees_with_the_reference(beam: int) -> None:
-    x = oracle.clustered(10, 6, 8, seed=17)
-    x[2, 1] = math.nan
-    books = [oracle.clustered(9, 6, 8, seed=s) * 0.7**s for s in range(3)]
-    books[1][3] = books[1][1]
-    check_beam(x, books, beam)
-
-
-@pytest.mark.parametrize("beam", [1, 3, 12])
-def test_beam_ties_go_to_the_lowest_path(beam: int) -> None:
-    generator = torch.Generator().manual_seed(5)
-    x = torch.randint(-2, 3, (2, 2), generator=generator).float()
-    check_beam(x, [torch.randint(-2, 3, (7, 2), generator=generator).float() for _ in "abc"], beam)
-
-
-def test_beam_takes_slabs_and_drops_overflowing_paths() -> None:
-    x = torch.tensor([[3e38], [1.0], [-2.0]])
-    books = [torch.tensor([[-3e38], [2.0]]), torch.tensor([[1.0], [-1.0]])]
-    with mock.patch.object(beams, "BEAM_BYTES", 1):
-        check_beam(x, books, 2)
-
-
-def test_beam_border_below_float64() -> None:
-    x = torch.zeros(2, 2)
-    book = torch.tensor([[1.0, 2.0**-40], [-1.0, 2.0**-41], [1.0, -(2.0**-41)], [1.0, 2.0**-39]])
-    check_beam(x, [book, 0.1 * book + 0.3], 2)
-
-
-@pytest.mark.parametrize("epsilon", [0.001, 0.003])
-def test_sinkhorn_of_groups_of_any_size(epsilon: float) -> None:
-    # A program each for up to 4 and 16 rows; blocks of 16 for more; nothing for an empty group.
-    sizes = [1, 3, 0, 4, 9, 17, 40]
-    starts = torch.tensor([0, *sizes]).cumsum(0)
-    x, book = oracle.clustered(sum(sizes), 3, 5, seed=18), oracle.clustered(70, 3, 5, seed=19)
-    x[[2, 25], 1] = torch.tensor([math.nan, math.inf])
-    book[11, 0], book[69] = math.nan, book[2]
-    check_sinkhorn(x, book, starts, epsilon)
-
-
-@pytest.mark.parametrize("epsilon", [1e-6, 1.0])
-def test_sinkhorn_without_small_groups(epsilon: float) -> None:
-    x, book = oracle.clustered(45, 2, 3, seed=20), oracle.clustered(6, 2, 3, seed=21)
-    x[33:35], book[2] = math.nan, 40.0  # a group without a row; a codeword that nobody is near to
-    small = {"SINKHORN_ELEMENTS": 1, "PLAN_BYTES": 8 * 6 * 20}
-    with mock.patch.multiple(sys.modules[f"{backend.__name__}.sinkhorn_codes"], **small):
-        check_sinkhorn(x, book, torch.tensor([0, 1, 20, 33, 35, 45]), epsilon)
-
-
-@pytest.mark.parametrize("scale", [1e-30, 1e30])
-def test_sinkhorn_at_any_scale(scale: float) -> None:
-    x, book = (
-        oracle.clustered(20, 3, 2, seed=22) * scale,
-        oracle.clustered(5, 3, 2, seed=23) * scale,
-    )
-    check_sinkhorn(x.T.contiguous().T, book, torch.tensor([0, 2, 20]), 0.003)
-    half = x.nan_to_num(posinf=1.0).clamp(-1, 1).half()
-    check_sinkhorn(half, torch.full((2, 3), math.nan), torch.tensor([0, 20]), 0.003)
-    check_sinkhorn(half[:0], book, torch.tensor([0]), 0.003)
-
-
-def check_sinkhorn(x: Tensor, book: Tensor, starts: Tensor, epsilon: float) -> None:
-    expected = reference.sinkhorn_codes(x, book, starts, epsilon, 4)
-    found = backend.sinkhorn_codes(x.to(DEVICE), book.to(DEVICE), starts, epsilon, 4)
-    assert torch.equal(found.cpu(), expected)
-
-
-def check_beam(x: Tensor, books: list[Tensor], beam: int) -> None:
-    table, sizes = torch.cat(books), [len(book) for book in books]
-    expected = reference.residual_search_beam(x, table, sizes, beam)
-    found = backend.residual_search_beam(x.to(DEVICE), table.to(DEVICE), sizes, beam)
-    assert torch.equal(found[0].cpu(), expected[0])
-    assert torch.equal(found[1].cpu(), expected[1])
 
 
 def _listed(case: tuple[Tensor, Tensor]) -> tuple[Tensor, list[Tensor]]:

@@ -16,7 +16,7 @@ from letter_fast.kernels import cpp
 from letter_fast.kernels.cpp import library
 from tests.support import oracle
 
-SOURCES = Path(__file__).parents[2] / "kernels/cpp"
+SOURCES = Path(__file__).parents[3] / "kernels/cpp"
 COMPILER = shutil.which("g++") or shutil.which("clang++")
 # `enum class Bound` of bounds.h.
 BOUNDS = ("screen", "float32", "float64", "movement", "distance")

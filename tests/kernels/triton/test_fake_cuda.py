@@ -16,7 +16,7 @@ import pytest
 
 from tests.fake_cuda.cards import build_guard, environment
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 HARNESS = ROOT / "tests" / "fake_cuda"
 
 # An epoch's tables; and where a small group begins, which in training a last batch may be.
