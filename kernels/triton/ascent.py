@@ -12,7 +12,8 @@ Out: the prices of the pass that misplaced the fewest rows, and how many: Σ_k |
 A price's step grows by half while its subgradient keeps its sign, and halves where it turns; the
 move is the step times the excess, in parts of N/K, at most 1. Codes are exact, counts are integers,
 and each operation on a price rounds in float64 as it does elsewhere (no FMA): from the same prices
-and steps all devices come to the same bits, and equal the formula in tests/kernels/triton/test_ascent.py.
+and steps all devices come to the same bits, those of the formula in
+tests/kernels/triton/test_ascent.py.
 
 Counting goes through shared memory: a program adds up COUNT_ROWS codes below COUNT_BINS, then one
 atomic a bin, 62,000 for 10⁶ rows and 256 clusters where an atomic a row would queue at few

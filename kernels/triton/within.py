@@ -16,9 +16,9 @@ device, so neither do the lists. The screen may only let too many through. In it
     score_k ≤ min score + ½β²·slack + 2·bound + η·((ρn + w)² + 2|bias| + w²),    η = (D + 8)·2⁻⁵²
 
 The last term is float64's rounding of f_k and f_min (docs/bounds.md). It matters where x is so far
-from all codewords that float64 can't tell them apart. The bound is one fp16 product's, enlarged by 2⁻²² of the scores'
-size for the roundings of the right-hand side. What may still be lost to underflow, of ½β²·slack or
-of a bias where all codewords are 0, is less than 2⁻¹⁰⁰.
+from all codewords that float64 can't tell them apart. The bound is one fp16 product's, enlarged by
+2⁻²² of the scores' size for the roundings of the right-hand side. What may still be lost to
+underflow, of ½β²·slack or of a bias where all codewords are 0, is less than 2⁻¹⁰⁰.
 
 The bits take K/8 bytes a row, slab by slab; nothing else grows with N·K. How many pairs there are
 and how many stay decides sizes: the host waits twice a slab.
