@@ -51,6 +51,7 @@ from letter_fast.kernels.triton.residual_losses import (
     walk_kernel,
 )
 from letter_fast.kernels.triton.residual_search_beam import border_kernel, path_distances_kernel
+from letter_fast.kernels.triton.residuals import residuals_kernel
 from letter_fast.kernels.triton.screen import screen_kernel
 from letter_fast.kernels.triton.screen_wide import screen_wide_kernel, split_kernel
 from letter_fast.kernels.triton.settle import settle_kernel
@@ -312,6 +313,7 @@ def cases(target: str) -> Iterator[Case]:
         shape = tiles.walk_shape(width)
         config = "{BLOCK_N}×{BLOCK_D}".format(**shape)
         yield Case("walk", config, walk_kernel, shape, 4, 3, False)
+        yield Case("residuals", config, residuals_kernel, shape, 4, 3, False)
         yield Case("scatter", config, scatter_kernel, shape, 4, 3, False)
     shape = {"BLOCK_K": tiles.GROUP_STEP}
     yield Case("group", str(tiles.GROUP_STEP), group_kernel, shape, 4, 3, False)

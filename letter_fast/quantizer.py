@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any, Literal, NamedTuple, get_args, overload
@@ -403,7 +402,7 @@ def choose_codes(
         raise ValueError(f"{len(sizes)} levels need as many epsilons, got {len(epsilons)}")
     residual, table = z, codebooks.float()
     everything = torch.tensor([0, len(z)])
-    chosen = []
+    chosen: list[Tensor] = []
     first = begin = 0
     while first < len(sizes):
         end = first + 1
@@ -418,10 +417,10 @@ def choose_codes(
             found = ops.residual_search(residual, words, part, with_quantized=False)[0]
         chosen.append(found)
         if end < len(sizes):
-            for code, book in zip(found.T, words.split(part)):
-                residual = residual - book[code]
-            residual = residual.masked_fill(found[:, :1] < 0, math.nan)
+            residual = ops.residuals(residual, words, part, found)
         first, begin = end, begin + sum(part)
+    if len(chosen) == 1:  # which has marked whole rows
+        return chosen[0]
     codes = torch.cat(chosen, dim=1)
     codes.masked_fill_((codes < 0).any(dim=1, keepdim=True), -1)
     return codes

@@ -22,7 +22,7 @@ def residual_losses(
     """q = Σ_l e_{c_l} and Σ_i ‖r_l‖² of the walk r_l = r_{l−1} − e_{c_l}.
 
     x [N, D], codebooks [ΣK, D], codes [N, L] int64 (a row of −1 counts nowhere)
-    -> quantized [N, D], errors [L] float64, counted [] int64
+    -> quantized [N, D], errors [L] float64, counted [] int64 (or float64)
     """
     residuals, words = _walk(x, codebooks, sizes, codes)
     quantized = torch.zeros_like(x)

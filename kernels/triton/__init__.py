@@ -8,6 +8,7 @@
     screen_wide.py        kernel  D > 128: one level a launch, a tiled product ending in arg-min
     exact.py, settle.py   kernel  rows no screen certifies: float64, then integer limbs
     gather.py             kernel  quantized = Σ codewords
+    residuals.py          kernel  x − Σ codewords, between levels with and without Sinkhorn
     nearest.py, nearest_bounded.py, residual_search.py, residual_search_beam.py    the operations
     cluster_sums.py, within.py                                       two with kernels of their own
     ascent.py             kernel  prices of clusters of bounded size: counts and steps on the device
@@ -31,5 +32,6 @@ from .residual_losses import residual_losses as residual_losses
 from .residual_losses import residual_losses_backward as residual_losses_backward
 from .residual_search import residual_search as residual_search
 from .residual_search_beam import residual_search_beam as residual_search_beam
+from .residuals import residuals as residuals
 from .sinkhorn_codes import sinkhorn_codes as sinkhorn_codes
 from .within import within as within

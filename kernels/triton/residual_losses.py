@@ -6,7 +6,8 @@
 
 In:  x, ∂q [N, D] float32 contiguous, codes [N, L] int64, codebooks [ΣK, D] float32,
      weights [3, L] and errors [L] float64.
-Out: q, ∂x [N, D], ∂codebooks [ΣK, D] float32; partial [programs, L] float64, added up by torch.
+Out: q, ∂x [N, D], ∂codebooks [ΣK, D] float32; partial [programs, L + 1] float64, added up by torch:
+     a program's part of each error, and of the rows that are counted.
 A program takes BLOCK_N rows × BLOCK_D columns and keeps nothing of the residuals but the last.
 
 Codebook gradients are added by integer atomics, whose order doesn't matter: a term v counts as
@@ -58,7 +59,10 @@ def walk_kernel(
         r -= e
         total += e
         wide = r.to(tl.float64)
-        tl.store(partial + program * L + level, tl.sum(tl.sum(wide * wide, axis=1), axis=0))
+        part = tl.sum(tl.sum(wide * wide, axis=1), axis=0)
+        tl.store(partial + program * (L + 1) + level, part)
+    counted = tl.sum((valid & (tl.program_id(1) == 0)).to(tl.float64), axis=0)
+    tl.store(partial + program * (L + 1) + L, counted)
     tl.store(quantized + at, total, mask=(row < N)[:, None] & (d < D)[None, :])
 
 
@@ -148,20 +152,20 @@ def residual_losses(
     x: Tensor, codebooks: Tensor, sizes: list[int], codes: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     """x [N, D], codebooks [ΣK, D] float32, codes [N, L] int64
-    -> quantized [N, D] float32, errors [L] float64, counted [] int64
+    -> quantized [N, D] float32, errors [L] and counted [] float64
     """
     N, D = x.shape
     L = len(sizes)
     quantized = torch.empty_like(x)
-    counted = (codes[:, 0] >= 0).sum()
     shape = walk_shape(D)
     grid = triton.cdiv(N, shape["BLOCK_N"]), triton.cdiv(D, shape["BLOCK_D"])
-    partial = torch.empty((grid[0] * grid[1], L), dtype=torch.float64, device=x.device)
+    partial = torch.empty((grid[0] * grid[1], L + 1), dtype=torch.float64, device=x.device)
     if N > 0:
         starts = layout_of(tuple(sizes), x.device).starts
         with torch.cuda.device_of(x):
             walk_kernel[grid](x, codes, codebooks, starts, quantized, partial, N, D, L, **shape)
-    return quantized, partial.sum(dim=0), counted
+    sums = partial.sum(dim=0)
+    return quantized, sums[:L], sums[L]
 
 
 def residual_losses_backward(
@@ -176,9 +180,10 @@ def residual_losses_backward(
     """errors [L], weights [3, L] float64 -> gradients of x [N, D] and of codebooks [ΣK, D]"""
     N, D = x.shape
     L = len(sizes)
-    grad_x, grad_codebooks = torch.empty_like(x), torch.zeros_like(codebooks)
+    grad_x = torch.empty_like(x)
     if N == 0:
-        return grad_x, grad_codebooks
+        return grad_x, torch.zeros_like(codebooks)
+    grad_codebooks = torch.empty_like(codebooks)
     layout = layout_of(tuple(sizes), x.device)
     sums = torch.zeros(codebooks.shape, dtype=torch.int64, device=x.device)
     shape = walk_shape(D)

@@ -135,9 +135,12 @@ class Letter(nn.Module, ModelFolder):
         rows = len(output.codes)
         distance = F.mse_loss if config.reconstruction == "mse" else F.l1_loss
         recon = distance(reconstruction, s, reduction="sum") / (rows * s.shape[1])
-        zero = recon.new_zeros(())
-        cf = zero if h is None else self._cf(quantized, h, rows, share.own, has_cf)
-        diversity = zero if groups is None else self._diversity(output.codes, groups, generator)
+        cf = diversity = None
+        if h is not None:
+            cf = self._cf(quantized, h, rows, share.own, has_cf)
+        if groups is not None:
+            diversity = self._diversity(output.codes, groups, generator)
+        cf, diversity = (recon.new_zeros(()) if term is None else term for term in (cf, diversity))
         total = config.total(recon, output.loss, cf, diversity)
         return LetterLosses(total, recon, output.loss, cf, diversity, output)
 

@@ -14,4 +14,5 @@ from .residual_losses import residual_losses as residual_losses
 from .residual_losses import residual_losses_backward as residual_losses_backward
 from .residual_search import residual_search as residual_search
 from .residual_search_beam import residual_search_beam as residual_search_beam
+from .residuals import residuals as residuals
 from .sinkhorn_codes import sinkhorn_codes as sinkhorn_codes

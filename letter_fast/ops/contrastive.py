@@ -60,11 +60,14 @@ def _save(ctx: Any, inputs: tuple[Tensor, Tensor, bool], output: tuple[Tensor, .
     q, h, _ = inputs
     _, log_total, gradient = output
     ctx.mark_non_differentiable(log_total, gradient)
+    ctx.set_materialize_grads(False)
     ctx.save_for_backward(q, h, log_total, gradient)
 
 
-def _backward(ctx: Any, grad: Tensor, *_: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+def _backward(ctx: Any, grad: Tensor | None, *_: None) -> tuple[Tensor | None, Tensor | None, None]:
     first_derivative_only("contrastive_loss")
+    if grad is None:  # nobody uses the loss
+        return None, None, None
     q, h, log_total, gradient = ctx.saved_tensors
     wanted_q, wanted_h, _ = ctx.needs_input_grad
     return (

@@ -54,11 +54,16 @@ def _(
 def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
     ctx.sizes = inputs[2]
     ctx.mark_non_differentiable(output[1])
+    ctx.set_materialize_grads(False)
     ctx.save_for_backward(output[1])
 
 
-def _backward(ctx: Any, grad: Tensor, _: Tensor) -> tuple[None, Tensor, None, None, None, None]:
+def _backward(
+    ctx: Any, grad: Tensor | None, _: None
+) -> tuple[None, Tensor | None, None, None, None, None]:
     first_derivative_only("diversity_loss")
+    if grad is None:  # nobody uses the losses
+        return None, None, None, None, None, None
     (gradient,) = ctx.saved_tensors
     if len(set(ctx.sizes)) == 1:  # one launch for all levels
         scaled = gradient.view(len(ctx.sizes), -1, gradient.shape[1]) * grad[:, None, None]

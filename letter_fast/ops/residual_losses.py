@@ -40,8 +40,10 @@ def residual_losses(
     quantized, errors, counted = walk(x, codebooks, sizes, codes)
     elements = (counted * x.shape[1]).clamp(min=1).double()
     scale = elements.reciprocal() if reduction == "mean" else torch.ones_like(elements)
-    terms = (errors * scale).to(x.dtype)
-    return quantized, terms, terms.clone(), errors, scale
+    codebook, commitment = x.new_empty(len(sizes)), x.new_empty(len(sizes))
+    torch.mul(errors, scale, out=codebook)  # in float64, then rounded
+    torch.mul(errors, scale, out=commitment)
+    return quantized, codebook, commitment, errors, scale
 
 
 @torch.library.custom_op("letter_fast::residual_losses_backward", mutates_args=())
@@ -102,38 +104,46 @@ def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None
     x, codebooks, ctx.sizes, codes, ctx.residual_grad, _ = inputs
     errors, scale = output[3:]
     ctx.mark_non_differentiable(errors, scale)
+    ctx.set_materialize_grads(False)
     ctx.save_for_backward(x, codebooks, codes, errors, scale)
 
 
 def _backward(
-    ctx: Any, grad_quantized: Tensor, codebook: Tensor, commitment: Tensor, *_: Tensor
+    ctx: Any,
+    grad_quantized: Tensor | None,
+    codebook: Tensor | None,
+    commitment: Tensor | None,
+    *_: None,
 ) -> tuple[Tensor, Tensor, None, None, None, None]:
     first_derivative_only("residual_losses")
     x, codebooks, codes, errors, scale = ctx.saved_tensors
-    slopes = (2 * scale * term.double() for term in (codebook, commitment))
-    weights = _weights(ctx.residual_grad, *slopes)
+    nothing = x.new_zeros(len(ctx.sizes))
+    own = nothing if codebook is None else codebook
+    to_x = nothing if commitment is None else commitment
+    weights = _weights(ctx.residual_grad, own, to_x, nothing) * (2 * scale).view(1)
+    if grad_quantized is None:
+        grad_quantized = torch.zeros_like(x)
     grad_x, grad_codebooks = residual_losses_backward(
         x, codebooks, ctx.sizes, codes, errors, grad_quantized.contiguous(), weights
     )
     return grad_x, grad_codebooks, None, None, None, None
 
 
-def _weights(residual_grad: str, codebook: Tensor, commitment: Tensor) -> Tensor:
-    """to_x, own and later of each level, [3, L], from the two terms' own slopes [L].
+def _weights(residual_grad: str, codebook: Tensor, commitment: Tensor, nothing: Tensor) -> Tensor:
+    """to_x, own and later of each level, [3, L], from the two terms' own slopes [L] and zeros [L].
 
     The codebook term of level l moves e_l by −r_l; only in `aggregate`, which compares z with the
     partial sum, the earlier ones too. The commitment term moves z by r_l, in `straight_through`
     only at level 1; in `full` also the earlier codewords.
     """
-    nothing = torch.zeros_like(codebook)
-    to_x, later = commitment, nothing
+    to_x, later = [commitment], nothing
     if residual_grad == "straight_through":
-        to_x = torch.cat([commitment[:1], nothing[1:]])
+        to_x = [commitment[:1], nothing[1:]]
     elif residual_grad == "full":
         later = commitment
     elif residual_grad == "aggregate":
         later = codebook
-    return torch.stack([to_x, codebook, later])
+    return torch.cat([*to_x, codebook, later]).view(3, -1)
 
 
 residual_losses.register_autograd(_backward, setup_context=_save)

@@ -25,39 +25,35 @@ class EpochMeans:
         self._config, quantizer, self._epoch = model.config, model.quantizer, epoch
         device = quantizer.codebooks.device
         self._sizes = quantizer.codebook_sizes
-        begins = torch.tensor([0, *self._sizes[:-1]]).cumsum(0)
-        self._begins = begins.to(device)
-        # The last place counts the codes of rows that are no numbers any more.
-        self._counts = torch.zeros(sum(self._sizes) + 1, dtype=torch.int64, device=device)
+        # A level's first place, before its codewords', counts code −1: rows that are no numbers.
+        places = [size + 1 for size in self._sizes]
+        self._begins = (torch.tensor([1, *places[:-1]]).cumsum(0)).to(device)
+        self._counts = torch.zeros(sum(places), dtype=torch.int64, device=device)
+        self._one = torch.ones(1, dtype=torch.int64, device=device)
         self._sums = torch.zeros(4 + 2 * len(self._sizes), dtype=torch.float64, device=device)
         self._rows = 0
 
     @property
     def counts(self) -> Tensor:
         """Rows of each codeword, [ΣK] int64."""
-        return self._counts[:-1]
+        places = self._counts.split([size + 1 for size in self._sizes])
+        return torch.cat([level[1:] for level in places])
 
     def add(self, losses: LetterLosses) -> None:
         """Counts one batch in."""
         output = losses.output
-        terms = torch.cat(
-            [
-                torch.stack([losses.recon, losses.cf, losses.quantization, losses.diversity]),
-                output.codebook_losses,
-                output.commitment_losses,
-            ]
-        )
+        terms = [losses.recon, losses.cf, losses.quantization, losses.diversity]
+        terms += [output.codebook_losses, output.commitment_losses]
         rows = len(output.codes)
-        self._sums.add_(terms.detach(), alpha=rows)
+        self._sums.add_(torch.cat([term.detach().view(-1) for term in terms]), alpha=rows)
         self._rows += rows
         # Not bincount, which asks the device for the largest code.
-        place = torch.where(output.codes >= 0, output.codes + self._begins, len(self._counts) - 1)
-        place = place.flatten()
-        self._counts.index_add_(0, place, torch.ones_like(place))
+        place = (output.codes + self._begins).flatten()
+        self._counts.index_add_(0, place, self._one.expand(len(place)))
 
     def check(self) -> None:
         """Waits for the device; ValueError if a loss or a latent has become NaN or Inf."""
-        if not bool(self._sums.isfinite().all() & (self._counts[-1] == 0)):
+        if not bool(self._sums.isfinite().all() & (self._counts[0] == 0)):
             raise diverged(self._epoch)
 
     def record(self, ranks: Ranks) -> dict[str, Any]:

@@ -42,6 +42,7 @@ CALLS = [
         ops.balanced_lloyd,
         (X[None], BOOK[None], torch.zeros(7).long(), torch.full((7,), 2), 2, 0.0, 30),
     ),
+    (ops.residuals, (X.half(), BOOK, [3, 4], CODES.clamp(min=0))),
     (ops.sinkhorn_codes, (X, BOOK, torch.tensor([0, 4, 9]), 0.003, 5)),
     (ops.sinkhorn_codes, (X[:0].half(), BOOK, torch.tensor([0]), 0.003, 5)),
 ]
