@@ -75,7 +75,9 @@ def objects() -> dict[str, tuple[Path, list[str]]]:
     sources = sorted(SOURCES.rglob("*.cpp"))
     kernels = [path for path in sources if PER_SET in path.read_text(encoding="utf-8")]
     name = {path: path.relative_to(SOURCES).with_suffix("").as_posix() for path in sources}
-    once = {f"{name[path]}.o": (path, []) for path in sources if path not in kernels}
+    once: dict[str, tuple[Path, list[str]]] = {
+        f"{name[path]}.o": (path, []) for path in sources if path not in kernels
+    }
     per_set = {
         f"{name[path]}_{set_}.o": (path, flags) for set_, flags in SETS.items() for path in kernels
     }

@@ -18,7 +18,7 @@ SIZES, DECAY = [8, 5], 0.9
 
 def quantizer(**options: object) -> lf.ResidualQuantizer:
     chosen = dict(codebook_update="ema", ema_decay=DECAY)
-    made = lf.ResidualQuantizer(6, SIZES, **{**chosen, **options})  # type: ignore[arg-type]
+    made = lf.ResidualQuantizer(6, SIZES, **{**chosen, **options})
     return made.fit(oracle.clustered(300, 6, 9, seed=1), method="kmeans")
 
 

@@ -25,19 +25,19 @@ import letter_fast as lf
 )
 def test_model_options(options: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        lf.LetterConfig(input_dim=4, **options)  # type: ignore[arg-type]
+        lf.LetterConfig(input_dim=4, **options)
 
 
 def test_training_options() -> None:
     with pytest.raises(ValueError, match=r"epochs must be an integer, got 2\.5"):
-        lf.TrainSettings(epochs=2.5)  # type: ignore[arg-type]
+        lf.TrainSettings(epochs=2.5)
     with pytest.raises(
         ValueError, match="early_stop must be one of loss, recon, collision_rate or absent, got 3"
     ):
-        lf.TrainSettings(early_stop=3)  # type: ignore[arg-type]
+        lf.TrainSettings(early_stop=3)
 
 
 def test_an_integer_is_a_number_and_a_list_a_tuple() -> None:
-    config = lf.LetterConfig(input_dim=4, hidden=[8], cf_weight=1, cf_dim=None)  # type: ignore[arg-type]
+    config = lf.LetterConfig(input_dim=4, hidden=[8], cf_weight=1, cf_dim=None)
     assert config.hidden == (8,)
     assert lf.LetterConfig.from_dict(config.to_dict()) == config

@@ -11,7 +11,7 @@ from tests.support import oracle
 
 
 def fitted(sizes: list[int], width: int = 6, **options: object) -> lf.ResidualQuantizer:
-    quantizer = lf.ResidualQuantizer(width, sizes, **options)  # type: ignore[arg-type]
+    quantizer = lf.ResidualQuantizer(width, sizes, **options)
     return quantizer.fit(oracle.clustered(300, width, 9, seed=1), method="kmeans")
 
 
@@ -143,7 +143,7 @@ def test_bad_arguments() -> None:
     for arguments in (dict(dim=0, codebook_size=4), dict(dim=3, codebook_size=[]),
                       dict(dim=3, codebook_size=[4, 0])):  # fmt: skip
         with pytest.raises(ValueError, match="at least 1"):
-            lf.ResidualQuantizer(**arguments)  # type: ignore[arg-type]
+            lf.ResidualQuantizer(**arguments)
     with pytest.raises(ValueError, match="did you mean 'detach'"):
         lf.ResidualQuantizer(3, 4, residual_grad="detached")
     with pytest.raises(ValueError, match="2 values"):

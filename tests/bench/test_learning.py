@@ -30,9 +30,9 @@ def test_all_learn_the_same(runs: list[dict[str, object]]) -> None:
     for plain in others:
         for epoch in range(4):
             for name in ("loss", "recon", "cf", "quantization"):
-                assert plain[epoch][name] == pytest.approx(ours[epoch][name], rel=0.02)  # type: ignore[index]
+                assert plain[epoch][name] == pytest.approx(ours[epoch][name], rel=0.02)
             # Its positives are drawn: 300 rows of a spread of some tenths.
-            assert plain[epoch]["diversity"] == pytest.approx(ours[epoch]["diversity"], abs=0.1)  # type: ignore[index]
+            assert plain[epoch]["diversity"] == pytest.approx(ours[epoch]["diversity"], abs=0.1)
 
 
 def test_they_are_told_and_drawn(

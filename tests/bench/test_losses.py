@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from letter_fast.bench import losses
+from letter_fast.bench.workloads import W1
 from letter_fast.kernels.reference.diversity import draw_partners
 
 
@@ -19,7 +20,7 @@ def test_peers_compute_the_same(name: str, monkeypatch: pytest.MonkeyPatch) -> N
     # The diversity term must not hide in its weight; partners must be the same for both.
     monkeypatch.setattr(losses, "BETA", 1.0)
     monkeypatch.setattr(losses, "_CHUNK", 128)
-    sizes, groups = list(losses.W1.sizes), batch.groups.flatten()
+    sizes, groups = list(W1.sizes), batch.groups.flatten()
     codes = batch.quantizer(batch.z).codes
     partners = iter(draw_partners(codes, sizes, groups, torch.tensor(1)).unbind(1))
 

@@ -27,6 +27,7 @@ from letter_fast.bench.recommend import (
     signals,
 )
 from letter_fast.bench.recommend.interactions import Columns, read_interactions
+from letter_fast.demo.cooccurrence import cooccurrence_vectors
 from letter_fast.tokenization import IdConstraint
 
 pytest.importorskip("transformers")
@@ -47,7 +48,7 @@ def catalog(seed: int = 0) -> data.Dataset:
     split = data.leave_last_out(walkers(seed=seed))
     draw = np.random.default_rng(seed)
     text = draw.standard_normal((40, 12)).astype(np.float32)
-    cf = data.cooccurrence_vectors(split[0], 40, 8)
+    cf = cooccurrence_vectors(split[0], 40, 8)
     return data.Dataset("walk", 40, *split, text=text, cf=cf)
 
 
@@ -281,7 +282,11 @@ def test_one_command_from_a_users_files(
 
 
 def broken(folder: Path, kind: str) -> Path:
-    whole = {"user_id": ["a", "b"], "item_id": ["x", "y"], "timestamp": [1.0, 2.0]}
+    whole: dict[str, list[Any]] = {
+        "user_id": ["a", "b"],
+        "item_id": ["x", "y"],
+        "timestamp": [1.0, 2.0],
+    }
     tables: dict[str, dict[str, list[Any]]] = {
         "column": {name: whole[name] for name in ("user_id", "item_id")},
         "value": {**whole, "item_id": ["x", None]},

@@ -254,7 +254,7 @@ def test_other_archives(tmp_path: Path) -> None:
 def test_options_are_not_believed(tmp_path: Path, change: dict[str, Any]) -> None:
     """Least of all before anything is made of them."""
     options = {"num_emb_list": [4, 4], "e_dim": 4, "layers": [6], "sk_epsilons": [0.0, 0.0]}
-    state = lc_rec.RQVAE(8, **options).state_dict()  # type: ignore[arg-type]
+    state = lc_rec.RQVAE(8, **options).state_dict()
     args = argparse.Namespace(**options | change)
     torch.save({"args": args, "state_dict": state}, tmp_path / "it.pth")
     with pytest.raises(ValueError, match="does not hold the model that its options name"):
@@ -264,7 +264,7 @@ def test_options_are_not_believed(tmp_path: Path, change: dict[str, Any]) -> Non
 @pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
 def test_weights_are_finite(tmp_path: Path, value: float) -> None:
     options = {"num_emb_list": [4, 4], "e_dim": 4, "layers": [6], "sk_epsilons": [0.0, 0.0]}
-    state = lc_rec.RQVAE(8, **options).state_dict()  # type: ignore[arg-type]
+    state = lc_rec.RQVAE(8, **options).state_dict()
     state["rq.vq_layers.1.embedding.weight"][2, 1] = value
     torch.save({"args": argparse.Namespace(**options), "state_dict": state}, tmp_path / "it.pth")
     with pytest.raises(ValueError, match=r"rq\.vq_layers\.1\.embedding\.weight holds NaN or Inf"):

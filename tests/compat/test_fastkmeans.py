@@ -39,7 +39,7 @@ def test_what_it_does() -> None:
     model = FastKMeans(8, 12, seed=1)
     with pytest.raises(RuntimeError, match="call train or fit before predict"):
         model.predict(X)
-    assert model.train(X) is None  # type: ignore[func-returns-value]
+    assert model.train(X) is None
     assert model.fit(X) is model
     assert model.centroids is not None
     distance = np.square(X[:, None].astype(float) - model.centroids[None]).sum(-1)

@@ -368,7 +368,7 @@ def test_checkpoints_of_something_else(tmp_path: Path) -> None:
 def test_codebooks_start_once_on_the_first_batch_of_training() -> None:
     x = oracle.clustered(200, 6, 30, seed=1)
     for module, labels in ((letter, [None]), (lc_rec, [])):
-        rq = module.ResidualVectorQuantizer([8, 5], 6, [0.0, 0.0], kmeans_init=True)  # type: ignore[attr-defined]
+        rq = module.ResidualVectorQuantizer([8, 5], 6, [0.0, 0.0], kmeans_init=True)
         rq.eval()(x, *labels)
         assert not any(layer.initted or layer.embedding.weight.any() for layer in rq.layers)
         q, _, codes = rq.train()(x, *labels)

@@ -27,7 +27,7 @@ X = oracle.clustered(400, 8, 30, seed=1).numpy()
     ]
 )
 def test_scikit_learn_checks(estimator: ResidualKMeans, check: object) -> None:
-    check(estimator)  # type: ignore[operator]
+    check(estimator)
 
 
 def test_levels_are_kmeans_of_what_is_left() -> None:

@@ -357,7 +357,7 @@ def test_kmeans_start_is_no_worse(cosine: bool, shared: bool) -> None:
     options = dict(kmeans_init=True, use_cosine_sim=cosine, shared_codebook=shared, decay=1.0)
     x = oracle.clustered(800, WIDTH, 30, seed=2)
     options |= {"dim": WIDTH, "num_quantizers": LEVELS, "codebook_size": 16}
-    ours = ResidualVQ(**options).eval()  # type: ignore[arg-type]
+    ours = ResidualVQ(**options).eval()
     errors = []
     for seed in range(3):
         torch.manual_seed(seed)
@@ -369,7 +369,7 @@ def test_kmeans_start_is_no_worse(cosine: bool, shared: bool) -> None:
     before = ours.codebooks
     ours(x + 1)
     assert torch.equal(before, ours.codebooks)
-    ResidualVQ(**options).load_state_dict(ours.state_dict())  # type: ignore[arg-type]
+    ResidualVQ(**options).load_state_dict(ours.state_dict())
 
 
 def test_dropped_levels_are_marked_and_decode_to_less() -> None:

@@ -138,7 +138,7 @@ def test_rqvae_recommender_is_not_told_otherwise() -> None:
         ({"commitment_weight": 1.0}, "but the file's module has 0.25"),
     ):
         with pytest.raises(ValueError, match=message):
-            rqvae_recommender.RqVae.from_checkpoint(path, **given)  # type: ignore[arg-type]
+            rqvae_recommender.RqVae.from_checkpoint(path, **given)
 
 
 def test_every_tensor_of_a_state_dict_is_read_or_refused() -> None:
@@ -156,7 +156,7 @@ def test_every_tensor_of_a_state_dict_is_read_or_refused() -> None:
         with pytest.raises(ValueError, match=message):
             build({**state, **change}, "relu", False)
     with pytest.raises(ValueError, match="activation must be one of relu, silu"):
-        build(state, "gelu", False)  # type: ignore[arg-type]
+        build(state, "gelu", False)
 
 
 # GRID
@@ -282,7 +282,7 @@ def test_codes_beyond_the_codebooks_are_not_packed() -> None:
         unpack_codes(np.array([[15]], dtype=np.uint8), quantizer)
     for beam in (0, -1, 1.5, None, True):
         with pytest.raises(ValueError, match="beam must be a positive integer"):
-            to_faiss(lf.ResidualQuantizer(4, [16]), beam)  # type: ignore[arg-type]
+            to_faiss(lf.ResidualQuantizer(4, [16]), beam)
 
 
 # OpenOneRec: types of the column × what is in it

@@ -107,8 +107,14 @@ def bare(tmp_path_factory: pytest.TempPathFactory) -> Path:
             (packages / path.name).symlink_to(path)
     site = sysconfig.get_path("purelib", vars={"base": str(folder / "venv")})
     (Path(site) / "dependencies.pth").write_text(f"{packages}\n")
-    pip = [folder / "venv/bin/python", "-m", "pip", "install", "--disable-pip-version-check"]
-    options = ["--no-index", "--no-deps", "--no-build-isolation", "-v"]
+    pip: list[str | Path] = [folder / "venv/bin/python", "-m", "pip", "install"]
+    options = [
+        "--disable-pip-version-check",
+        "--no-index",
+        "--no-deps",
+        "--no-build-isolation",
+        "-v",
+    ]
     done = run([*pip, *options, copied_sources(folder / "source")], folder)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "the CPU will use the slower reference backend" in done.stdout + done.stderr

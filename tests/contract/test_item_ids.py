@@ -532,10 +532,11 @@ def test_a_model_remembers_its_columns(
     if kind == "letter with cf":
         wanted["cf"] = {"vectors": "v", "ids": "code"}
     assert json.loads((folder / "config.json").read_text())["trained_on"] == wanted
-    model = load(folder)
+    model: Any = load(folder)
     model.save_pretrained(tmp_path / "again")
-    assert load(tmp_path / "again").fingerprint() == model.fingerprint()
-    assert load(tmp_path / "again").trained_on.to_dict() == wanted
+    again: Any = load(tmp_path / "again")
+    assert again.fingerprint() == model.fingerprint()
+    assert again.trained_on.to_dict() == wanted
 
     text, out = files / "text.parquet", tmp_path / "ids.parquet"
     assert "item ids: column 'code' of" in printed(capfd, "tokenize", folder, text, "--out", out)

@@ -12,6 +12,7 @@ import stat
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -22,7 +23,6 @@ import torch
 import letter_fast as lf
 from letter_fast import locks
 from letter_fast.atomic import check_folder, check_target, make_folder, replacing, write_bytes
-from letter_fast.cli import terminal
 from letter_fast.cli.app import run
 from letter_fast.cli.terminal import Lines
 from letter_fast.locks import only_writer
@@ -481,7 +481,7 @@ def test_half_of_what_torchrun_says(
 
 def test_a_line_a_minute(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 0.0
-    monkeypatch.setattr(terminal.time, "monotonic", lambda: now)
+    monkeypatch.setattr(time, "monotonic", lambda: now)
     lines = Lines("epochs")
     task = lines.add_task("training", total=200, note="")
     now = 60.0

@@ -331,6 +331,9 @@ def test_the_nightly_table_is_judged_on_the_nightly_catalog(
 
 # Embeddings that changed
 
+_ONLY = np.zeros((ROWS, WIDTH), dtype=bool)
+_ONLY[7, 3] = True
+_ROW_5 = np.arange(ROWS)[:, None] == 5
 CHANGES: dict[str, tuple[Callable[[Any], Any], int]] = {
     "nothing": (lambda text: text, 0),
     "kept as float64": (lambda text: text.astype(np.float64), 0),
@@ -338,9 +341,6 @@ CHANGES: dict[str, tuple[Callable[[Any], Any], int]] = {
     "two rows exchanged": (lambda text: text[[1, 0, *range(2, ROWS)]], 2),
     "columns of a row exchanged": (lambda text: np.where(_ROW_5, text[:, ::-1], text), 1),
 }
-_ONLY = np.zeros((ROWS, WIDTH), dtype=bool)
-_ONLY[7, 3] = True
-_ROW_5 = np.arange(ROWS)[:, None] == 5
 
 
 @pytest.mark.parametrize("kind", CHANGES)

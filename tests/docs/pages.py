@@ -71,8 +71,8 @@ def run_block(block: Block, page: str, namespace: dict[str, Any]) -> None:
             assert program == "letter-fast", (
                 f"{where} is not letter-fast: say <!-- not run: why -->"
             )
-            code = run(arguments)
-            assert code == 0, f"{where} ended with {code}"
+            status = run(arguments)
+            assert status == 0, f"{where} ended with {status}"
         return
     code = block.code
     if block.language == "diff":

@@ -37,7 +37,7 @@ def missing(text: str) -> list[str]:
     return [
         name
         for name in re.findall(r"`([\w./-]+(?:::\w+(?:\[[^\]]*\])?)?)`", text)
-        if not is_there(*name.partition("::")[::2], names)
+        if not is_there(name.partition("::")[0], name.partition("::")[2], names)
     ]
 
 

@@ -228,7 +228,7 @@ def _pretend(capability: int, multiprocessors: int) -> None:
         base = pointers.setdefault(id(tensor.untyped_storage()), 1 << 20)
         return base + tensor.storage_offset() * tensor.element_size()
 
-    FakeTensor.data_ptr = data_ptr  # type: ignore[method-assign]
-    torch.cuda.device_of = lambda tensor: contextlib.nullcontext()  # type: ignore[assignment]
+    FakeTensor.data_ptr = data_ptr
+    torch.cuda.device_of = lambda tensor: contextlib.nullcontext()
     torch.cuda.get_device_capability = lambda device=None: divmod(capability, 10)
     torch.cuda.get_device_properties = lambda device=None: Properties

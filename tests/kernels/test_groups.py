@@ -43,7 +43,7 @@ class Problem(NamedTuple):
 def problem(groups: int, rows: int, words: int, width: int, seed: int, **kind: object) -> Problem:
     """Groups of up to `rows` rows around one point each; integers where `lattice` asks for ties."""
     random = np.random.default_rng(seed)
-    capacity = int(kind.get("capacity", 1))  # type: ignore[call-overload]
+    capacity = int(kind.get("capacity", 1))
 
     def points(count: int, spread: float) -> np.ndarray:
         if kind.get("lattice"):

@@ -19,7 +19,7 @@ def literal(q: Tensor, h: Tensor) -> Tensor:
 
 
 def leaves(rows: int, width: int = 6, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:
-    return tuple(torch.randn(rows, width, dtype=dtype).requires_grad_() for _ in range(2))  # type: ignore[return-value]
+    return tuple(torch.randn(rows, width, dtype=dtype).requires_grad_() for _ in range(2))
 
 
 @pytest.mark.parametrize("rows", [1, 2, 23])

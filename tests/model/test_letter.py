@@ -17,7 +17,7 @@ SMALL = dict(input_dim=12, hidden=(16,), latent_dim=4, codebook_size=(6, 5), div
 
 
 def model(**options: object) -> lf.Letter:
-    config = lf.LetterConfig(**{**SMALL, **options})  # type: ignore[arg-type]
+    config = lf.LetterConfig(**{**SMALL, **options})
     built = lf.Letter(config)
     built.quantizer.fit(torch.randn(50, config.latent_dim), method="kmeans")
     return built
@@ -127,18 +127,18 @@ def test_broken_folders_are_refused_in_one_line(tmp_path: Path) -> None:
 )
 def test_bad_configurations(options: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        lf.LetterConfig(**{**SMALL, **options})  # type: ignore[arg-type]
+        lf.LetterConfig(**{**SMALL, **options})
 
 
 def test_a_model_keeps_its_fingerprint_over_releases() -> None:
     """ID tables name it. This one was taken before the CF term had a similarity to choose."""
-    letter = lf.Letter(lf.LetterConfig(**SMALL))  # type: ignore[arg-type]
+    letter = lf.Letter(lf.LetterConfig(**SMALL))
     for value in letter.state_dict().values():
         value.fill_(1)
     assert (
         letter.fingerprint() == "7fc114077e6036a33c6b38918ef1ef644edddde7133c70e9c88f81e2ba9b7858"
     )
-    cosine = lf.LetterConfig(**SMALL, cf_similarity="cosine")  # type: ignore[arg-type]
+    cosine = lf.LetterConfig(**SMALL, cf_similarity="cosine")
     assert lf.LetterConfig.from_dict(cosine.to_dict()) == cosine
 
 

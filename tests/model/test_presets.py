@@ -28,9 +28,9 @@ def test_it_is_the_documented_recipe_and_fields_of_yours_win() -> None:
 
 def test_no_other_name_and_no_unknown_field() -> None:
     with pytest.raises(ValueError, match="preset must be"):
-        lf.LetterConfig.preset("best", input_dim=3)  # type: ignore[arg-type]
+        lf.LetterConfig.preset("best", input_dim=3)
     with pytest.raises(ValueError, match="preset must be"):
-        lf.TrainSettings.preset("best")  # type: ignore[arg-type]
+        lf.TrainSettings.preset("best")
     with pytest.raises(ValueError, match="did you mean 'cf_weight'"):
         lf.LetterConfig.preset("recommended", input_dim=3, cf_weigth=1.0)
     with pytest.raises(ValueError, match="input_dim"):

@@ -26,7 +26,7 @@ ROWS = oracle.clustered(300, 10, 12, seed=1)
 def model(
     sizes: tuple[int, ...] = (8, 6, 7), width: int = 10, **options: object
 ) -> lf.ResidualKMeans:
-    config = lf.ResidualKMeansConfig(width, sizes, **options)  # type: ignore[arg-type]
+    config = lf.ResidualKMeansConfig(width, sizes, **options)
     return lf.ResidualKMeans(config)
 
 
@@ -257,5 +257,5 @@ def test_bad_input(call: Callable[[], object], message: str) -> None:
 
 
 def test_a_list_is_a_tuple() -> None:
-    config = lf.ResidualKMeansConfig(4, [8, 8])  # type: ignore[arg-type]
+    config = lf.ResidualKMeansConfig(4, [8, 8])
     assert lf.ResidualKMeansConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config

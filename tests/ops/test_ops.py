@@ -50,7 +50,7 @@ CALLS = [
 
 @pytest.mark.parametrize(("op", "arguments"), CALLS)
 def test_opcheck(op: object, arguments: tuple[object, ...]) -> None:
-    torch.library.opcheck(op, arguments)  # type: ignore[arg-type]
+    torch.library.opcheck(op, arguments)
 
 
 @pytest.mark.slow

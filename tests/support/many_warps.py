@@ -157,5 +157,5 @@ def _called_from(file: str, line: int) -> bool:
     while frame is not None:
         if frame.f_code.co_filename.endswith(file) and frame.f_lineno == line:
             return True
-        frame = frame.f_back  # type: ignore[assignment]
+        frame = frame.f_back
     return False

@@ -185,7 +185,7 @@ def cases() -> list[Case]:
     letter_config = dict(
         input_dim=6, hidden=(5,), latent_dim=4, codebook_size=(5, 3), cf_dim=3, sinkhorn_sweeps=5
     )
-    letter = lf.Letter(lf.LetterConfig(**letter_config)).eval()  # type: ignore[arg-type]
+    letter = lf.Letter(lf.LetterConfig(**letter_config)).eval()
     plain = lf.ResidualKMeans(lf.ResidualKMeansConfig(4, (5, 3))).fit(x.numpy())
     s, h = torch.randn(24, 6), torch.randn(24, 3)
     found: list[Case] = []
@@ -498,7 +498,7 @@ def cases() -> list[Case]:
             s=floats(s) if name == "encode" else without_nan(floats(s)),
         )
         for dtype in (torch.bfloat16, torch.float64):
-            other = lf.Letter(lf.LetterConfig(**letter_config)).to(dtype)  # type: ignore[arg-type]
+            other = lf.Letter(lf.LetterConfig(**letter_config)).to(dtype)
             add(
                 f"{dtype} Letter.{name}",
                 getattr(other, name),
@@ -531,7 +531,7 @@ def cases() -> list[Case]:
             s=floats(x) if name == "encode" else without_nan(floats(x)),
         )
     add("ResidualKMeans.decode", plain.decode, dict(codes=walk), codes=integers(walk, 5))
-    options = dict(
+    fitting: dict[str, Any] = dict(
         embeddings=x.numpy(), iterations=3, restarts=1, tolerance=1e-4, seed=0, first_level=0
     )
     add(
@@ -539,7 +539,7 @@ def cases() -> list[Case]:
         lambda **a: (
             lf.ResidualKMeans(lf.ResidualKMeansConfig(4, (5, 3))).fit(**a).quantizer.codebooks
         ),
-        options,
+        fitting,
         embeddings=floats(x),
         iterations=counts(3),
         restarts=counts(1),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -110,10 +112,10 @@ def test_real_beam_search_writes_ids(tokenizer, kind: str, way: str) -> None:  #
         )
         model = transformers.GPT2LMHeadModel(config).eval()
     else:
-        config = transformers.T5Config(
-            d_model=16, d_kv=8, d_ff=16, num_layers=1, num_heads=2, decoder_start_token_id=0,
-            **common,
-        )  # fmt: skip
+        small: dict[str, Any] = dict(
+            decoder_start_token_id=0, d_model=16, d_kv=8, d_ff=16, num_layers=1, num_heads=2
+        )
+        config = transformers.T5Config(**small, **common)
         model = transformers.T5ForConditionalGeneration(config).eval()
     prompts = torch.full((2, 5), 3)
     length = 5 if kind == "decoder" else 1

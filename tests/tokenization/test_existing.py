@@ -29,7 +29,7 @@ def model() -> Letter:
 
 def table_of(model: Letter, rows: np.ndarray, *rest: object, **options: object) -> SemanticIds:
     names = pa.array(NAMES[rows].tolist())
-    return tokenize(model, TEXT[rows], *rest, item_ids=names, **options)  # type: ignore[arg-type]
+    return tokenize(model, TEXT[rows], *rest, item_ids=names, **options)
 
 
 def ids_of(table: SemanticIds) -> dict[str, tuple[int, ...]]:

@@ -25,7 +25,7 @@ def test_a_table_is_a_mapping_of_item_ids() -> None:
     assert dict(zip(IDS, map(IDS.__getitem__, IDS))) == {"x": (0, 2), "y": (1, 0), "z": (1, 1)}
     for unknown in ("w", 1, None, True, ["x"]):
         with pytest.raises(KeyError):
-            IDS[unknown]  # type: ignore[index]
+            IDS[unknown]
 
 
 def test_row_numbers_are_ids_too() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -343,7 +344,7 @@ def test_broken_indexes(tmp_path: Path, format: str, text: str) -> None:
         import_ids(path, format)
 
 
-BROKEN = {
+BROKEN: dict[str, Sequence[Any]] = {
     "grid": [torch.zeros(2, 3), torch.zeros(4).long(), [1, 2], {"keys": torch.zeros(2)}],
     "openonerec": [{"pid": [1]}, {"sid": [[1]]}, {"pid": [1], "sid": ["x"]},
                    {"pid": [1, 1], "sid": [[1], [2]]}, {"pid": [1], "packed": [-1]},

@@ -309,7 +309,7 @@ def test_bad_arguments(change: dict[str, object], message: str) -> None:
     codes, latents, books = problem(20, [4, 8], 1)
     arguments = {"codes": codes, "latents": latents, "codebooks": books, **change}
     with pytest.raises(ValueError, match=message):
-        resolve(**arguments)  # type: ignore[arg-type]
+        resolve(**arguments)
 
 
 def test_more_ids_than_int64_has_numbers() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from random import Random
 
 import numpy as np
 import pyarrow as pa
@@ -42,14 +43,16 @@ ITEMS = st.one_of(
 
 @settings(deadline=None)
 @given(ITEMS, st.sampled_from([[2, 3], [1, 2, 2], [2**31] * 3]), st.randoms())
-def test_lookups_are_those_of_a_dictionary(items: list, sizes: list[int], random) -> None:
+def test_lookups_are_those_of_a_dictionary(
+    items: list[object], sizes: list[int], random: Random
+) -> None:
     rows = [[random.choice((0, size - 1)) for size in sizes] for _ in items]
     codes = np.array(rows, dtype=np.int64).reshape(-1, len(sizes))
     ids = SemanticIds(codes, sizes, pa.array(items, None if items else pa.string()))
     row_of = {item: row for row, item in enumerate(items)}
     asked = [*items, *(items or [""])[:1]]
     assert ids.rows_of_items(asked).tolist() == [row_of.get(item, -1) for item in asked]
-    named: dict[tuple[int, ...], list] = {}
+    named: dict[tuple[int, ...], list[object]] = {}
     for item, row in zip(items, rows):
         named.setdefault(tuple(row), []).append(item)
         assert ids.codes_of(item) == tuple(row)
@@ -204,7 +207,7 @@ def test_foreign_and_broken_files(tmp_path: Path) -> None:
     ],
 )
 def test_files_that_contradict_themselves(
-    tmp_path: Path, codes: list, facts: dict[str, object], message: str
+    tmp_path: Path, codes: list[list[int]], facts: dict[str, object], message: str
 ) -> None:
     path = tmp_path / "ids.parquet"
     columns = {"item_id": list(range(len(codes))), "codes": codes}

@@ -109,7 +109,7 @@ def test_processes_share_every_batch(whole: bool, monkeypatch: pytest.MonkeyPatc
         for part in shares:
             assert part.h is not None
             assert part.share is not None
-            assert torch.equal(part.h, batch.h)  # type: ignore[arg-type]
+            assert torch.equal(part.h, batch.h)
             assert torch.equal(part.s, batch.s[part.share.own])
 
 
@@ -130,7 +130,7 @@ def test_training_in_windows_resumes_with_the_same_bits(tmp_path: Path) -> None:
     def train(out: str, epochs: int, source: Any) -> dict[str, torch.Tensor]:
         torch.manual_seed(0)
         shape = dict(input_dim=WIDTH, hidden=(16,), latent_dim=3, codebook_size=(8, 8))
-        model = lf.Letter(lf.LetterConfig(**shape))  # type: ignore[arg-type]
+        model = lf.Letter(lf.LetterConfig(**shape))
         settings = lf.TrainSettings(epochs=epochs, batch_size=SIZE, allow_collisions=True)
         return lf.train(model, source, CF, tmp_path / out, settings).model.state_dict()
 

@@ -63,7 +63,7 @@ def train(rank: int, folder: Path, shape: dict[str, Any], settings: dict[str, An
     torch.manual_seed(rank)  # the first process's weights count
     small = dict(hidden=(16,), latent_dim=4, cf_dim=6, codebook_size=(8, 8), diversity_clusters=3)
     weights = dict(cf_weight=0.1, diversity_weight=0.1)
-    config = lf.LetterConfig(input_dim=12, **{**small, **weights, **shape})  # type: ignore[arg-type]
+    config = lf.LetterConfig(input_dim=12, **{**small, **weights, **shape})
     few = dict(epochs=6, batch_size=64, evaluate_every=2, checkpoint_every=2)
     few["allow_collisions"] = True
     model = lf.Letter(config)

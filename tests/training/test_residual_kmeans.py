@@ -16,7 +16,7 @@ SETTINGS = FitSettings(iterations=5, seed=3)
 
 
 def model(**options: object) -> lf.ResidualKMeans:
-    return lf.ResidualKMeans(lf.ResidualKMeansConfig(6, (8, 4, 5), **options))  # type: ignore[arg-type]
+    return lf.ResidualKMeans(lf.ResidualKMeansConfig(6, (8, 4, 5), **options))
 
 
 def test_the_settings_are_those_of_fit(tmp_path: Path) -> None:
@@ -26,7 +26,7 @@ def test_the_settings_are_those_of_fit(tmp_path: Path) -> None:
     ):
         fit_residual_kmeans(model(), ROWS, tmp_path, settings, resume=False)
         saved = lf.ResidualKMeans.from_pretrained(tmp_path)
-        assert saved.fingerprint() == model().fit(ROWS, **options).fingerprint()  # type: ignore[arg-type]
+        assert saved.fingerprint() == model().fit(ROWS, **options).fingerprint()
 
 
 @pytest.mark.parametrize("broken_at", [1, 2, 3])

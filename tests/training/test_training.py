@@ -25,13 +25,13 @@ def model(**options: object) -> lf.Letter:
     torch.manual_seed(0)
     shape = dict(input_dim=12, hidden=(16,), latent_dim=4, codebook_size=(8, 8))
     shape["diversity_clusters"] = 3
-    return lf.Letter(lf.LetterConfig(**{**shape, **options}))  # type: ignore[arg-type]
+    return lf.Letter(lf.LetterConfig(**{**shape, **options}))
 
 
 def settings(**options: object) -> lf.TrainSettings:
     few = dict(epochs=6, batch_size=64, evaluate_every=2, checkpoint_every=2)
     few["allow_collisions"] = True
-    return lf.TrainSettings(**{**few, **options})  # type: ignore[arg-type]
+    return lf.TrainSettings(**{**few, **options})
 
 
 def weights(letter: lf.Letter) -> dict[str, Tensor]:
@@ -188,7 +188,7 @@ def test_early_stop_keeps_the_best_weights() -> None:
     options = dict(epochs=400, early_stop="collision_rate", patience=2, evaluate_every=1)
     result = lf.train(model(), TEXT, CF, settings=settings(**options), on_epoch=records.append)
     assert result.stopped_early
-    rates = [float(record["collision_rate"]) for record in records]  # type: ignore[arg-type]
+    rates = [float(record["collision_rate"]) for record in records]
     codes = result.model.encode(TEXT)
     final = 1 - len(codes.unique(dim=0)) / len(codes)
     assert final == pytest.approx(min(rates))
@@ -202,7 +202,7 @@ def test_moving_averages_learn_and_only_they_move_the_codebooks() -> None:
     still = settings(epochs=3, learning_rate=1e-30, weight_decay=0.9)
     lf.train(letter, TEXT, CF, settings=still)
     assert not torch.equal(letter.quantizer.codebooks, start)
-    assert bool(letter.quantizer.ema_weights.any())  # type: ignore[union-attr]
+    assert bool(letter.quantizer.ema_weights.any())
 
     lf.train(model(**EMA), TEXT, CF, settings=settings(epochs=20), on_epoch=records.append)
     assert records[-1]["loss"] < records[0]["loss"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
+from typing import Any
 from unittest import mock
 
 import pytest
@@ -27,7 +28,7 @@ def plain_search(
 
 
 def literal(
-    x: Tensor, words: Tensor, low: Tensor, high: Tensor, start: object, step: float, passes: int
+    x: Tensor, words: Tensor, low: Tensor, high: Tensor, start: Any, step: float, passes: int
 ) -> tuple[Tensor, int]:
     price, K = start.prices, len(words)
     steps, before = torch.full((K,), step * float(start.scale)).double(), torch.zeros(K).double()

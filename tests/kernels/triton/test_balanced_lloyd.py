@@ -51,7 +51,7 @@ def run(x: Tensor, start: Tensor, low: Tensor, high: Tensor, iterations: int = 1
     found = backend.balanced_lloyd(
         x.to(DEVICE), start.to(DEVICE), low, high, iterations, 0.0, exponent
     )
-    return tuple(each.cpu() for each in found)  # type: ignore[return-value]
+    return tuple(each.cpu() for each in found)
 
 
 def full(K: int, size: int) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
 from unittest import mock
 
 import pytest
@@ -10,15 +11,16 @@ import torch
 
 from letter_fast import kernels
 from letter_fast.kernels import reference
+from letter_fast.kernels.cpp.library import NativeLibraryError
 from tests.support import oracle
 from tests.support.triton_backend import DEVICE, backend
 
 
 @pytest.fixture
-def no_native_library() -> object:
+def no_native_library() -> Iterator[None]:
     """As on a machine without a compiler."""
     kernels._default.cache_clear()
-    failed = mock.Mock(side_effect=kernels.NativeLibraryError("native.so is absent"))
+    failed = mock.Mock(side_effect=NativeLibraryError("native.so is absent"))
     with mock.patch.object(kernels, "load_library", failed):
         yield
     kernels._default.cache_clear()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
+from types import ModuleType
 from unittest import mock
 
 import pytest
@@ -31,16 +32,16 @@ pytestmark = [
 SIZES = [6, 5]
 
 
-def published_and_read_back(place, r, inside):  # type: ignore[no-untyped-def]
+def published_and_read_back(place, r, inside):
     """As until November 2026: what is tested is loaded again, with no barrier between."""
     tl.store(place, r, mask=inside)
     back = tl.load(place, mask=inside, other=0.0)
     return tl.min((tl.abs(back) < float("inf")).to(tl.int32), axis=0)
 
 
-def barrier(module: object, reason: str) -> tuple[str, int]:
+def barrier(module: ModuleType, reason: str) -> tuple[str, int]:
     """File and line of the barrier that has this comment."""
-    path = Path(module.__file__)
+    path = Path(str(module.__file__))
     lines = path.read_text().splitlines()
     (place,) = [number for number, line in enumerate(lines, 1) if f"()  # {reason}" in line]
     assert "tl.debug_barrier()" in lines[place - 1]

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from letter_fast.kernels import reference
-from letter_fast.kernels.reference.residual_search_beam import distinct_codewords
+from letter_fast.kernels.reference.nearest import distinct_codewords
 from tests.support import oracle
 from tests.support.triton_backend import DEVICE, backend
 

@@ -27,7 +27,7 @@ pytestmark = [
 NEVER = 2.0**126
 
 
-def two_smallest(  # type: ignore[no-untyped-def]
+def two_smallest(
     score,
     largest,
     limits,
