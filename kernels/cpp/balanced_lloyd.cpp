@@ -162,7 +162,7 @@ class Solver {
     };
 
     // The cheapest assignment to these centroids, and the bound that the prices prove. Where no proof is asked for,
-    // it stops when few rows are misplaced, and may leave some so: later iterations make up for it.
+    // there is no bound; it stops when few rows are misplaced, and may leave some so: later iterations make up for it.
     Solution solve(const float* centroids, bool proven, std::int64_t iteration) {
         if (!few_ && !(typical_ > 0)) {
             typical_ = typical_slack(problem_, centroids);
@@ -184,7 +184,7 @@ class Solver {
         const double cost = lf::cost(arcs, repair.labels());
         // An unfinished repair has raised the price of what the bounds leave free: the ascent's are the better start.
         if (optimal) prices_.now = repair.prices();
-        const double bound = std::min(dual(arcs, *problem_.bounds, prices_.now), cost);
+        const double bound = proven ? std::min(dual(arcs, *problem_.bounds, prices_.now), cost) : -kEverything;
         choose_slack(arcs, kContested);
         return {repair.labels(), cost, bound, optimal};
     }

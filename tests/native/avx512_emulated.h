@@ -174,6 +174,16 @@ inline std::uint16_t _mm512_cmp_ps_mask(__m512 a, __m512 b, int predicate) {
 inline __m512 _mm512_maskz_mov_ps(std::uint16_t mask, __m512 a) {
     return emulated_floats([&](int i) { return mask >> i & 1 ? a.lanes[i] : 0.0f; });
 }
+template <class Register> inline Register emulated_compress(std::uint16_t mask, const Register& a) {
+    Register to{};
+    int count = 0;
+    for (int i = 0; i < 16; ++i)
+        if (mask >> i & 1) to.lanes[count++] = a.lanes[i];
+    return to;
+}
+inline __m512 _mm512_maskz_compress_ps(std::uint16_t mask, __m512 a) { return emulated_compress(mask, a); }
+inline __m512i _mm512_maskz_compress_epi32(std::uint16_t mask, __m512i a) { return emulated_compress(mask, a); }
+inline void _mm512_storeu_si512(void* to, __m512i a) { std::memcpy(to, &a, sizeof a); }
 inline float _mm512_reduce_add_ps(__m512 a) {
     float sum = 0.0f;
     for (float value : a.lanes) sum += value;

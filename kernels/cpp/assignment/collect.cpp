@@ -7,94 +7,99 @@
 // instruction set. Rows of clusters j that may be left at a greater distance are looked at once more, with it.
 #include <algorithm>
 #include <limits>
+#include <numeric>
 #include <utility>
 
 #include "assignment/arcs.h"
 #include "simd/instruction_set.h"
 #include "search/screen.h"
+#include "simd/doubles.h"
 #include "simd/scratch.h"
 #include "search/settle.h"
 
 namespace lf::LF_INSTRUCTION_SET {
 namespace {
 
-struct Candidate {
-    std::int32_t word;
-    std::int32_t book;
-    float lower;  // bound of its score, less what its slack is more
-};
-
+// A thread's scratch. Of the candidates of a row, those of the first codebook stand before those of the second.
 struct Rows {
-    float* residual;       // [rows, stride]
-    std::uint8_t* bytes;   // [rows, stride]
-    Rounded rounded;       // [rows] each
-    float* ceiling;        // [rows] U
-    double* slack;         // [rows] that of the first codebook
-    std::int64_t* found;   // [rows] candidates so far
-    Candidate* candidate;  // [rows, words]
-    float* scores;         // [kRows, kTileScores]
-    float* lower;          // [kRows, kTilePanels, kLanes]
-    float* lowest;         // [kRows, kLanes]
-    float* bounds;         // [kRows, kTileBounds]
+    float* residual;      // [rows, stride]
+    std::uint8_t* bytes;  // [rows, stride]
+    Rounded rounded;      // [rows] each
+    float* ceiling;       // [rows] U
+    double* slack;        // [rows] that of the first codebook
+    float* reach[2];      // [rows] by how much a score of each codebook may exceed U
+    bool* seen;           // [rows] whether the screen says something of the row
+    std::int64_t* found[2];  // [rows] candidates so far of each codebook
+    std::int32_t* words;  // [rows, list] the candidates
+    float* lower;         // [rows, list] bounds of their scores, less what their slack is more
+    double* wide;         // [stride] one row in float64
+    std::int32_t* name;   // [list] the candidates of one row by cluster …
+    double* cost;         // [list] … and what they cost
+    float* scores;        // [kRows, kTileScores]
+    float* panel_lower;   // [kRows, kTilePanels, kLanes]
+    float* lowest;        // [kRows, kLanes]
+    float* bounds;        // [kRows, kTileBounds]
 };
 
 std::int64_t all_words(const Search& search) { return search.codebooks[0].words + search.codebooks[1].words; }
 
+// Room for one row's candidates, and for a vector beyond. Never a multiple of 4 KB, which would share cache sets.
+std::int64_t list_size(const Search& search) { return (all_words(search) + 63) / 64 * 64 + 16; }
+
 Rows carve(const Search& search, Carver& carver) {
-    const std::int64_t rows = search.block, all = rows * search.stride;
+    const std::int64_t rows = search.block, all = rows * search.stride, list = list_size(search);
     Rows block;
     block.residual = carver.take<float>(all);
     block.bytes = carver.take<std::uint8_t>(all);
     Rounded& of = block.rounded;
-    float** const numbers[] = {&of.largest, &of.square, &of.half,    &of.scale,   &of.error,     &of.inverse,
-                               &of.along,   &of.across, &of.float32, &of.product, &block.ceiling};
+    float** const numbers[] = {&of.largest,     &of.square, &of.half,   &of.scale,   &of.error,
+                               &of.inverse,     &of.along,  &of.across, &of.float32, &of.product,
+                               &block.reach[0], &block.reach[1], &block.ceiling};
     for (float** number : numbers) *number = carver.take<float>(rows);
     block.slack = carver.take<double>(rows);
-    block.found = carver.take<std::int64_t>(rows);
-    block.candidate = carver.take<Candidate>(rows * all_words(search));
+    block.seen = carver.take<bool>(rows);
+    for (std::int64_t*& found : block.found) found = carver.take<std::int64_t>(rows);
+    block.words = carver.take<std::int32_t>(rows * list);
+    block.lower = carver.take<float>(rows * list);
+    block.wide = carver.take<double>(search.stride);
+    block.name = carver.take<std::int32_t>(list);
+    block.cost = carver.take<double>(list);
     block.scores = carver.take<float>(Vector::kRows * kTileScores);
-    block.lower = carver.take<float>(Vector::kRows * kTilePanels * kLanes);
+    block.panel_lower = carver.take<float>(Vector::kRows * kTilePanels * kLanes);
     block.lowest = carver.take<float>(Vector::kRows * kLanes);
     block.bounds = carver.take<float>(Vector::kRows * kTileBounds);
     return block;
 }
 
 // Lowers U by the float32 score of the tile's most promising codeword.
-void lower_ceiling(const Codebook& book, Rows& block, int row, const float* residual, const Tile& tile) {
+inline void lower_ceiling(const Codebook& book, Rows& block, int row, const float* residual, const Tile& tile) {
     const std::int64_t word = most_promising(tile, block.ceiling[row]);
     if (word < 0 || word >= book.words) return;
     const float upper = score32(book, residual, word) + score32_error(block.rounded, row);
     if (upper < block.ceiling[row]) block.ceiling[row] = upper;
 }
 
-void take_candidates(const Search& search, std::int32_t which, Rows& block, int row, const Tile& tile, float limit) {
-    const Codebook& book = search.codebooks[which];
-    Candidate* to = block.candidate + row * all_words(search);
-    std::int64_t found = block.found[row];
-    for (std::int64_t begin = 0; begin < tile.panels; begin += kGroup)
-        for (std::uint64_t hits = lanes_below(tile, begin, limit); hits; hits &= hits - 1) {
-            const int bit = __builtin_ctzll(hits);
-            const std::int64_t panel = begin + bit / kLanes, at = panel * kPanelWords + bit % kLanes;
+// Candidates of a tile: those whose bound is at most `limit`.
+inline std::int64_t take_candidates(const Codebook& book, const Tile& tile, float limit, std::int32_t* words,
+                                    float* lower) {
+    const auto most = Vector::fill(limit);
+    std::int64_t found = 0;
+    for (std::int64_t begin = 0; begin < tile.panels; begin += kGroup) {
+        if (!lanes_below(tile, begin, limit)) continue;
+        for (std::int64_t panel = begin; panel < std::min(begin + kGroup, tile.panels); ++panel) {
+            const auto bound = Vector::fill(tile.bounds[panel]);
             for (int v = 0; v < kVectors; ++v) {
-                const std::int64_t word = tile.first * kPanelWords + at + v * kLanes;
-                const float lower = tile.scores[at + v * kLanes] - tile.bounds[panel];
-                if (lower <= limit && word < book.words) to[found++] = {static_cast<std::int32_t>(word), which, lower};
+                const std::int64_t at = panel * kPanelWords + v * kLanes;
+                const auto of = Vector::subtract(Vector::load(tile.scores + at), bound);
+                const std::uint32_t lanes = Vector::at_most(of, most);
+                Vector::pack(lower + found, lanes, of);
+                found += Vector::pack(words + found, lanes, static_cast<std::int32_t>(tile.first * kPanelWords + at));
             }
         }
-    block.found[row] = found;
-}
-
-// Whether the screen says something of this row.
-bool sees(const Codebook& book, const Rows& block, int row) {
-    return book.screened && bound_of(book, block.rounded, row, book.panels - 1) < 0x1p100f;
-}
-
-// U + ½slack on the scale of a codebook's scores, rounded up; float64's own rounding of a cost is added.
-float limit_of(const Search& search, std::int32_t which, const Rows& block, int row) {
-    const double added = 0.5 * block.slack[row] + (search.codebooks[0].shift - search.codebooks[which].shift);
-    const double rounding =
-        static_cast<double>(search.stride) * 0x1p-48 * block.rounded.square[row] + 0x1p-20 * std::fabs(added);
-    return block.ceiling[row] + static_cast<float>(added + rounding);
+    }
+    // Padding stands behind all words.
+    while (found > 0 && words[found - 1] >= book.words) --found;
+    return found;
 }
 
 // The screen of one codebook: lowers U if it is the first, and takes candidates. A row that it says nothing of
@@ -102,67 +107,93 @@ float limit_of(const Search& search, std::int32_t which, const Rows& block, int 
 void screen(const Search& search, std::int32_t which, Rows& block, int rows) {
     constexpr int kRows = Vector::kRows;
     const Codebook& book = search.codebooks[which];
+    const std::int64_t list = list_size(search);
     if (book.screened) round_rows(block.residual, rows, book, block.rounded, block.bytes);
+    const auto last = [&](int row) { return row * list + block.found[0][row] + block.found[1][row]; };
+    // The scale of scores is half of that of costs; float64's own rounding of a cost is added, and all rounded up.
+    const double shift = search.codebooks[0].shift - book.shift;
     for (int row = 0; row < rows; ++row) {
-        if (sees(book, block, row)) continue;
-        Candidate* to = block.candidate + row * all_words(search) + block.found[row];
-        for (std::int64_t word = 0; word < book.words; ++word)
-            to[word] = {static_cast<std::int32_t>(word), which, -FLT_MAX};
-        block.found[row] += book.words;
+        const double added = 0.5 * block.slack[row] + shift;
+        const double rounding =
+            static_cast<double>(search.stride) * 0x1p-48 * block.rounded.square[row] + 0x1p-20 * std::fabs(added);
+        block.reach[which][row] = static_cast<float>(added + rounding);
+        block.seen[row] = book.screened && bound_of(book, block.rounded, row, book.panels - 1) < 0x1p100f;
+        if (block.seen[row]) continue;
+        std::iota(block.words + last(row), block.words + last(row) + book.words, 0);
+        std::fill_n(block.lower + last(row), book.words, -FLT_MAX);
+        block.found[which][row] = book.words;
     }
     if (!book.screened) return;
     const ScoreTile score = score_tile_for(book);
     const std::int64_t panels = tile_panels(book);
     for (std::int64_t first = 0; first < book.panels; first += panels)
         for (int begin = 0; begin < rows; begin += kRows) {
+            const int count = std::min(kRows, rows - begin);
             Tile tiles[kRows];
             for (int i = 0; i < kRows; ++i) {
                 tiles[i] = {first,
                             first + panels < book.panels ? panels : book.panels - first,
                             block.scores + i * kTileScores,
-                            block.lower + i * kTilePanels * kLanes,
+                            block.panel_lower + i * kTilePanels * kLanes,
                             block.lowest + i * kLanes,
                             block.bounds + i * kTileBounds};
                 find_bounds(book, block.rounded, begin + i, tiles[i]);
             }
             score(book, first, tiles[0].panels, block.bytes + begin * search.stride, block.rounded.inverse + begin,
                   tiles[0].bounds, tiles[0].scores, tiles[0].lower, tiles[0].lowest);
-            for (int i = 0; i < kRows && begin + i < rows; ++i) {
-                const int row = begin + i;
-                if (!sees(book, block, row)) continue;
-                if (which == 0) lower_ceiling(book, block, row, block.residual + row * search.stride, tiles[i]);
-                take_candidates(search, which, block, row, tiles[i], limit_of(search, which, block, row));
-            }
+            // Stage by stage: what one row waits for, the others fill.
+            for (int i = 0; which == 0 && i < count; ++i)
+                if (const int row = begin + i; block.seen[row])
+                    lower_ceiling(book, block, row, block.residual + row * search.stride, tiles[i]);
+            for (int i = 0; i < count; ++i)
+                if (const int row = begin + i; block.seen[row]) {
+                    const float limit = block.ceiling[row] + block.reach[which][row];
+                    block.found[which][row] +=
+                        take_candidates(book, tiles[i], limit, block.words + last(row), block.lower + last(row));
+                }
         }
 }
 
-struct Kept {
-    std::int64_t name;
-    double cost;
-};
-
-// The row's list, from its candidates.
-void settle(const Search& search, const Reach& reach, double leave, const Rows& block, int row, ArcList& arcs,
-            std::vector<Kept>& kept) {
-    const float* residual = block.residual + row * search.stride;
-    const float limits[2] = {limit_of(search, 0, block, row), limit_of(search, 1, block, row)};
+// Writes the row's arcs, from its candidates, and how many they are.
+std::int64_t settle(const Search& search, const Reach& reach, double leave, const Rows& block, int row,
+                    std::int32_t* clusters, double* costs) {
+    widen(block.residual + row * search.stride, search.stride, block.wide);
     double least = std::numeric_limits<double>::infinity();
-    kept.clear();
-    for (std::int64_t i = 0; i < block.found[row]; ++i) {
-        const Candidate candidate = block.candidate[row * all_words(search) + i];
-        if (candidate.lower > limits[candidate.book]) continue;
-        const Codebook& book = search.codebooks[candidate.book];
-        const double cost = distance64(residual, word_at(book, candidate.word), search.stride);
-        kept.push_back({book.name[candidate.word], cost});
-        least = std::min(least, cost + reach.price[kept.back().name]);
+    const std::int32_t* words = block.words + row * list_size(search);
+    const float* lower = block.lower + row * list_size(search);
+    std::int64_t count = 0;
+    for (int which = 0; which < 2; ++which) {
+        const Codebook& book = search.codebooks[which];
+        const float limit = block.ceiling[row] + block.reach[which][row];
+        for (std::int64_t left = block.found[which][row]; left > 0; --left, ++words, ++lower) {
+            if (*lower > limit) continue;  // U was higher when it was taken
+            block.name[count] = static_cast<std::int32_t>(book.name[*words]);
+            block.cost[count] = distance64(block.wide, word_at(book, *words), search.stride);
+            least = std::min(least, block.cost[count] + reach.price[block.name[count]]);
+            ++count;
+        }
     }
-    std::sort(kept.begin(), kept.end(), [](const Kept& a, const Kept& b) { return a.name < b.name; });
-    for (const Kept& arc : kept) {
-        if (!(arc.cost + reach.price[arc.name] <= least + (reach.slack[arc.name] + leave))) continue;
-        arcs.cluster.push_back(static_cast<std::int32_t>(arc.name));
-        arcs.cost.push_back(arc.cost);
+    // Whether one of them stays can't be guessed: it is written, and perhaps written over.
+    std::int64_t kept = 0;
+    for (std::int64_t i = 0; i < count; ++i) {
+        const std::int32_t cluster = block.name[i];
+        const double cost = block.cost[i];
+        block.name[kept] = cluster;
+        block.cost[kept] = cost;
+        kept += cost + reach.price[cluster] <= least + (reach.slack[cluster] + leave);
     }
-    arcs.begin.push_back(arcs.cluster.size());
+    // In the order of their clusters: each to the place that as many are before.
+    constexpr std::int64_t kFew = 16;
+    for (std::int64_t i = kept; i < kFew; ++i) block.name[i] = std::numeric_limits<std::int32_t>::max();
+    for (std::int64_t i = 0; i < kept; ++i) {
+        const std::int32_t cluster = block.name[i];
+        std::int32_t before = 0;
+        for (std::int64_t j = 0; j < kFew; ++j) before += block.name[j] < cluster;
+        for (std::int64_t j = kFew; j < kept; ++j) before += block.name[j] < cluster;
+        clusters[before] = cluster;
+        costs[before] = block.cost[i];
+    }
+    return kept;
 }
 
 // Rows whose arcs are looked for: those from `first` on, or some of them, which reach further.
@@ -175,7 +206,6 @@ void append(const Search& search, const Reach& reach, const Wanted& wanted, void
     Carver carver(scratch);
     Rows block = carve(search, carver);
     const double slack = reach.slack[search.codebooks[0].name[0]];
-    std::vector<Kept> kept;
     arcs.begin.reserve(wanted.count + 1);
     arcs.cluster.reserve(2 * wanted.count);
     arcs.cost.reserve(2 * wanted.count);
@@ -190,10 +220,20 @@ void append(const Search& search, const Reach& reach, const Wanted& wanted, void
             block.rounded.square[row] = 0.0f;
             block.ceiling[row] = FLT_MAX;
             block.slack[row] = slack + leave(i);
-            block.found[row] = 0;
+            block.found[0][row] = block.found[1][row] = 0;
         }
         for (std::int32_t which = 0; which < 2; ++which) screen(search, which, block, rows);
-        for (int row = 0; row < rows; ++row) settle(search, reach, leave(begin + row), block, row, arcs, kept);
+        // Room for all candidates of the block, and what they leave of it taken back.
+        std::size_t at = arcs.cluster.size(), room = at;
+        for (int row = 0; row < rows; ++row) room += block.found[0][row] + block.found[1][row];
+        arcs.cluster.resize(room);
+        arcs.cost.resize(room);
+        for (int row = 0; row < rows; ++row) {
+            at += settle(search, reach, leave(begin + row), block, row, &arcs.cluster[at], &arcs.cost[at]);
+            arcs.begin.push_back(at);
+        }
+        arcs.cluster.resize(at);
+        arcs.cost.resize(at);
     }
 }
 
@@ -223,6 +263,8 @@ std::size_t arcs_scratch_bytes(const Search& search) {
 void collect_arcs(const Search& search, const Reach& reach, std::int64_t first, std::int64_t count, void* scratch,
                   ArcList& arcs) {
     append(search, reach, {first, count, nullptr}, scratch, arcs);
+    const double* const leaves = reach.leave + all_words(search);
+    if (std::none_of(reach.leave, leaves, [](double leave) { return leave > 0; })) return;
     std::vector<std::pair<std::int64_t, double>> further;
     for (std::int64_t row = 0; row < count; ++row)
         if (const double leave = reach.leave[best_of(arcs, row, reach.price)]; leave > 0)

@@ -240,7 +240,12 @@ void Repair::renew(const Arcs& arcs, const Prices& prices) {
 }
 
 void Repair::build() {
-    for (auto& members : members_) members.clear();
+    std::vector<std::size_t> count(members_.size());
+    for (std::int64_t i = 0; i < arcs_->rows(); ++i) count[labels_[i]] += arcs_->row(i).count - 1;
+    for (std::size_t k = 0; k < count.size(); ++k) {
+        members_[k].clear();
+        members_[k].reserve(count[k]);
+    }
     for (std::int64_t i = 0; i < arcs_->rows(); ++i) enter(static_cast<std::int32_t>(i));
     for (std::int32_t k = 0; k < sink_; ++k) renew_edges(k);
 }

@@ -11,6 +11,7 @@
 #include "runtime/bounds.h"
 #include "search/codebook.h"
 #include "search/exact.h"
+#include "simd/doubles.h"
 #include "simd/instruction_set.h"
 
 namespace lf::LF_INSTRUCTION_SET {
@@ -22,17 +23,20 @@ struct Choice {
     double runner_up = INFINITY;  // of the next distinct codeword
 };
 
-// Added in eight lanes whatever the registers, so that it has the same bits for every instruction set.
-inline double distance64(const float* row, const float* word, std::int64_t stride) {
-    double sums[8] = {};
-    for (std::int64_t d = 0; d < stride; d += 8)
-        for (int lane = 0; lane < 8; ++lane) {
-            const double difference = static_cast<double>(row[d + lane]) - static_cast<double>(word[d + lane]);
-            sums[lane] += difference * difference;
-        }
-    for (int half = 4; half > 0; half /= 2)
-        for (int lane = 0; lane < half; ++lane) sums[lane] += sums[lane + half];
-    return sums[0];
+// Added in eight lanes whatever the registers, so that it has the same bits for every instruction set. The row may
+// have been widened.
+template <class Number> inline double distance64(const Number* row, const float* word, std::int64_t stride) {
+    Doubles sums = fill(0.0);
+    for (std::int64_t d = 0; d < stride; d += kDoubles) {
+        const Doubles difference = load(row + d) - load(word + d);
+        sums = sums + difference * difference;
+    }
+    return total(sums);
+}
+
+// Numbers in float64, whole vectors of them.
+inline void widen(const float* from, std::int64_t count, double* to) {
+    for (std::int64_t d = 0; d < count; d += kDoubles) store(to + d, load(from + d));
 }
 
 // A float32 below `value`, and by little more than `part` of it; denormal ones count as 0.

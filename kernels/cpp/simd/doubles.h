@@ -21,6 +21,7 @@ constexpr int kDoubles = 8, kPieces = kDoubles * 8 / kPieceBytes;
 
 typedef double Piece __attribute__((vector_size(kPieceBytes)));
 typedef double Loose __attribute__((vector_size(kPieceBytes), aligned(8), may_alias));  // in memory
+typedef float LooseFloats __attribute__((vector_size(kPieceBytes / 2), aligned(4), may_alias));
 typedef std::int64_t Bits __attribute__((vector_size(kPieceBytes)));
 
 struct Doubles {
@@ -36,6 +37,14 @@ template <class Operation> inline Doubles by_piece(Operation operation) {
 // Piece by piece: GCC copies a whole `Doubles` in parts of 16 bytes, through memory.
 inline Doubles load(const double* from) {
     return by_piece([&](int i) { return reinterpret_cast<const Loose*>(from)[i]; });
+}
+// Eight floats, widened.
+inline Doubles load(const float* from) {
+#if defined(__AVX512F__)
+    return {{reinterpret_cast<Piece>(_mm512_cvtps_pd(_mm256_loadu_ps(from)))}};  // GCC would convert each half
+#else
+    return by_piece([&](int i) { return __builtin_convertvector(reinterpret_cast<const LooseFloats*>(from)[i], Piece); });
+#endif
 }
 inline void store(double* to, Doubles a) {
     for (int i = 0; i < kPieces; ++i) reinterpret_cast<Loose*>(to)[i] = a.at[i];

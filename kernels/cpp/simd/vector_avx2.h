@@ -64,6 +64,20 @@ struct Vector {
     static std::uint32_t at_most(Float a, Float b) {
         return static_cast<std::uint32_t>(_mm256_movemask_ps(_mm256_cmp_ps(a, b, _CMP_LE_OQ)));
     }
+    // Stores the lanes that are set one after the other, and perhaps more behind; returns how many they are.
+    static int pack(float* to, std::uint32_t lanes, Float a) {
+        float all[8];
+        store(all, a);
+        int count = 0;
+        for (; lanes; lanes &= lanes - 1) to[count++] = all[__builtin_ctz(lanes)];
+        return count;
+    }
+    // Likewise, of the numbers first + lane.
+    static int pack(std::int32_t* to, std::uint32_t lanes, std::int32_t first) {
+        int count = 0;
+        for (; lanes; lanes &= lanes - 1) to[count++] = first + __builtin_ctz(lanes);
+        return count;
+    }
     static float smallest(Float a) {
         __m128 b = _mm_min_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
         b = _mm_min_ps(b, _mm_movehl_ps(b, b));

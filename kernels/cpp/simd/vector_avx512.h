@@ -71,6 +71,17 @@ struct Vector {
         return _mm512_castsi512_ps(_mm512_add_epi32(_mm512_castps_si512(a), exponent));
     }
     static std::uint32_t at_most(Float a, Float b) { return _mm512_cmp_ps_mask(a, b, _CMP_LE_OQ); }
+    static int pack(float* to, std::uint32_t lanes, Float a) {
+        _mm512_storeu_ps(to, _mm512_maskz_compress_ps(static_cast<std::uint16_t>(lanes), a));
+        return __builtin_popcount(lanes);
+    }
+    static int pack(std::int32_t* to, std::uint32_t lanes, std::int32_t first) {
+        static constexpr std::int32_t kNumbers[] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+        const __m512i numbers = _mm512_loadu_si512((const void*)kNumbers);
+        const __m512i from_first = _mm512_add_epi32(_mm512_set1_epi32(first), numbers);
+        _mm512_storeu_si512(to, _mm512_maskz_compress_epi32(static_cast<std::uint16_t>(lanes), from_first));
+        return __builtin_popcount(lanes);
+    }
     static float smallest(Float a) { return _mm512_reduce_min_ps(a); }
     static void halves(Float a, float& first, float& second) {
         first = _mm512_reduce_add_ps(_mm512_maskz_mov_ps(0x3333, a));

@@ -118,6 +118,18 @@ struct Vector {
         for (int i = 0; i < kLanes; ++i) mask |= std::uint32_t(a.at[i] <= b.at[i]) << i;
         return mask;
     }
+    static int pack(float* to, std::uint32_t lanes, Float a) {
+        int count = 0;
+        for (int i = 0; i < kLanes; ++i)
+            if (lanes >> i & 1) to[count++] = a.at[i];
+        return count;
+    }
+    static int pack(std::int32_t* to, std::uint32_t lanes, std::int32_t first) {
+        int count = 0;
+        for (int i = 0; i < kLanes; ++i)
+            if (lanes >> i & 1) to[count++] = first + i;
+        return count;
+    }
     static float smallest(Float a) {
         float least = a.at[0];
         for (float value : a.at) least = value < least ? value : least;
