@@ -183,7 +183,6 @@ class ResidualQuantizer(nn.Module):
             terms.commitment,
         )
 
-    @torch.no_grad()
     @overload
     def encode(
         self, z: ArrayLike, beam: int = 1, return_margin: Literal[False] = False

@@ -38,7 +38,7 @@ from letter_fast.model import Tokenizer, check_trained, trained_on
 from letter_fast.tokenization import POLICIES, Resolution, SemanticIds, resolve
 from letter_fast.tokenization.digests import Digests, row_digests
 from letter_fast.tokenization.encode import codes_of, latents_of
-from letter_fast.tokenization.existing import Changes, Keeping, keep
+from letter_fast.tokenization.existing import Changes, Keeping, Refresh, Removed, keep
 from letter_fast.tokenization.groups import Codes
 from letter_fast.tokenization.policies import Policy, summarize
 from letter_fast.tokenization.provenance import check_model
@@ -62,9 +62,9 @@ def tokenize(
     unique: Policy = "optimal",
     existing: SemanticIds | None = None,
     *,
-    removed: str = "reserve",
+    removed: Removed = "reserve",
     max_removed: float | None = None,
-    refresh: str = "none",
+    refresh: Refresh = "none",
     other_model: bool = False,
     margins: bool = False,
     vectors: str | None = None,

@@ -18,7 +18,7 @@ CF_MISSING: tuple[CfMissing, ...] = get_args(CfMissing)
 
 
 def align_cf(
-    embeddings: Embeddings, cf: Embeddings, missing: str = "error", by_row: bool = False
+    embeddings: Embeddings, cf: Embeddings, missing: CfMissing = "error", by_row: bool = False
 ) -> Embeddings:
     """The rows of `cf` that belong to the rows of `embeddings`.
 

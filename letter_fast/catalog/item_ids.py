@@ -98,7 +98,7 @@ class ItemIds:
 
     def filter(self, chosen: NDArray[np.bool_]) -> ItemIds:
         """Those of chosen rows. [N] bool"""
-        return ItemIds.known(self.array.filter(pa.array(chosen)))
+        return self if chosen.all() else ItemIds.known(self.array.filter(pa.array(chosen)))
 
     def with_others(self, others: ItemIds) -> ItemIds:
         """These, then `others`, none of which is among these: the caller knows that."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -55,8 +55,9 @@ def export(
     table = SemanticIds.load(ids)
     removed = len(table) - len(table.live())
     table = table if with_removed else table.live()
+    name: Any = format  # checked where all are known
     facts = export_ids(
-        table, out, format, with_removed=with_removed, base=base, layout=layout,
+        table, out, name, with_removed=with_removed, base=base, layout=layout,
         level_offset=level_offset, radix=radix,
     )  # fmt: skip
     if json:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -73,9 +73,10 @@ def import_ids(
                 raise ValueError(f"an ID table says all but its --sizes itself: leave out --{name}")
         table = SemanticIds.load(file, known_sizes)
     else:
+        kind: Any = format  # checked where all are known
         table = run(
             file,
-            format,
+            kind,
             sizes=known_sizes,
             item_ids=read_items(item_ids) if item_ids is not None else None,
             base=base,

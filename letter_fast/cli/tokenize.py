@@ -80,6 +80,7 @@ def tokenize(
     from letter_fast.paths import beside, local_path
     from letter_fast.tokenization import POLICIES, SemanticIds
     from letter_fast.tokenization import tokenize as run
+    from letter_fast.tokenization.existing import REFRESH, REMOVED
     from letter_fast.tokenization.finished import drop
     from letter_fast.validation import choice
 
@@ -115,9 +116,9 @@ def tokenize(
                 catalog,
                 choice(unique, POLICIES, "unique"),
                 earlier,
-                removed=removed,
+                removed=choice(removed, REMOVED, "removed"),
                 max_removed=max_removed,
-                refresh=refresh,
+                refresh=choice(refresh, REFRESH, "refresh"),
                 other_model=other_model,
                 margins=margins,
                 batch_size=batch_size,

@@ -139,7 +139,6 @@ class RqVae(nn.Module):
         """x [B, S]; gumbel_t is for training, and not looked at"""
         residual = self.encode(x)
         codes = self.quantizer.encode(residual)
-        assert isinstance(codes, Tensor)
         residuals, words = [], []
         loss = residual.new_zeros(len(residual))
         for level, code in enumerate(codes.T):

@@ -157,9 +157,7 @@ class ResidualKMeans(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         return tags
 
     def _codes(self, rows: torch.Tensor) -> NDArray[np.int64]:
-        codes = self.quantizer_.encode(rows)
-        assert isinstance(codes, torch.Tensor)
-        return codes.numpy()
+        return self.quantizer_.encode(rows).numpy()
 
     def _with_offset(self, words: NDArray[np.float32]) -> Floats:
         return words + self.offset_ if self.offset_.any() else words

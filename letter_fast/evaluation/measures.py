@@ -117,9 +117,7 @@ def evaluate(
         s = torch.from_numpy(batch).to(device)
         z = model.encode_latents(s)
         if table is None:
-            found = quantizer.encode(z)
-            assert isinstance(found, Tensor)
-            codes = found
+            codes = quantizer.encode(z)
             encoded.append(codes.cpu())
         else:
             own = table.codes[done : done + len(batch), :levels]

@@ -205,9 +205,7 @@ class Letter(nn.Module, ModelFolder):
     @torch.no_grad()
     def encode(self, s: ArrayLike) -> Tensor:
         """Codes of item embeddings. s [B, S] -> [B, L] int64"""
-        codes = self.quantizer.encode(self.encode_latents(s))
-        assert isinstance(codes, Tensor)
-        return codes
+        return self.quantizer.encode(self.encode_latents(s))
 
     @torch.no_grad()
     def reconstruct(self, codes: ArrayLike) -> Tensor:

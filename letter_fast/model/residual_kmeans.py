@@ -102,9 +102,7 @@ class ResidualKMeans(nn.Module, ModelFolder):
 
     def encode(self, s: ArrayLike) -> Tensor:
         """Codes of embeddings. s [B, S] -> [B, L] int64"""
-        codes = self.quantizer.encode(self.encode_latents(s))
-        assert isinstance(codes, Tensor)
-        return codes
+        return self.quantizer.encode(self.encode_latents(s))
 
     @torch.no_grad()
     def decode(self, codes: ArrayLike) -> Tensor:

@@ -52,7 +52,8 @@ def encode_rows(
     missing = np.arange(len(rows)) if finished is None else finished.load(encoded)
     tell = on_batch or (lambda _: None)
     tell(len(rows) - len(missing))
-    batches = ahead(catalog.batches_of(rows[missing], batch_size))
+    wanted = rows if len(missing) == len(rows) else rows[missing]
+    batches = ahead(catalog.batches_of(wanted, batch_size))
     coded = _each(model, lambda batch: encode_batch(model, batch, margins), batches)
     done = 0
     # A disk takes its time to say that a shard is safe; encoding goes on meanwhile.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 import pyarrow.compute as pc
@@ -17,8 +17,10 @@ from .digests import UNKNOWN, Digests
 from .groups import Codes, joined
 from .semantic_ids import SemanticIds
 
-REMOVED = ("reserve", "keep", "free")
-REFRESH = ("none", "changed")
+Removed = Literal["reserve", "keep", "free"]
+REMOVED: tuple[Removed, ...] = get_args(Removed)
+Refresh = Literal["none", "changed"]
+REFRESH: tuple[Refresh, ...] = get_args(Refresh)
 
 
 class Changes(NamedTuple):
@@ -78,9 +80,9 @@ class Keeping(NamedTuple):
         become free. "none" lets every item keep its ID.
     """
 
-    removed: str = "reserve"
+    removed: Removed = "reserve"
     max_removed: float | None = None
-    refresh: str = "none"
+    refresh: Refresh = "none"
 
     def check(self) -> None:
         """ValueError if a choice is none."""

@@ -38,7 +38,7 @@ class Groups(NamedTuple):
 
 
 def number(codes: NDArray[Any], sizes: Sequence[int], below: int = 1) -> Numbers:
-    """A number for each row, as the rows are equal and ordered; `below` of them fit into an int64.
+    """One int64 per row with the same equality and order as the rows; number · `below` still fits.
 
     Mixed radix; where that outgrows int64, the prefix so far gives way to its rank among the rows,
     so that only numbers of one call compare.
@@ -62,10 +62,11 @@ def joined(mine: NDArray[Any], theirs: Codes) -> NDArray[Any]:
 
 
 def shared(mine: Numbers, theirs: Numbers) -> Numbers:
-    """The numbers that `mine` has, and has twice or `theirs` has as well; ascending."""
+    """The numbers that `mine` has, and has twice or `theirs` has as well; ascending. Sorts `mine`:
+    a copy of a large catalog's would be its largest array."""
     if len(mine) == 0:
         return np.zeros(0, dtype=np.int64)
-    mine = np.sort(mine)
+    mine.sort()
     twice = mine[1:][mine[1:] == mine[:-1]]
     place = np.minimum(np.searchsorted(mine, theirs), len(mine) - 1)
     return np.unique(np.concatenate([twice, theirs[mine[place] == theirs]]))

@@ -48,7 +48,7 @@ def sinkhorn_rounds(items: Items) -> Rounds:
 
     for rounds in range(_ROUNDS + 1):
         ids = prefixes * len(last) + code
-        groups = rows_under(ids, shared(ids[: len(mine)], ids[len(mine) :]))
+        groups = rows_under(ids, shared(ids[: len(mine)].copy(), ids[len(mine) :]))
         if len(groups.rows) == 0 or rounds == _ROUNDS:
             break
         rows = _in_canonical_order(groups, residuals, rank)

@@ -147,7 +147,7 @@ def summarize(
 def _leftovers(codes: Codes, held: Codes, sizes: list[int]) -> int:
     ids = number(joined(codes, held), sizes)
     mine = ids[: len(codes)]
-    return len(rows_under(mine, shared(mine, ids[len(codes) :])).rows)
+    return len(rows_under(mine, shared(mine.copy(), ids[len(codes) :])).rows)
 
 
 def _checked(

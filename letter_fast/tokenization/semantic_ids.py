@@ -18,7 +18,7 @@ from letter_fast.paths import local_path
 from . import hub
 from .decoding import IdConstraint
 from .digests import Digests
-from .formats import Facts, export_parts, import_parts
+from .formats import Facts, FormatName, export_parts, import_parts
 from .groups import Codes
 from .lookup import CodeIndex, ItemIndex, Rows
 from .packing import pack, pack_bits
@@ -375,7 +375,7 @@ class SemanticIds:
     def export(
         self,
         path: str | os.PathLike[str],
-        format: str,
+        format: FormatName,
         *,
         with_removed: bool = False,
         **given: Any,
@@ -396,7 +396,7 @@ class SemanticIds:
     def read(
         cls,
         path: str | os.PathLike[str],
-        format: str | None = None,
+        format: FormatName | None = None,
         *,
         sizes: Sequence[int] | None = None,
         item_ids: Any = None,

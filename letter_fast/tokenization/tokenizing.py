@@ -19,7 +19,7 @@ from letter_fast.model import Tokenizer, check_trained, trained_on
 
 from .digests import OF_ZEROS, Digests, digests_of
 from .encode import LatentsOnDemand, encode_rows
-from .existing import Changes, Keeping, Kept, keep
+from .existing import Changes, Keeping, Kept, Refresh, Removed, keep
 from .finished import FinishedShards, kept_to_one_run
 from .policies import POLICIES, Policy, Resolution, resolve
 from .provenance import also_made_by, check_model
@@ -33,9 +33,9 @@ def tokenize(
     unique: Policy = "optimal",
     existing: SemanticIds | None = None,
     *,
-    removed: str = "reserve",
+    removed: Removed = "reserve",
     max_removed: float | None = None,
-    refresh: str = "none",
+    refresh: Refresh = "none",
     other_model: bool = False,
     margins: bool = False,
     item_ids: Any = None,

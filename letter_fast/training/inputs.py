@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from letter_fast.catalog import Embeddings, align_cf
+from letter_fast.catalog.alignment import CfMissing
 from letter_fast.model import Letter
 from letter_fast.model.capacity import check_enough, check_unique
 
@@ -40,7 +41,7 @@ def check_catalog(
 
 
 def matching_targets(
-    model: Letter, catalog: Embeddings, cf: Any, missing: str = "error", by_row: bool = False
+    model: Letter, catalog: Embeddings, cf: Any, missing: CfMissing = "error", by_row: bool = False
 ) -> Embeddings | None:
     """The CF vectors in the catalog's order, or None where the model has no use for them.
 

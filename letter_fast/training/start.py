@@ -89,7 +89,6 @@ def revive(
     residual = latents
     begin = 0
     codes = quantizer.encode(latents)
-    assert isinstance(codes, Tensor)
     for level, size in enumerate(quantizer.codebook_sizes):
         table = quantizer.codebook(level)
         code = codes[:, level]

@@ -3,13 +3,14 @@
 A format is a file of this folder: how it is written, how it is read, and the facts that hold of it.
 """
 
-from .exchange import FORMATS, export_parts, import_parts
+from .exchange import FORMATS, FormatName, export_parts, import_parts
 from .facts import Facts
 from .sidecar import items_path, read_items, sidecar_path
 
 __all__ = [
     "FORMATS",
     "Facts",
+    "FormatName",
     "export_parts",
     "import_parts",
     "items_path",

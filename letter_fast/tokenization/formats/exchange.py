@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -22,7 +22,8 @@ from .facts import COLLIDING_ROWS, EVERY_ROW, IN_ITEMS_FILE, NO_ROW, ROW_NUMBER,
 from .format import Format
 from .sidecar import Sidecar, sidecar_path
 
-FORMATS = {
+FormatName = Literal["letter", "minionerec", "grid", "recsys", "openonerec", "faiss", "flashrec"]
+FORMATS: dict[FormatName, Format] = {
     "letter": index_json.LETTER,
     "minionerec": index_json.MINIONEREC,
     "grid": grid.FORMAT,
@@ -34,7 +35,7 @@ FORMATS = {
 
 
 def export_parts(
-    table: TableParts, path: str | os.PathLike[str], format: str, **given: Any
+    table: TableParts, path: str | os.PathLike[str], format: FormatName, **given: Any
 ) -> Facts:
     """Writes a table, see `SemanticIds.export`; what is marked as removed stands in the sidecar."""
     kind = FORMATS[validation.choice(format, FORMATS, "format")]
@@ -58,7 +59,7 @@ def export_parts(
 
 def import_parts(
     path: str | os.PathLike[str],
-    format: str | None = None,
+    format: FormatName | None = None,
     *,
     sizes: Any = None,
     item_ids: Any = None,
