@@ -1,6 +1,6 @@
 """python -m bench.neighbour: two threads beside one, on a quiet machine and on a busy one.
 
-    python -m bench.neighbour                 quiet, beside one and two busy processes, on one core
+    python -m bench.neighbour                 quiet, beside busy processes, on one core, in a quota
     python -m bench.neighbour --threads 8     more threads than there are cores
 
 Each task runs on one thread and on several, in turns, and the table gives the ratio of times (below
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import subprocess
 import sys
@@ -19,17 +20,22 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
+from unittest.mock import patch
 
 import torch
 
 from letter_fast import ops
 from letter_fast.clustering import balanced_kmeans, kmeans
+from letter_fast.kernels.cpp import threads as kernel_threads
+from letter_fast.tokenization import resolve
 
 from . import machine
 from .measure import Clock, limited
+from .resolver import catalog
 from .workloads import available, make
 
 _SPIN = "while True: pass"
+_PERIOD = 100_000  # of a quota, in microseconds
 
 
 @contextmanager
@@ -55,6 +61,27 @@ def on_one_core() -> Iterator[None]:
         _bind(before)
 
 
+@contextmanager
+def in_quota(processors: float) -> Iterator[None]:
+    """As in a container that may use so much processor time; needs the right to make a group."""
+    old = Path("/sys/fs/cgroup/cpu")  # version 1 has a tree for each controller
+    root = old if old.is_dir() else Path("/sys/fs/cgroup")
+    group = root / f"letter-fast-{os.getpid()}"
+    group.mkdir()
+    try:
+        if root == old:
+            (group / "cpu.cfs_quota_us").write_text(str(int(_PERIOD * processors)))
+        else:
+            (group / "cpu.max").write_text(f"{int(_PERIOD * processors)} {_PERIOD}")
+        (group / "cgroup.procs").write_text(str(os.getpid()))
+        # A container sees its own group where this process sees the machine's.
+        with patch.object(kernel_threads, "_quota", lambda: math.ceil(processors)):
+            yield
+    finally:
+        (root / "cgroup.procs").write_text(str(os.getpid()))
+        group.rmdir()
+
+
 def _bind(cores: set[int]) -> None:
     for thread in os.listdir("/proc/self/task"):
         os.sched_setaffinity(int(thread), cores)
@@ -65,6 +92,7 @@ CONDITIONS = {
     "beside one busy process": lambda: busy(1),
     "beside two": lambda: busy(2),
     "on one core": on_one_core,
+    "in a quota of 1.5": lambda: in_quota(1.5),
 }
 
 
@@ -76,10 +104,12 @@ def tasks() -> dict[str, Callable[[], object]]:
     few = x[:16_384].contiguous()
     batch = x[:1024].contiguous()
     starts = torch.tensor([0, len(batch)])
+    crowded = catalog(100_000)
     found: dict[str, Callable[[], object]] = {
         "search, W1": lambda: ops.residual_search(x, words, sizes, None, False),
         "k-means, 10 iterations": lambda: kmeans(x, 256, iterations=10, tolerance=0.0, seed=0),
         "balanced k-means": lambda: balanced_kmeans(few, 64, seed=0),
+        "unique IDs of 100,000": lambda: resolve(*crowded),
         "Sinkhorn, one level": lambda: ops.sinkhorn_codes(
             batch, problem.codebooks[0], starts, 0.003, 50
         ),

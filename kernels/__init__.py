@@ -21,7 +21,7 @@ import torch
 
 from .cpp.library import NativeLibraryError, instruction_set
 from .cpp.library import load as load_library
-from .cpp.threads import torch_on_one
+from .cpp.threads import by_itself, torch_on_one, usable_threads
 from .refusals import CODE_OUTSIDE, NO_GROUPS, NO_ROOM, NOT_FINITE
 
 __all__ = [
@@ -31,11 +31,13 @@ __all__ = [
     "NO_GROUPS",
     "NO_ROOM",
     "Backend",
+    "by_itself",
     "cpu_kernels",
     "host",
     "implementation",
     "pick",
     "quiet_torch",
+    "usable_threads",
     "use_backend",
 ]
 

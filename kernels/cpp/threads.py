@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cache
 from pathlib import Path
+from typing import TypeVar
 
 import torch
+
+Result = TypeVar("Result")
+Given = TypeVar("Given")
 
 _CGROUP = Path("/sys/fs/cgroup")
 _asked: ContextVar[int | None] = ContextVar("asked", default=None)
@@ -36,6 +40,15 @@ def torch_on_one() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+        _asked.reset(token)
+
+
+def by_itself(function: Callable[[Given], Result], given: Given) -> Result:
+    """function(given), whose kernels stay on the calling thread: others work beside it."""
+    token = _asked.set(1)
+    try:
+        return function(given)
+    finally:
         _asked.reset(token)
 
 

@@ -11,6 +11,8 @@ from typing import TypeVar
 import numpy as np
 import torch
 
+from letter_fast import kernels
+
 from .embeddings import Floats
 
 Item = TypeVar("Item")
@@ -46,13 +48,14 @@ def ahead(items: Iterator[Item]) -> Iterator[Item]:
 
 
 def in_threads(function: Callable[[Item], Result], items: Iterator[Item]) -> Iterator[Result]:
-    """function(item) of each, in order; as many at a time as torch has threads.
+    """function(item) of each, in order; as many at a time as the kernels have threads.
 
     Each is worked on by one thread from end to end. Threads that share every operation instead wait
     for each other after each, most of the time where other programs run too.
     """
-    threads = torch.get_num_threads()
-    if threads == 1:
+    before = torch.get_num_threads()
+    threads = kernels.usable_threads()
+    if threads == before == 1:
         yield from map(function, items)
         return
     running: deque[Future[Result]] = deque()
@@ -67,13 +70,14 @@ def in_threads(function: Callable[[Item], Result], items: Iterator[Item]) -> Ite
                 except Exception as error:  # comes after the results of the items before it
                     failure = error
                     break
-                running.append(workers.submit(copy_context().run, function, item))
+                work = copy_context().run, kernels.by_itself, function, item
+                running.append(workers.submit(*work))
                 if len(running) > threads:
                     yield running.popleft().result()
             while running:
                 yield running.popleft().result()
     finally:
-        torch.set_num_threads(threads)  # of the matrix library, which has one number for all
+        torch.set_num_threads(before)  # of the matrix library, which has one number for all
     if failure is not None:
         raise failure
 

@@ -20,10 +20,11 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from letter_fast import validation
+from letter_fast import kernels, validation
 
 from .groups import Codes, joined, number, rows_under, shared
 from .items import Items, LatentRows
@@ -98,18 +99,19 @@ def resolve(
     items = _checked(codes, latents, codebooks, policy, order, held)
     levels, sizes = len(items.sizes), items.sizes
     result, rounds = items.codes, 0
-    if policy == "letter":
-        result, rounds = sinkhorn_rounds(items)
-    elif policy == "suffix":
-        suffix = ordinals(items)
-        result = np.column_stack([items.codes, suffix.astype(np.int32)])
-        used = max(suffix.max(initial=0), items.held[:, -1].max(initial=0))
-        sizes = [*sizes, int(used) + 1]
-    elif policy == "optimal":
-        result = unique_codes(items)
+    with kernels.quiet_torch(torch.device("cpu")):
+        if policy == "letter":
+            result, rounds = sinkhorn_rounds(items)
+        elif policy == "suffix":
+            suffix = ordinals(items)
+            result = np.column_stack([items.codes, suffix.astype(np.int32)])
+            used = max(suffix.max(initial=0), items.held[:, -1].max(initial=0))
+            sizes = [*sizes, int(used) + 1]
+        elif policy == "optimal":
+            result = unique_codes(items)
 
-    moved = np.flatnonzero((result[:, :levels] != items.codes).any(axis=1))
-    growth = items.growth(moved, items.codes[moved], result[moved, :levels])
+        moved = np.flatnonzero((result[:, :levels] != items.codes).any(axis=1))
+        growth = items.growth(moved, items.codes[moved], result[moved, :levels])
     report = summarize(policy, items.codes, result, items.held, sizes, float(growth.sum()), rounds)
     return Resolution(result, sizes, replace(report, seconds=time.perf_counter() - began))
 

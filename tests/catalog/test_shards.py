@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
+from threading import Barrier
 
 import numpy as np
 import pyarrow as pa
@@ -184,6 +185,27 @@ def test_threads_keep_order_errors_and_the_backend(threads: int) -> None:
                 seen.append(item)
         assert seen == list(range(5))  # nothing that could be read is lost
         assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_threads_are_as_many_within_quiet_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where PyTorch's operations are kept on one thread, batches still share the threads."""
+    monkeypatch.setattr("letter_fast.kernels.cpp.threads._allowed", lambda: 2)
+    monkeypatch.setattr("letter_fast.kernels.cpp.threads._quota", lambda: 2)
+    two_at_once = Barrier(2, timeout=60)
+
+    def work(_: int) -> tuple[int, int]:
+        two_at_once.wait()
+        return torch.get_num_threads(), kernels.usable_threads()
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        with kernels.quiet_torch(torch.device("cpu")):
+            assert list(in_threads(work, iter(range(4)))) == [(1, 1)] * 4
+            assert (torch.get_num_threads(), kernels.usable_threads()) == (1, 2)
+        assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)
 

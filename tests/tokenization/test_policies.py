@@ -343,3 +343,26 @@ def test_numbers_and_groups(seed: int, sizes: list[int]) -> None:
     statistics = collision_statistics(codes)
     assert statistics.distinct == len(np.unique(codes, axis=0))
     assert statistics.largest_group == np.bincount(rank.ravel()).max()
+
+
+@pytest.mark.parametrize("policy", ["optimal", "letter"])
+def test_torch_waits_for_no_threads_while_ids_are_resolved(policy: str) -> None:
+    """Its threads would spin between the kernels; see `kernels.quiet_torch`."""
+    codes, latents, books = problem(40, [2, 3, 7], 1)
+    seen = set()
+
+    class Watched:
+        shape = tuple(latents.shape)
+
+        def __getitem__(self, rows: np.ndarray) -> Tensor:
+            seen.add(torch.get_num_threads())
+            return latents[torch.from_numpy(rows)]
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        resolve(codes, Watched(), books, policy)
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+    assert seen == {1}
