@@ -559,6 +559,8 @@ def _map_small(
 ) -> None:
     """Codes of some of the groups, of at most `rows` rows. width: K in a power of two."""
     x, codebook, epsilon, sweeps, log = mapping
+    if len(starts) == 2:
+        starts, groups = _alone(len(x), x.device)
     group_kernel[(len(groups),)](
         x,
         x.stride(0),
@@ -622,6 +624,12 @@ def _map_large(
         num_warps=tile.warps,
         launch_cooperative_grid=True,
     )
+
+
+@lru_cache(maxsize=8)
+def _alone(rows: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """starts and groups of one group, kept as `_division` is."""
+    return torch.tensor([0, rows]).to(device), torch.zeros(1, dtype=torch.int64).to(device)
 
 
 @lru_cache(maxsize=8)

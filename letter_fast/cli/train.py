@@ -162,6 +162,14 @@ def train(
             rich_help_panel="Training (default)",
         ),
     ] = False,
+    capture: Annotated[
+        bool,
+        typer.Option(
+            "--capture",
+            help="Replay the training step as one CUDA graph.",
+            rich_help_panel="Training (default)",
+        ),
+    ] = False,
     start: Annotated[
         str | None,
         _training("Codebooks start by balanced_kmeans, kmeans or random. (balanced_kmeans)"),

@@ -102,11 +102,17 @@ def diversity_of_found(
     return losses
 
 
+def draw_seed(generator: torch.Generator | None, device: torch.device) -> Tensor:
+    """A seed of partners. -> [] int64"""
+    info = torch.iinfo(torch.int64)
+    return torch.randint(info.min, info.max, (), generator=generator, device=device)
+
+
 def _seed(seed: int | Tensor | torch.Generator | None, device: torch.device) -> Tensor:
     """An int64 tensor [] on the device."""
     least, most = torch.iinfo(torch.int64).min, torch.iinfo(torch.int64).max
     if seed is None or isinstance(seed, torch.Generator):
-        return torch.randint(least, most, (), generator=seed, device=device)
+        return draw_seed(seed, device)
     if isinstance(seed, Tensor):
         if seed.dim() != 0 or seed.dtype != torch.int64:
             raise ValueError(f"seed must be int64 [], got {seed.dtype} {list(seed.shape)}")

@@ -16,6 +16,7 @@ from letter_fast.extras import require
 from letter_fast.model import Letter
 
 from .batches import Batches
+from .capture import capture_of
 from .inputs import check_catalog, count_without_cf, matching_targets
 from .metrics import evaluate_catalog
 from .output import Output
@@ -84,6 +85,7 @@ def train(
     model.trained_on = TrainedOn(catalog.columns, targets.columns if targets else Columns())
     model.to(ranks.device).train()
     run = Run(model, settings)
+    capture = capture_of(run, ranks, without_cf)
 
     with Output(out, ranks) as output:
         state = output.earlier(run, catalog, targets, resume)
@@ -100,7 +102,7 @@ def train(
 
         while not run.over:
             began = time.perf_counter()
-            means = train_epoch(run, batches, ranks)
+            means = train_epoch(run, batches, ranks, capture)
             run.epoch += 1
             record = {"epoch": run.epoch, **means.record(ranks)}
             if without_cf:

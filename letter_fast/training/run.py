@@ -22,12 +22,17 @@ class Run:
 
     def __init__(self, model: Letter, settings: TrainSettings) -> None:
         self.model, self.settings = model, settings
+        device = model.quantizer.codebooks.device
         self.optimizer = torch.optim.AdamW(
             model.parameters(),
             lr=settings.learning_rate,
             weight_decay=settings.weight_decay,
             fused=True,
         )
+        self._rate = settings.learning_rate
+        if device.type == "cuda":  # where a captured step reads it
+            for group in self.optimizer.param_groups:
+                group["lr"] = torch.tensor(self._rate, device=device)
         if settings.compile:
             model.encoder.compile()
             model.decoder.compile()
@@ -37,6 +42,17 @@ class Run:
         self.best = math.inf
         self.best_weights: dict[str, Tensor] | None = None
         self.waited = 0
+
+    def set_learning_rate(self, rate: float) -> None:
+        """That of the steps to come."""
+        if rate == self._rate:
+            return
+        self._rate = rate
+        for group in self.optimizer.param_groups:
+            if isinstance(group["lr"], Tensor):
+                group["lr"].fill_(rate)
+            else:
+                group["lr"] = rate
 
     def check_weights(self) -> None:
         """ValueError if an epoch's last step, which no loss has seen, left NaN or Inf.

@@ -45,6 +45,9 @@ class TrainSettings:
     losses stay in float32."""
     compile: bool = False
     """Run encoder and decoder through torch.compile; they stay compiled."""
+    capture: bool = False
+    """Replay the step as one CUDA graph (one process, all items with CF): the same bits, and little
+    left for the host to do."""
     start: Start = "balanced_kmeans"
     """How codebooks start: balanced_kmeans, kmeans or random."""
     start_rows: int = 20_000
@@ -100,7 +103,7 @@ class TrainSettings:
 
     def identity(self) -> dict[str, Any]:
         """Those that must stay when a run goes on from its checkpoint."""
-        free = {"checkpoint_every", "patience", "compile", "allow_collisions"}
+        free = {"checkpoint_every", "patience", "compile", "capture", "allow_collisions"}
         if self.schedule == "constant":  # otherwise their number shapes every epoch
             free.add("epochs")
         return {name: value for name, value in self.to_dict().items() if name not in free}

@@ -11,15 +11,17 @@ decoder on its own rows of the batch, and their gradients are added (`ranks`).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 
 import torch
 from torch import Tensor
 
-from letter_fast.model import LetterLosses
+from letter_fast.losses.diversity import draw_seed
+from letter_fast.model import LetterLosses, Share
 
 from .batches import Batch, Batches
+from .capture import Capture, Inputs
 from .metrics import EpochMeans
 from .randomness import generator, stream
 from .ranks import Ranks
@@ -30,14 +32,17 @@ from .start import diversity_groups
 _LOOK_EVERY = 100
 
 
-def train_epoch(run: Run, batches: Batches, ranks: Ranks) -> EpochMeans:
+def train_epoch(
+    run: Run, batches: Batches, ranks: Ranks, capture: Capture | None = None
+) -> EpochMeans:
     """One pass over the catalog in a fresh order, a step a batch."""
     settings, epoch = run.settings, run.epoch
     torch.manual_seed(stream(settings.seed, "dropout", epoch, ranks.rank))
     positives = generator(ranks.device, settings.seed, "positives", epoch)
-    step = Step(run, ranks, _groups(run, ranks), positives)
+    step = Step(run, ranks, _groups(run, ranks), positives, capture)
     means = EpochMeans(run.model, epoch + 1)
-    with _products(tf32=settings.precision == "tf32"):
+    on_its_stream = capture.graph.stream() if capture else nullcontext()
+    with on_its_stream, _products(tf32=settings.precision == "tf32"):
         for number, batch in enumerate(batches.epoch(epoch)):
             done, steps = epoch * batches.steps + number, settings.epochs * batches.steps
             losses = step(batch, settings.learning_rate_at(done, steps))
@@ -55,35 +60,47 @@ class Step:
     """
 
     def __init__(
-        self, run: Run, ranks: Ranks, groups: Sequence[Tensor] | None, positives: torch.Generator
+        self,
+        run: Run,
+        ranks: Ranks,
+        groups: tuple[Tensor, ...] | None,
+        positives: torch.Generator,
+        capture: Capture | None = None,
     ) -> None:
-        self.model, self.optimizer, self.settings = run.model, run.optimizer, run.settings
-        self.ranks, self.groups, self.positives = ranks, groups, positives
+        self.run, self.ranks, self.groups, self.positives = run, ranks, groups, positives
+        self.capture = capture
         self.autocast = torch.bfloat16 if run.settings.precision == "bfloat16" else None
 
     def __call__(self, batch: Batch, learning_rate: float) -> LetterLosses:
-        losses = self.model.losses(
-            batch.s,
-            batch.h,
-            self.groups,
-            self.positives,
+        self.run.set_learning_rate(learning_rate)
+        seed = None if self.groups is None else draw_seed(self.positives, self.ranks.device)
+        inputs = Inputs(batch.s, batch.h, self.groups, seed)
+        if self.capture:
+            return self.capture.step(self.move, inputs)
+        return self.move(inputs, batch.share, batch.has_cf)
+
+    def move(
+        self, inputs: Inputs, share: Share | None = None, has_cf: Tensor | None = None
+    ) -> LetterLosses:
+        """Losses, gradients and AdamW. share, has_cf: as `Batch` has them."""
+        model, optimizer, settings = self.run.model, self.run.optimizer, self.run.settings
+        losses = model.losses(
+            *inputs,
             self.autocast,
-            share=batch.share,
-            has_cf=batch.has_cf,
+            share=share,
+            has_cf=has_cf,
             nonfinite="mark",  # to raise would wait for the device; `EpochMeans` counts them
         )
-        self.optimizer.zero_grad()
+        optimizer.zero_grad()
         losses.total.backward()
-        self.ranks.add_gradients(self.model.parameters(), self.model.quantizer.codebooks)
-        if self.settings.clip_norm > 0:
-            torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip_norm)
-        for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate
-        self.optimizer.step()
+        self.ranks.add_gradients(model.parameters(), model.quantizer.codebooks)
+        if settings.clip_norm > 0:
+            torch.nn.utils.clip_grad_norm_(model.parameters(), settings.clip_norm)
+        optimizer.step()
         return losses
 
 
-def _groups(run: Run, ranks: Ranks) -> list[Tensor] | None:
+def _groups(run: Run, ranks: Ranks) -> tuple[Tensor, ...] | None:
     """The groups of the diversity term in this epoch; None if the term has no weight."""
     config, settings = run.model.config, run.settings
     if config.diversity_weight == 0:
@@ -95,7 +112,7 @@ def _groups(run: Run, ranks: Ranks) -> list[Tensor] | None:
         settings.seed,
         run.epoch,
     )
-    return [group.to(ranks.device) for group in found]
+    return tuple(group.to(ranks.device) for group in found)
 
 
 @contextmanager

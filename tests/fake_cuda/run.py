@@ -21,7 +21,11 @@ from bench.tensor_cores import TILES, sums
 from bench.workloads import W1, W2, W3
 from letter_fast import validation
 from letter_fast.kernels import triton as backend
+from letter_fast.training import step as training
+from letter_fast.training.capture import Inputs
 from letter_fast.training.metrics import EpochMeans
+from letter_fast.training.ranks import Ranks
+from letter_fast.training.run import Run
 from tests.fake_cuda.harness import Card
 
 sinkhorn_codes, balanced, nearest_ = (
@@ -77,6 +81,7 @@ def training_steps() -> Iterator[tuple[str, Callable[[], Any]]]:
     yield "LETTER's step: backward", step.backward
     yield "LETTER's first step of AdamW", step.move  # makes its moments
     yield "LETTER's step: AdamW and metrics", step.move
+    yield "LETTER's captured step", step.captured
     last = Step(1, lf.LetterConfig(input_dim=384))
     yield "LETTER's epoch of 1 row begins", last.begin
     yield "LETTER's step on 1 row", last
@@ -93,12 +98,11 @@ class Step:
 
     def __init__(self, B: int, config: lf.LetterConfig) -> None:
         self._model = lf.Letter(config).train()
-        self._model.quantizer.nonfinite = "mark"
         self._rows, self._config = B, config
 
     def begin(self) -> None:
         put_on_card(self._model)
-        self._optimizer = torch.optim.AdamW(self._model.parameters(), lr=1e-3, fused=True)
+        self._run = Run(self._model, lf.TrainSettings())
         self._means = EpochMeans(self._model, 1)
 
     def __call__(self) -> None:
@@ -106,22 +110,33 @@ class Step:
         self.backward()
         self.move()
 
-    def forward(self) -> None:
+    def _inputs(self) -> Inputs:
         config = self._config
         h = groups = None
         if config.cf_weight:
             h = rows(self._rows, config.latent_dim)
         if config.diversity_weight:
-            groups = [torch.empty(size, **INT64) for size in config.codebook_size]
-        s, seed = rows(self._rows, config.input_dim), torch.empty((), **INT64)
-        self._losses = self._model.losses(s, h, groups, seed)
+            groups = tuple(torch.empty(size, **INT64) for size in config.codebook_size)
+        return Inputs(rows(self._rows, config.input_dim), h, groups, torch.empty((), **INT64))
+
+    def forward(self) -> None:
+        self._losses = self._model.losses(*self._inputs(), nonfinite="mark")
 
     def backward(self) -> None:
         self._losses.total.backward()
 
     def move(self) -> None:
-        self._optimizer.step()
+        self._run.optimizer.step()
         self._means.add(self._losses)
+
+    def captured(self) -> None:
+        """What `Capture` records: no graph can hold a wait or a copy from the host."""
+        ranks = Ranks(0, 1, torch.device("cuda"))
+        step = training.Step(self._run, ranks, None, torch.Generator())
+        inputs = self._inputs()
+        (group,) = self._run.optimizer.param_groups
+        assert group["lr"].is_cuda, "a graph would hold the learning rate"
+        step.move(inputs)
 
 
 def put_on_card(model: torch.nn.Module) -> None:
