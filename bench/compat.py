@@ -200,7 +200,7 @@ def sklearn_fit(rows: int) -> tuple[Run, Run]:
             labels = found.fit_predict(residual)
             residual = residual - found.cluster_centers_[labels]
 
-    ours = ResidualKMeans(sizes, iterations=iterations, tolerance=0.0, random_state=0)
+    ours = ResidualKMeans(sizes, max_iter=iterations, tol=0.0, random_state=0)
     return chained, lambda: ours.fit_transform(x)
 
 

@@ -31,7 +31,9 @@ class ResidualKMeans(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         n_clusters: codewords of each level, or of the only one.
         balanced: whether each codeword is the mean of N/2K … 2N/K rows.
         normalize: whether rows are scaled to length 1 first.
-        restarts, iterations, tolerance: of each k-means, as `functional.kmeans` takes them.
+        n_init: runs of each k-means, of which the best is kept.
+        max_iter: iterations of a run, at most.
+        tol: a run ends when an iteration lowers the inertia by at most this share of it.
         random_state: seed, or a NumPy generator (of either kind) that draws one.
 
     Attributes:
@@ -51,17 +53,17 @@ class ResidualKMeans(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         *,
         balanced: bool = False,
         normalize: bool = False,
-        restarts: int = 1,
-        iterations: int = 25,
-        tolerance: float = 1e-4,
+        n_init: int = 1,
+        max_iter: int = 25,
+        tol: float = 1e-4,
         random_state: Any = None,
     ) -> None:
         self.n_clusters = n_clusters
         self.balanced = balanced
         self.normalize = normalize
-        self.restarts = restarts
-        self.iterations = iterations
-        self.tolerance = tolerance
+        self.n_init = n_init
+        self.max_iter = max_iter
+        self.tol = tol
         self.random_state = random_state
 
     def fit(self, X: Any, y: Any = None) -> ResidualKMeans:
@@ -84,9 +86,9 @@ class ResidualKMeans(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         self.quantizer_.fit(
             rows,
             method="balanced_kmeans" if self.balanced else "kmeans",
-            restarts=validation.whole(self.restarts, "restarts"),
-            iterations=validation.whole(self.iterations, "iterations"),
-            tolerance=self.tolerance,
+            restarts=validation.whole(self.n_init, "n_init"),
+            iterations=validation.whole(self.max_iter, "max_iter"),
+            tolerance=validation.number(self.tol, "tol"),
             seed=_seed(self.random_state),
             on_iteration=count,
         )

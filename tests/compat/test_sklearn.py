@@ -31,7 +31,7 @@ def test_scikit_learn_checks(estimator: ResidualKMeans, check: object) -> None:
 
 
 def test_levels_are_kmeans_of_what_is_left() -> None:
-    model = ResidualKMeans((16, 8), restarts=8, iterations=100, random_state=0).fit(X)
+    model = ResidualKMeans((16, 8), n_init=8, max_iter=100, random_state=0).fit(X)
     codes = model.transform(X)
     assert codes.shape == (400, 2)
     assert codes.dtype == np.int64
@@ -81,7 +81,7 @@ def test_what_a_clusterer_has(balanced: bool, sizes: Any) -> None:
         assert 1 <= model.n_iter_ <= 25
     if sizes == 12:
         np.testing.assert_array_equal(model.cluster_centers_[labels], restored)
-    search = GridSearchCV(model, dict(restarts=[1, 2]), cv=2).fit(X)
+    search = GridSearchCV(model, dict(n_init=[1, 2]), cv=2).fit(X)
     assert np.isfinite(search.best_score_)
 
 
@@ -160,8 +160,9 @@ def test_sizes_of_every_kind(sizes: Any) -> None:
         (dict(n_clusters=()), "n_clusters is empty"),
         (dict(n_clusters=(4, 4.5)), "each of n_clusters must be a whole number"),
         (dict(n_clusters=("4",)), "each of n_clusters must be a whole number"),
-        (dict(n_clusters=4, restarts=0), "restarts must be a whole number of at least 1, got 0"),
-        (dict(n_clusters=4, iterations=-1), "iterations must be a whole number of at least 1"),
+        (dict(n_clusters=4, n_init=0), "n_init must be a whole number of at least 1, got 0"),
+        (dict(n_clusters=4, max_iter=-1), "max_iter must be a whole number of at least 1"),
+        (dict(n_clusters=4, tol=-1.0), "tol must be finite and at least 0.0, got -1.0"),
     ],
 )
 def test_options_are_checked(options: dict[str, Any], message: str) -> None:
