@@ -44,7 +44,8 @@ class ResidualKMeans(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         cluster_centers_: all of them, level after level, [ΣK, D].
         labels_: codes of the rows it was fitted to, as `predict` gives them.
         inertia_: Σ ‖x − x̂‖² of those rows, x̂ what their codes stand for.
-        n_iter_: iterations of the level that took most; balanced k-means doesn't count them.
+        n_iter_: iterations of the level that took most; max_iter of balanced k-means, which doesn't
+            count them.
     """
 
     def __init__(
@@ -95,10 +96,7 @@ class ResidualKMeans(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         codes = self._codes(rows)
         self.labels_ = codes[:, 0] if len(sizes) == 1 else codes
         self.inertia_ = _error(rows, self.quantizer_.decode(torch.from_numpy(codes)))
-        if self.balanced:
-            self.__dict__.pop("n_iter_", None)  # of an earlier fit
-        else:
-            self.n_iter_ = max(1, *counts)
+        self.n_iter_ = self.max_iter if self.balanced else max(1, *counts)
         return self
 
     def transform(self, X: Any) -> NDArray[np.int64]:
