@@ -44,16 +44,21 @@ from letter_fast.kernels.triton.contrastive import (
 )
 from letter_fast.kernels.triton.diversity import draw_kernel, group_kernel
 from letter_fast.kernels.triton.gather import gather_kernel
+from letter_fast.kernels.triton.margins import margins_kernel, margins_left_kernel
 from letter_fast.kernels.triton.nearest import SCORE_ROWS, score_kernel
 from letter_fast.kernels.triton.residual_losses import (
     scatter_kernel,
     unscale_kernel,
     walk_kernel,
 )
-from letter_fast.kernels.triton.residual_search_beam import border_kernel, path_distances_kernel
+from letter_fast.kernels.triton.residual_search_beam import (
+    extend_kernel,
+    list_kernel,
+    screen_paths_kernel,
+)
 from letter_fast.kernels.triton.residuals import residuals_kernel
 from letter_fast.kernels.triton.screen import screen_kernel
-from letter_fast.kernels.triton.screen_wide import screen_wide_kernel, split_kernel
+from letter_fast.kernels.triton.screen_wide import low_kernel, screen_wide_kernel, split_kernel
 from letter_fast.kernels.triton.settle import settle_kernel
 from letter_fast.kernels.triton.sinkhorn_codes import group_kernel as sinkhorn_group_kernel
 from letter_fast.kernels.triton.sinkhorn_codes import mapping_kernel
@@ -99,6 +104,8 @@ TYPES = {
     "slots": "*i64",
     "codes": "*i64",
     "code": "*i64",
+    "found": "*i64",
+    "runners": "*i64",
     "queue": "*i64",
     "count": "*i64",
     "left": "*i64",
@@ -110,9 +117,12 @@ TYPES = {
     "halves": "*fp16",
     "facts": "*fp32",
     "alive": "*i8",
-    "extensions": "*fp64",
-    "edge": "*fp64",
-    "following": "*fp64",
+    "paths": "*i64",
+    "listed": "*i32",
+    "next_residuals": "*fp32",
+    "next_alive": "*i8",
+    "next_paths": "*i64",
+    "names": "*i32",
     "score": "*fp64",
     "order": "*i64",
     "ordered": "*i16",
@@ -164,6 +174,10 @@ OVERRIDES = {
     slots_kernel: {"peaks": "*fp32", "limits": "*i32"},
     scatter_kernel: {"errors": "*fp64"},
     unscale_kernel: {"errors": "*fp64"},
+    list_kernel: {"counts": "*i32", "words": "i32"},
+    screen_paths_kernel: {"parts": "i32"},
+    screen_wide_kernel: {"words": "*i32"},
+    extend_kernel: {"counts": "*i32", "slots": "i32"},
     step_kernel: {"low": "*i64", "high": "*i64", "limits": "*fp64"},
     mapping_kernel: {"least": "*fp64", "groups": "i32"},
 }
@@ -222,13 +236,20 @@ def cases(target: str) -> Iterator[Case]:
                 tile.stages,
                 tensor_core=True,
             )
-    for three, tile in enumerate(tiles.WIDE[target]):
+    one, three_ = tiles.WIDE[target]
+    for runner, three, tile in (
+        (False, False, one),
+        (False, True, three_),
+        (True, False, three_),
+        (True, True, three_),
+    ):
         yield Case(
-            "screen wide ×3" if three else "screen wide",
+            f"{'runner-up' if runner else 'screen wide'}{' ×3' if three else ''}",
             f"{tile.rows}×{tile.words} {tile.warps}w {tile.stages}s",
             screen_wide_kernel,
             {
-                "THREE": bool(three),
+                "THREE": three,
+                "RUNNER_UP": runner,
                 "BLOCK_N": tile.rows,
                 "BLOCK_K": tile.words,
                 "BLOCK_D": tiles.WIDE_STEP,
@@ -249,30 +270,58 @@ def cases(target: str) -> Iterator[Case]:
             of |= {"DISTINCT": True, "SLOTS": SLOTS, "BLOCK_K": tiles.PACK_WORDS}
             yield Case("pack slots", config, slots_kernel, of, 4, 3, False)
         shape = tiles.split_shape(width)
-        yield Case("split", "{BLOCK_N}×{BLOCK_D}".format(**shape), split_kernel, shape, 4, 3, False)
-    for (every, shifted), block in tiles.settle_blocks(target).items():
-        shape = tiles.block_shape(block, tiles.SETTLE_STEP)
+        config = "{BLOCK_N}×{BLOCK_D}".format(**shape)
+        yield Case("split", config, split_kernel, shape, 4, 3, False)
+        yield Case("split low", config, low_kernel, shape, 4, 3, False)
+    for lanes in (0, tiles.WIDE[target][1].lanes):
+        for shifted, block in tiles.settle_blocks(target).items():
+            shape = tiles.block_shape(block, tiles.SETTLE_STEP)
+            warps = shape.pop("num_warps")
+            config = "{BLOCK_K}×{BLOCK_D}".format(**shape) + f" {warps}w"
+            config += f" {lanes} named" if lanes else ""
+            yield Case(
+                "settle",
+                f"{config}{' offset' if shifted else ''}",
+                settle_kernel,
+                {"HAS_OFFSET": shifted, "LANES": lanes, **shape},
+                warps,
+                3,
+                tensor_core=False,
+            )
+    for shifted in (False, True):
+        form = " offset" if shifted else ""
+        for step in (32, 64):
+            shape = {"HAS_OFFSET": shifted, "BLOCK_N": tiles.MEASURED // step, "BLOCK_D": step}
+            config = f"{shape['BLOCK_N']}×{step}{form}"
+            yield Case("margins", config, margins_kernel, shape, 4, 3, False)
+        shape = tiles.block_shape(tiles.MARGINS, tiles.SETTLE_STEP)
         warps = shape.pop("num_warps")
-        config = "{BLOCK_K}×{BLOCK_D}".format(**shape)
+        config = "{BLOCK_K}×{BLOCK_D}".format(**shape) + f" {warps}w{form}"
+        shape |= {"HAS_OFFSET": shifted}
+        yield Case("margins left", config, margins_left_kernel, shape, warps, 3, False)
+    for width in (16, 32, tiles.WIDE_STEP):
+        paths = tiles.PATHS[target]
         yield Case(
-            "settle",
-            f"{config} {warps}w{' every' if every else ''}{' offset' if shifted else ''}",
-            settle_kernel,
-            {"EVERY": every, "HAS_OFFSET": shifted, **shape},
-            warps,
-            3,
-            tensor_core=False,
+            "screen paths",
+            f"P={width} 8 of {paths.rows}×{paths.words} {paths.warps}w {paths.stages}s",
+            screen_paths_kernel,
+            {"PATHS": 8, "BLOCK_N": paths.rows, "BLOCK_K": paths.words, "BLOCK_D": width},
+            paths.warps,
+            paths.stages,
+            tensor_core=True,
         )
-    shape = tiles.block_shape(tiles.BEAM, tiles.SETTLE_STEP)
-    warps = shape.pop("num_warps")
-    config = "{BLOCK_K}×{BLOCK_D}".format(**shape) + f" {warps}w"
-    yield Case("path distances", config, path_distances_kernel, shape, warps, 3, False)
-    yield Case("border", config, border_kernel, {"KEEP": 32, **shape}, warps, 3, False)
+    shape = {"BLOCK_N": tiles.PAIR_ROWS}
+    yield Case("list", f"{tiles.PAIR_ROWS} 1w", list_kernel, shape, 1, 3, False)
+    for keep in (8, 64):
+        shape = tiles.extend_shape(keep, 1)
+        warps = shape.pop("num_warps")
+        config = "{BLOCK_C}×{BLOCK_D}".format(**shape) + f" {warps}w"
+        yield Case("extend", config, extend_kernel, shape, warps, 3, False)
     yield Case("gather", "16×128", gather_kernel, {"BLOCK_N": 16, "BLOCK_D": 128}, 4, 3, False)
     constants = {"HAS_OFFSET": True, "BLOCK_N": SCORE_ROWS}
     yield Case("score", f"{SCORE_ROWS}×8", score_kernel, constants, 4, 3, False, fused=False)
     screens = {f"P={width} ": (width, pair[0]) for width, pair in tiles.NARROW[target].items()}
-    screens[""] = (tiles.WIDE_STEP, tiles.WIDE[target][0])
+    screens[""] = (tiles.WIDE_STEP, tiles.WIDE[target][1])
     for label, (width, tile) in screens.items():
         step = min(width, tiles.WIDE_STEP)
         yield Case(

@@ -23,9 +23,6 @@ from dataclasses import dataclass, field
 APART = {
     # A level of a row is loaded before it is stored, by the threads that store that very value.
     ("screen_kernel", "codes"),
-    # −1 in level 0 marks a row; stored is the code of a row that isn't marked. Level 0 itself is
-    # not loaded: there the load's mask is off.
-    ("screen_wide_kernel", "codes"),
 }
 
 # Operations that give a pointer of the buffer of these operands.

@@ -35,7 +35,7 @@ from .score import power_of_two, split
 from .tiles import pack_shape
 
 # Slots of a level are padded to this, so that no tile of codewords needs a mask.
-SLOTS = 128
+SLOTS = 256
 # Bias of a slot that can't win. Finite, so that no tile ever holds inf − inf; far above any score
 # (those stay below 2¹⁰² in the units above).
 NEVER = 2.0**126
@@ -53,6 +53,7 @@ _MIX_AGAIN = tl.constexpr(0x3F58476D1CE4E5B9)
 class Layout(NamedTuple):
     """Where each level stands; integers only, so it is kept per list of sizes."""
 
+    counts: tuple[int, ...]  # [L] on the host, as sizes
     starts: Tensor  # [L] int64, first row in the codebooks
     sizes: Tensor  # [L] int64
     slots: Tensor  # [L] int64, first padded slot
@@ -282,7 +283,9 @@ def pack(
             shifts,
             hashes,
             peaks,
-            *layout[:3],
+            layout.starts,
+            layout.sizes,
+            layout.slots,
             layout.groups,
             packed.high,
             packed.low,
@@ -307,6 +310,7 @@ def layout_of(sizes: tuple[int, ...], device: torch.device) -> Layout:
     groups = torch.tensor([-(-size // SLOTS) for size in sizes])
     level = torch.arange(len(sizes))
     return Layout(
+        counts=sizes,
         starts=torch.tensor(starts[:-1]).to(device),
         sizes=torch.tensor(sizes).to(device),
         slots=(SLOTS * (groups.cumsum(0) - groups)).to(device),

@@ -15,10 +15,11 @@ from torch import Tensor
 
 from .codebook import Packed, pack
 from .gather import gather
+from .margins import measure
 from .queue import queues
 from .screen import screen
-from .screen_wide import screen_wide, split_rows
-from .settle import settle
+from .screen_wide import screen_wide, split_low, split_rows
+from .settle import Names, settle
 from .tiles import NARROW_LIMIT, QUEUE_ROWS, SLAB_BYTES, narrow, padded_width, wide
 
 
@@ -32,19 +33,14 @@ def residual_search(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """x [N, D], codebooks [ΣK, D] float32, offset [ΣK] float64
     -> codes [N, L] int64, quantized [N, D] or [0, D] float32, margins and errors [N, L] or [0, L]
-
-    Margins need the two least distances in float64, so the last stage takes every row for them.
     """
     N, L = len(x), len(sizes)
+    codes, packed = search(x, codebooks, sizes, offset)
     measured = x.new_empty((2, N if with_margins else 0, L), dtype=torch.float32)
     margins, errors = measured.unbind(0)
     if with_margins and N > 0:
-        packed = pack(codebooks, sizes, offset, padded_width(x.shape[1]))
-        codes = x.new_empty((N, L), dtype=torch.int64)
         with torch.cuda.device_of(x):
-            settle(x, codebooks, offset, packed, codes, margins=margins, errors=errors)
-    else:
-        codes, packed = search(x, codebooks, sizes, offset)
+            measure(x, codebooks, offset, packed, codes, margins, errors)
     if with_quantized and N > 0:
         with torch.cuda.device_of(x):
             quantized = gather(codes, codebooks, packed.layout)
@@ -65,8 +61,10 @@ def search(
     codes = x.new_empty((N, len(sizes)), dtype=torch.int64)
     if N == 0:
         return codes, packed
-    run = _search_narrow if D <= NARROW_LIMIT else _search_wide
+    # Beyond, the narrow screens' 32-bit offsets don't reach.
+    fits = D <= NARROW_LIMIT and packed.high.numel() < 2**31
     with torch.cuda.device_of(x):
+        run = _search_narrow if fits else _search_wide
         run(x, codebooks, offset, packed, codes, mark)
     return codes, packed
 
@@ -81,9 +79,6 @@ def _search_narrow(
 ) -> None:
     """Slab by slab, so that the queues stay small; each stage takes a row through all levels."""
     N, D = x.shape
-    if packed.high.numel() >= 2**31:  # beyond the screens' 32-bit offsets
-        settle(x, codebooks, offset, packed, codes, mark=mark)
-        return
     slab = min(N, QUEUE_ROWS)
     first, second, lengths = queues(slab, x.device)
     one, three = narrow(D, x.device)
@@ -91,7 +86,7 @@ def _search_narrow(
         lengths.zero_()
         screen(rows, codebooks, packed, found, None, first, one, mark)
         screen(rows, codebooks, packed, found, first, second, three, mark)
-        settle(rows, codebooks, offset, packed, found, second, mark=mark)
+        settle(rows, codebooks, offset, packed, found, second, mark)
 
 
 def _search_wide(
@@ -109,12 +104,17 @@ def _search_wide(
     first, second, lengths = queues(slab, x.device)
     halves = torch.empty((2, slab, P), dtype=torch.float16, device=x.device)
     facts = torch.empty((5, slab), dtype=torch.float32, device=x.device)
-    one, three = wide(x.device)
+    one, three = wide(packed.layout.counts, x.device)
+    words = torch.empty((slab, three.lanes), dtype=torch.int32, device=x.device)
     for start in range(0, N, slab):
         rows = range(start, min(N, start + slab))
         for level in range(L):
             lengths.zero_()
             split_rows(x, rows, level, codebooks, packed, codes, halves, facts)
-            screen_wide(rows, level, packed, codes, halves, facts, None, first, one)
-            screen_wide(rows, level, packed, codes, halves, facts, first, second, three)
-            settle(x, codebooks, offset, packed, codes, second, until=level + 1, mark=mark)
+            at = (rows, level, packed, codes, halves, facts)
+            screen_wide(*at, None, first, one)
+            split_low(x, rows, level, codebooks, packed, codes, halves, facts, first)
+            screen_wide(*at, first, second, three, words=words)
+            settle(
+                x, codebooks, offset, packed, codes, second, mark, Names(words, rows.start, level)
+            )

@@ -198,6 +198,34 @@ def best_two(first, second, bits, BLOCK_K: tl.constexpr, NEAR: tl.constexpr):
 
 
 @triton.jit
+def better_two(best, second, code, one, two, where):
+    """best_two of the codewords so far, with that of the next ones."""
+    second = tl.maximum(tl.minimum(best, one), tl.maximum(second, two))
+    return tl.maximum(best, one), second, tl.where(one > best, where, code)
+
+
+@triton.jit
+def named(first, second, best, unit, bound, bits, BLOCK_K: tl.constexpr, NEAR: tl.constexpr):
+    """The codewords that may be nearest where none is certain, [rows, lanes]: −1 in lanes without
+    one, −2 in all lanes of a row where some may be missing.
+
+    best: what best_two gives. A lane whose second key is within reach may have lost a third.
+    """
+    lane = tl.arange(0, first.shape[1])
+    if NEAR:
+        lane = lane * (BLOCK_K // first.shape[1])
+    first += lane[None, :].to(tl.uint32)
+    reach = (2 * bound + unit)[:, None]
+    one = (first >> bits).to(tl.int32)
+    two = (second >> bits).to(tl.int32)
+    near = (one > 0) & (((best[:, None] - one).to(tl.float32) * unit[:, None] > reach) == 0)
+    lost = (two > 0) & (((best[:, None] - two).to(tl.float32) * unit[:, None] > reach) == 0)
+    some = tl.max(near.to(tl.int32), axis=1) > tl.max(lost.to(tl.int32), axis=1)
+    code = first.to(tl.int32, bitcast=True) & ((1 << bits) - 1)
+    return tl.where(some[:, None], tl.where(near, code, -1), -2)
+
+
+@triton.jit
 def certified(best, second, unit, bound):
     """Whether the row's nearest codeword is known, by what best_two gives. NaN anywhere is a no."""
     return (best > 0) & ((best - second).to(tl.float32) * unit > 2 * bound + unit)

@@ -30,6 +30,7 @@ from .queue import Queue, dequeue, enqueue
 from .score import (
     CHUNK,
     best_two,
+    better_two,
     certified,
     error_bound,
     index_bits,
@@ -148,9 +149,7 @@ def screen_kernel(
                         first_key, second_key, score, k - start, unit, bits, NEAR
                     )
                 one, two, where = best_two(first_key, second_key, bits, BLOCK_K, NEAR)
-                second = tl.maximum(tl.minimum(best, one), tl.maximum(second, two))
-                code = tl.where(one > best, start + where, code)
-                best = tl.maximum(best, one)
+                best, second, code = better_two(best, second, code, one, two, start + where)
 
             decided = certified(best, second, unit, bound)
             decided = decided & (stays_finite(alpha, beta) | (mark == 0))

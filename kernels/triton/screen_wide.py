@@ -1,14 +1,17 @@
-"""One level of the residual search for D > 128: split the residual, then a product with arg-min.
+"""One level of the residual search for any D: split the residual, then a product with arg-min.
 
     split_kernel:        r = x − Σ_{l'<l} e_{c_l'}  ->  v = αr = high + 2⁻¹¹·low + rest (score.py)
     screen_wide_kernel:  score_k = bias_k + ρ·(v·w_k) over tiles of codewords, certify
+    low_kernel:          low, of the rows that are left to three products
 
 In:  x [N, D] any strides; codes [N, L] of the levels before; the packed slots of this level; with
      THREE, a queue of (row, level)s.
-Between: halves [2, rows, P] float16; facts [5, rows] float32: ρ, ‖v‖, ‖2⁻¹¹low‖, and the norm of
-     the rest without and with `low`. ‖v‖ = ∞ for a row to leave to settle.py: one that isn't
-     finite, or so large that its next residual might not be.
-Out: codes [N, L] of certified rows; the others join `left`. Marked rows (codes −1) are passed over.
+Between: halves [2, rows, P] float16, high and low; facts [5, rows] float32: ρ, ‖v‖, ‖2⁻¹¹low‖, and
+     the norm of the rest without and with `low`. ‖v‖ = ∞ for a row to leave to settle.py: one that
+     isn't finite, or so large that its next residual might not be.
+Out: found [N, L], the codes of certified rows; the others join `left`. Marked rows (codes −1) are
+     passed over. With THREE also words [rows, lanes] int32: who may be nearest (score.named).
+     With RUNNER_UP the level's codes are known: `found` is the nearest of all others.
 
 The residual is made again from x and the codes at each level: that costs L reads of x but no [N, D]
 float32. Rows go in slabs whose halves stay within SLAB_BYTES. A program streams all codewords of
@@ -25,12 +28,15 @@ from .codebook import Packed
 from .queue import Queue, dequeue, enqueue
 from .score import (
     CHUNK,
+    NEVER,
     best_two,
+    better_two,
     certified,
     error_bound,
     index_bits,
     keep_two,
     key_unit,
+    named,
     power_of_two,
     rest_norm,
     row_exponent,
@@ -42,7 +48,7 @@ from .tiles import WIDE_STEP, ScreenTile, programs, split_shape
 
 
 @triton.jit
-def _residual(x, stride_n, stride_d, row, live, d, D, L, level, codebooks, starts, codes):
+def residual_before(x, stride_n, stride_d, row, live, d, D, L, level, codebooks, starts, codes):
     """r before `level`, rows × columns d."""
     mask = live[:, None] & (d < D)[None, :]
     r = tl.load(
@@ -83,7 +89,9 @@ def split_kernel(
     peak = tl.zeros([BLOCK_N], tl.float32)
     for d0 in range(0, P, BLOCK_D):
         d = d0 + tl.arange(0, BLOCK_D)
-        r = _residual(x, stride_n, stride_d, row, live, d, D, L, level, codebooks, starts, codes)
+        r = residual_before(
+            x, stride_n, stride_d, row, live, d, D, L, level, codebooks, starts, codes
+        )
         finite = tl.minimum(finite, tl.min((tl.abs(r) < float("inf")).to(tl.int32), axis=1))
         peak = tl.maximum(peak, tl.max(tl.abs(r), axis=1))
 
@@ -96,12 +104,13 @@ def split_kernel(
     rest_low_size = tl.zeros([BLOCK_N], tl.float32)
     for d0 in range(0, P, BLOCK_D):  # these rows still lie in the first-level cache
         d = d0 + tl.arange(0, BLOCK_D)
-        r = _residual(x, stride_n, stride_d, row, live, d, D, L, level, codebooks, starts, codes)
+        r = residual_before(
+            x, stride_n, stride_d, row, live, d, D, L, level, codebooks, starts, codes
+        )
         v = r * power_of_two(alpha)[:, None]
         v_high, v_low, rest, rest_low = split(v)
         place = i.to(tl.int64)[:, None] * P + d[None, :]
         tl.store(halves + place, v_high, mask=live[:, None])
-        tl.store(halves + rows * P + place, v_low, mask=live[:, None])
         size += square_sum(v)
         low_size += square_sum(v_low.to(tl.float32))
         rest_size += square_sum(rest)
@@ -114,6 +123,46 @@ def split_kernel(
     tl.store(facts + 2 * rows + i, tl.sqrt(low_size) * 2.0**-11, mask=live)
     tl.store(facts + 3 * rows + i, rest_norm(rest_size, P), mask=live)
     tl.store(facts + 4 * rows + i, rest_norm(rest_low_size, P), mask=live)
+
+
+@triton.jit(do_not_specialize=["first", "rows", "L", "level"])
+def low_kernel(
+    x,
+    stride_n,
+    stride_d,
+    first,
+    rows,
+    D,
+    L,
+    level,
+    codebooks,
+    starts,
+    exponent,
+    codes,
+    halves,
+    facts,
+    queue,
+    count,
+    P,
+    BLOCK_N: tl.constexpr,
+    BLOCK_D: tl.constexpr,
+):
+    total = tl.load(count).to(tl.int32)
+    low = halves + tl.cast(rows, tl.int64) * P
+    for block in range(tl.program_id(0), tl.cdiv(total, BLOCK_N), tl.num_programs(0)):
+        at = block * BLOCK_N + tl.arange(0, BLOCK_N)
+        live = at < total
+        row, _ = dequeue(queue, at, live)
+        i = tl.where(live, row - first, 0)
+        rho = tl.load(facts + i)
+        alpha = 127 + tl.load(exponent + level) - (rho.to(tl.int32, bitcast=True) >> 23)
+        for d0 in range(0, P, BLOCK_D):
+            d = d0 + tl.arange(0, BLOCK_D)
+            r = residual_before(
+                x, stride_n, stride_d, row, live, d, D, L, level, codebooks, starts, codes
+            )
+            halves_of_v = split(r * power_of_two(alpha)[:, None])
+            tl.store(low + i[:, None] * P + d[None, :], halves_of_v[1], mask=live[:, None])
 
 
 @triton.jit(do_not_specialize=["first", "rows", "L", "level"])
@@ -131,12 +180,15 @@ def screen_wide_kernel(
     halves,
     facts,
     codes,
+    found,
+    words,
     queue,
     count,
     left,
     left_count,
     P,
     THREE: tl.constexpr,
+    RUNNER_UP: tl.constexpr,
     BLOCK_N: tl.constexpr,
     BLOCK_K: tl.constexpr,
     LANES: tl.constexpr,
@@ -172,6 +224,8 @@ def screen_wide_kernel(
         rest_size = tl.load(facts + (4 if THREE else 3) * rows + i)
         bound = error_bound(rho, size, low_size, rest_size, of_level, P, THREE)
         unit = key_unit(rho, size, rest_size, bound, of_level, bits)
+        if RUNNER_UP:
+            own = tl.load(codes + row * L + level, mask=live, other=0).to(tl.int32)
 
         best = tl.zeros([BLOCK_N], tl.int32)
         second = tl.zeros([BLOCK_N], tl.int32)
@@ -197,18 +251,23 @@ def screen_wide_kernel(
                 if THREE:
                     product += small * 2.0**-11
                 score = product * rho[:, None] + tl.load(level_bias + k + lane)[None, :]
+                if RUNNER_UP:
+                    score = tl.where((k + lane)[None, :] == own[:, None], NEVER, score)
                 first_key, second_key = keep_two(
                     first_key, second_key, score, k - start, unit, bits, NEAR
                 )
             one, two, where = best_two(first_key, second_key, bits, BLOCK_K, NEAR)
-            second = tl.maximum(tl.minimum(best, one), tl.maximum(second, two))
-            code = tl.where(one > best, start + where, code)
-            best = tl.maximum(best, one)
+            if THREE and not RUNNER_UP:
+                names = named(first_key, second_key, one, unit, bound, bits, BLOCK_K, NEAR)
+                names = tl.where(K > CHUNK, -2, names)
+                place = i.to(tl.int64)[:, None] * LANES + tl.arange(0, LANES)[None, :]
+                tl.store(words + place, names, mask=live[:, None])
+            best, second, code = better_two(best, second, code, one, two, start + where)
 
         decided = certified(best, second, unit, bound)
-        place = codes + row * L
-        marked = tl.load(place, mask=live & (level > 0), other=0) < 0
-        tl.store(place + level, code.to(tl.int64), mask=live & decided & (marked == 0))
+        marked = tl.load(codes + row * L, mask=live & ((level > 0) | RUNNER_UP), other=0) < 0
+        place = found + row * L + level
+        tl.store(place, code.to(tl.int64), mask=live & decided & (marked == 0))
         enqueue(left, left_count, row, level, live & (decided == 0) & (marked == 0))
 
 
@@ -245,6 +304,42 @@ def split_rows(
     )
 
 
+def split_low(
+    x: Tensor,
+    rows: range,
+    level: int,
+    codebooks: Tensor,
+    packed: Packed,
+    codes: Tensor,
+    halves: Tensor,
+    facts: Tensor,
+    queue: Queue,
+) -> None:
+    """The low halves of the queued rows of the slab."""
+    P = packed.high.shape[1]
+    shape = split_shape(P)
+    grid = programs(len(rows), shape["BLOCK_N"], x.device, persistent=True)
+    low_kernel[(grid,)](
+        x,
+        x.stride(0),
+        x.stride(1),
+        rows.start,
+        len(rows),
+        x.shape[1],
+        codes.shape[1],
+        level,
+        codebooks,
+        packed.layout.starts,
+        packed.exponent,
+        codes,
+        halves,
+        facts,
+        *queue,
+        P,
+        **shape,
+    )
+
+
 def screen_wide(
     rows: range,
     level: int,
@@ -255,9 +350,13 @@ def screen_wide(
     queue: Queue | None,
     left: Queue,
     tile: ScreenTile,
+    runners: Tensor | None = None,
+    words: Tensor | None = None,
 ) -> None:
-    """One level of the slab with one product, or of the `queue` with three."""
+    """One level of the slab with one product, or of the `queue` with three; for the codes, then
+    with `words` to fill, or, where codes are known, for the runners-up."""
     three = queue is not None
+    P = packed.high.shape[1]
     screen_wide_kernel[(programs(len(rows), tile.rows, codes.device, persistent=three),)](
         rows.start,
         len(rows),
@@ -272,15 +371,18 @@ def screen_wide(
         halves,
         facts,
         codes,
+        codes if runners is None else runners,
+        codes if words is None else words,
         *(queue or left),
         *left,
-        packed.high.shape[1],
+        P,
         THREE=three,
+        RUNNER_UP=runners is not None,
         BLOCK_N=tile.rows,
         BLOCK_K=tile.words,
         LANES=tile.lanes,
         NEAR=tile.near,
-        BLOCK_D=WIDE_STEP,
+        BLOCK_D=min(WIDE_STEP, P),
         num_warps=tile.warps,
         num_stages=tile.stages,
     )

@@ -1,4 +1,4 @@
-"""The rows no screen certified, and every row when margins are asked for: float64, then exact sums.
+"""The rows no screen certified: float64, then exact sums.
 
     d_k = Σ_j (r_j − e_kj)² + offset_k        |computed − exact| ≤ E_k = (D + 8)·2⁻⁵²·(Σ + |offset|)
 
@@ -8,11 +8,11 @@ offset, the bound and d ± E add a few 2⁻⁵³ more: D + 8, and twice for good
 least, d_k − E_k ≤ min(d + E), stays; if more than one does, exact.py decides among them.
 
 In:  x [N, D] any strides; codebooks [ΣK, D] float32; offset [ΣK] float64; allowed [ΣK] int8;
-     a queue of (row, level)s, of which the codes of lower levels stand in `codes`, or, with
-     EVERY, all rows from level 0; `residuals` [programs, D] float32, a row of it a program's own.
+     a queue of (row, level)s, of which the codes of lower levels stand in `codes`; `residuals`
+     [programs, D] float32, a row of it a program's own; with LANES, the only codewords that come
+     into question.
 Out: codes [N, L] int64; −1 at all levels if x or, with `mark`, a residual isn't finite, or no
      codeword is allowed.
-     With EVERY also margins and errors [N, L] float32.
 
 A program takes one row at a time: rows left over are few, and K·D differences fill a block.
 
@@ -25,6 +25,8 @@ there). bench/races.py checks the compiled kernels for it.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 import triton
 import triton.language as tl
@@ -36,6 +38,14 @@ from .queue import Queue, dequeue
 from .tiles import architecture, block_shape, programs, settle_blocks
 
 _NONE = tl.constexpr(2147483647)
+
+
+class Names(NamedTuple):
+    """Who may be nearest at one level, of the rows of a slab (score.named)."""
+
+    words: Tensor  # [slab, lanes] int32
+    first: int  # row of the slab
+    level: int
 
 
 @triton.jit
@@ -129,33 +139,40 @@ def nearest_of_row(
 
 
 @triton.jit
-def margin_of_row(
+def residual_of_row(x, stride_n, stride_d, row, d, D, L, level, codebooks, starts, codes):
+    """Columns d of one row's r before `level`."""
+    r = tl.load(x + row * stride_n + d.to(tl.int64) * stride_d, mask=d < D, other=0.0)
+    r = r.to(tl.float32)
+    for before in range(level):
+        at = tl.load(starts + before) + tl.load(codes + row * L + before)
+        r -= tl.load(codebooks + at * D + d, mask=d < D, other=0.0)
+    return r
+
+
+@triton.jit
+def nearest_of_named(
     r_row,
     codebook,
     offset,
     allowed,
-    code,
-    K,
+    k,
     D,
     HAS_OFFSET: tl.constexpr,
-    BLOCK_K: tl.constexpr,
+    LANES: tl.constexpr,
     BLOCK_D: tl.constexpr,
 ):
-    """The least d of the other allowed codewords, less d_code; inf if there is none."""
-    lane = tl.arange(0, BLOCK_K)
-    chosen = tl.full([], float("inf"), tl.float64)
-    other = tl.full([], float("inf"), tl.float64)
-    for k0 in range(0, K, BLOCK_K):
-        k = k0 + lane
-        d, _ = distances(
-            r_row, codebook, offset, allowed, k, k < K, D, HAS_OFFSET, BLOCK_K, BLOCK_D
-        )
-        chosen = tl.minimum(chosen, tl.min(tl.where(k == code, d, float("inf")), axis=0))
-        other = tl.minimum(other, tl.min(tl.where(k == code, float("inf"), d), axis=0))
-    return tl.maximum(other - chosen, 0.0)
+    """argmin d_k of one row among the codewords k [LANES], none where k < 0."""
+    d, error = distances(r_row, codebook, offset, allowed, k, k >= 0, D, HAS_OFFSET, LANES, BLOCK_D)
+    staying = (d - error <= tl.min(d + error, axis=0)) & (d < float("inf"))
+    code = tl.min(tl.where(staying, k, _NONE), axis=0)
+    if tl.sum(staying.to(tl.int32), axis=0) > 1:
+        r = r_row + 0 * k
+        e = codebook + k.to(tl.int64) * D
+        code = exact_least(r, e, offset + k, k, staying, D, HAS_OFFSET, LANES, BLOCK_D)
+    return code
 
 
-@triton.jit(do_not_specialize=["N", "L", "mark", "until"])
+@triton.jit(do_not_specialize=["N", "L", "mark", "until", "names_first"])
 def settle_kernel(
     x,
     stride_n,
@@ -171,37 +188,26 @@ def settle_kernel(
     starts,
     sizes,
     codes,
-    margins,
-    errors,
     queue,
     count,
     residuals,
-    EVERY: tl.constexpr,
+    names,
+    names_first,
     HAS_OFFSET: tl.constexpr,
+    LANES: tl.constexpr,
     BLOCK_K: tl.constexpr,
     BLOCK_D: tl.constexpr,
 ):
     r_row = residuals + tl.program_id(0).to(tl.int64) * D
-    total = N
-    if not EVERY:
-        total = tl.load(count)
-
-    for i in range(tl.program_id(0), total, tl.num_programs(0)):
-        row = tl.cast(i, tl.int64)
-        first = 0
-        if not EVERY:
-            row, first = dequeue(queue, i, True)
-
+    for i in range(tl.program_id(0), tl.load(count), tl.num_programs(0)):
+        row, first = dequeue(queue, i, True)
         finite = 1
         tl.debug_barrier()  # the row before is done with r_row
         for d0 in range(0, D, BLOCK_D):
             d = d0 + tl.arange(0, BLOCK_D)
-            r = tl.load(x + row * stride_n + d.to(tl.int64) * stride_d, mask=d < D, other=0.0).to(
-                tl.float32
+            r = residual_of_row(
+                x, stride_n, stride_d, row, d, D, L, first, codebooks, starts, codes
             )
-            for level in range(first):
-                at = tl.load(starts + level) + tl.load(codes + row * L + level)
-                r -= tl.load(codebooks + at * D + d, mask=d < D, other=0.0)
             finite = tl.minimum(finite, publish(r_row + d, r, d < D))
 
         for level in range(first, until):
@@ -209,36 +215,42 @@ def settle_kernel(
                 tl.debug_barrier()  # r_row is written
                 start = tl.load(starts + level)
                 K = tl.load(sizes + level).to(tl.int32)
-                code = nearest_of_row(
-                    r_row,
-                    codebooks + start * D,
-                    offset + start,
-                    allowed + start,
-                    K,
-                    D,
-                    HAS_OFFSET,
-                    BLOCK_K,
-                    BLOCK_D,
-                )
+                words = codebooks + start * D
+                named = -2
+                code = _NONE
+                if LANES > 0:
+                    named = tl.load(names + (row - names_first) * LANES)
+                if named == -2:
+                    code = nearest_of_row(
+                        r_row,
+                        words,
+                        offset + start,
+                        allowed + start,
+                        K,
+                        D,
+                        HAS_OFFSET,
+                        BLOCK_K,
+                        BLOCK_D,
+                    )
+                else:
+                    if LANES > 0:
+                        lane = tl.arange(0, LANES)
+                        k = tl.load(names + (row - names_first) * LANES + lane)
+                        code = nearest_of_named(
+                            r_row,
+                            words,
+                            offset + start,
+                            allowed + start,
+                            k,
+                            D,
+                            HAS_OFFSET,
+                            LANES,
+                            BLOCK_K * BLOCK_D // LANES,
+                        )
                 if code == _NONE:
                     finite = 0
                 else:
-                    if EVERY:
-                        margin = margin_of_row(
-                            r_row,
-                            codebooks + start * D,
-                            offset + start,
-                            allowed + start,
-                            code,
-                            K,
-                            D,
-                            HAS_OFFSET,
-                            BLOCK_K,
-                            BLOCK_D,
-                        )
-                        tl.store(margins + row * L + level, margin.to(tl.float32))
                     tl.store(codes + row * L + level, code.to(tl.int64))
-                    error = tl.full([], 0.0, tl.float64)
                     for d0 in range(0, D, BLOCK_D):
                         d = d0 + tl.arange(0, BLOCK_D)
                         r = tl.load(r_row + d, mask=d < D, other=0.0)
@@ -247,17 +259,11 @@ def settle_kernel(
                         good = publish(r_row + d, r, d < D)
                         tl.debug_barrier()
                         finite = tl.minimum(finite, tl.maximum(good, 1 - mark))
-                        error += tl.sum(r.to(tl.float64) * r.to(tl.float64), axis=0)
-                    if EVERY:
-                        tl.store(errors + row * L + level, error.to(tl.float32))
 
         if finite == 0:
             tl.debug_barrier()  # the stores above come first
             for level in range(L):
                 tl.store(codes + row * L + level, tl.full([], -1, tl.int64))
-                if EVERY:
-                    tl.store(margins + row * L + level, float("nan"))
-                    tl.store(errors + row * L + level, float("nan"))
 
 
 def settle(
@@ -266,16 +272,14 @@ def settle(
     offset: Tensor | None,
     packed: Packed,
     codes: Tensor,
-    queue: Queue | None = None,
-    until: int | None = None,
-    margins: Tensor | None = None,
-    errors: Tensor | None = None,
+    queue: Queue,
     mark: bool = True,
+    names: Names | None = None,
 ) -> None:
-    """Decides the queued (row, level)s and what follows them, or, without a queue, every row."""
+    """Decides the queued (row, level)s and what follows them, or, with names, one level."""
     N, D = x.shape
     L = codes.shape[1]
-    every, shifted = queue is None, offset is not None
+    shifted = offset is not None
     grid = programs(N, 1, x.device, persistent=True)
     settle_kernel[(grid,)](
         x,
@@ -285,18 +289,18 @@ def settle(
         D,
         L,
         int(mark),
-        L if until is None else until,
+        L if names is None else names.level + 1,
         codebooks,
         packed.allowed if offset is None else offset,
         packed.allowed,
         packed.layout.starts,
         packed.layout.sizes,
         codes,
-        codes if margins is None else margins,
-        codes if errors is None else errors,
-        *(queue or (codes, codes)),
+        *queue,
         torch.empty((grid, D), dtype=torch.float32, device=x.device),
-        EVERY=every,
+        codes if names is None else names.words,
+        0 if names is None else names.first,
         HAS_OFFSET=shifted,
-        **block_shape(settle_blocks(architecture(x.device))[every, shifted], D),
+        LANES=0 if names is None else names.words.shape[1],
+        **block_shape(settle_blocks(architecture(x.device))[shifted], D),
     )

@@ -72,10 +72,11 @@ NARROW["sm_86"] = NARROW["sm_80"] | {128: (NARROW["sm_80"][128][0], ScreenTile(1
 NARROW["sm_120"] = NARROW["sm_80"] | {64: (NARROW["sm_80"][64][0], ScreenTile(128, 32, 8, 2))}
 NARROW["interpreter"] = {P: (ScreenTile(16, 32, 1, 1),) * 2 for P in NARROW["sm_80"]}
 
-# The same two for D > 128; a step of the product takes WIDE_STEP of D.
+# The same two for D > 128; a step of the product takes WIDE_STEP of D. What L2 is read for binds
+# them: with 256 words a row is read once a level. 256 × 128 on sm_90 spills (30).
 WIDE: dict[str, tuple[ScreenTile, ScreenTile]] = {
     "sm_80": (ScreenTile(128, 128, 8, 3, lanes=16), ScreenTile(128, 32, 8, 2)),
-    "sm_90": (ScreenTile(128, 128, 8, 3), ScreenTile(128, 64, 8, 3)),
+    "sm_90": (ScreenTile(128, 256, 8, 3), ScreenTile(128, 64, 8, 3)),
     "sm_100": (
         ScreenTile(128, 128, 8, 3, lanes=2, near=True),
         ScreenTile(128, 64, 8, 3, lanes=2, near=True),
@@ -131,17 +132,14 @@ class Block(NamedTuple):
     warps: int
 
 
-# (every row, with offsets) -> block. At other sizes ptxas trades registers for residency and keeps
+# With offsets or without -> block. At other sizes ptxas trades registers for residency and keeps
 # a few scalars in local memory.
-SETTLE = {
-    (False, False): Block(1024, 4),
-    (False, True): Block(4096, 8),
-    (True, False): Block(1024, 4),
-    (True, True): Block(1024, 4),
-}
+SETTLE = {False: Block(1024, 4), True: Block(4096, 8)}
 # Architecture -> those that spill there with the ones above (8 and 24), and don't with these.
-SETTLE_ON = {"sm_86": {(False, False): Block(2048, 8)}, "sm_120": {(False, True): Block(2048, 8)}}
-BEAM = Block(1024, 8)
+SETTLE_ON = {"sm_86": {False: Block(2048, 8)}, "sm_120": {True: Block(2048, 8)}}
+# Of margins, and rows × columns of residuals that a program measures at once.
+MARGINS = Block(1024, 4)
+MEASURED = 1024
 # At most this much of them along D.
 SETTLE_STEP = 32
 
@@ -154,8 +152,20 @@ SUMS_STEP = 32
 PAIR_ROWS = 64
 PAIRS = 128
 
-# Distances and residuals of the beam search in memory at once, in bytes.
+# Paths of the beam search in memory at once, in bytes; longer beams the host searches.
 BEAM_BYTES = 256 << 20
+MOST_BEAM = 128
+# Paths × codewords that it screens together: the least score of each column is kept beside them.
+PATHS = {
+    "sm_80": Tile(64, 64, 4, 2),
+    "sm_90": Tile(64, 64, 4, 3),
+    "gfx942": Tile(64, 64, 4, 2),
+    "interpreter": Tile(16, 32, 1, 1),
+}
+PATHS["sm_86"] = PATHS["sm_120"] = PATHS["sm_80"]
+PATHS["sm_100"] = PATHS["sm_90"]
+# float64 differences that a program extending a row's paths holds at once.
+EXTEND_ELEMENTS = 1024
 
 # The uniform mapping. A program holds a group of at most so many rows, if rows × K, in powers of
 # two, are at most SINKHORN_ELEMENTS, and has a warp for each SINKHORN_WARP: 32 float64 a thread, as
@@ -192,9 +202,10 @@ def narrow(D: int, device: torch.device) -> tuple[ScreenTile, ScreenTile]:
     return NARROW[architecture(device)][padded_width(D)]
 
 
-def wide(device: torch.device) -> tuple[ScreenTile, ScreenTile]:
-    """The same two for D > NARROW_LIMIT."""
-    return WIDE[architecture(device)]
+def wide(sizes: tuple[int, ...], device: torch.device) -> tuple[ScreenTile, ScreenTile]:
+    """The same two for any D; few codewords don't fill the first one's tile."""
+    one, three = WIDE[architecture(device)]
+    return (one if max(sizes) > one.words // 2 else three), three
 
 
 def pack_shape(P: int, device: torch.device) -> dict[str, int]:
@@ -209,9 +220,22 @@ def split_shape(P: int) -> dict[str, int]:
     return {"BLOCK_N": SPLIT_ELEMENTS // step, "BLOCK_D": step}
 
 
-def settle_blocks(architecture: str) -> dict[tuple[bool, bool], Block]:
+def settle_blocks(architecture: str) -> dict[bool, Block]:
     """SETTLE of one architecture."""
     return SETTLE | SETTLE_ON.get(architecture, {})
+
+
+def paths_tile(device: torch.device) -> Tile:
+    """Tile of the beam search's screen."""
+    return PATHS[architecture(device)]
+
+
+def extend_shape(keep: int, parts: int) -> dict[str, int]:
+    """Room of a row's list, of whose paths each part lists as many as are kept, and twice for good
+    measure; and the launch options that go with it."""
+    room = max(16, int(triton.next_power_of_2(2 * keep * parts)))
+    step = max(1, min(SETTLE_STEP, EXTEND_ELEMENTS // room))
+    return {"BLOCK_C": room, "BLOCK_D": step, "num_warps": min(8, room // 16)}
 
 
 def contrastive_tile(D: int, device: torch.device) -> Tile:

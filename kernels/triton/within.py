@@ -43,7 +43,7 @@ _LEAST = tl.constexpr(2.0**-100)
 
 
 @triton.jit
-def _scores(
+def tile_scores(
     v, words, bias, rho, P, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr, BLOCK_D: tl.constexpr
 ):
     """bias + ρ·(v·w): v points to BLOCK_N rows of halves, words to BLOCK_K slots."""
@@ -54,6 +54,21 @@ def _scores(
         b = tl.load(words[None, :] + d[:, None])
         product = tl.dot(a, b, product, input_precision="ieee")
     return product * rho[:, None] + bias[None, :]
+
+
+@triton.jit
+def as_bits(flags):
+    """flags [rows, columns] -> [rows, columns/32] int32, the first column in the lowest bit."""
+    place = tl.arange(0, flags.shape[1]) % 32
+    spread = flags.to(tl.int32) << place[None, :]
+    return tl.sum(tl.reshape(spread, [flags.shape[0], flags.shape[1] // 32, 32]), axis=2)
+
+
+@triton.jit
+def lowest_bit(group):
+    """The lowest bit that is set, and its place: the exponent of a power of two, even of −2³¹."""
+    lowest = group & -group
+    return lowest, ((lowest.to(tl.float32).to(tl.int32, bitcast=True) >> 23) & 255) - 127
 
 
 @triton.jit(do_not_specialize=["rows", "K"])
@@ -85,7 +100,7 @@ def candidates_kernel(
     best = tl.full([BLOCK_N], NEVER, tl.float32)
     for k in range(0, K, BLOCK_K):
         word_bias = tl.load(bias + k + lane)
-        score = _scores(
+        score = tile_scores(
             v,
             high + tl.cast(k, tl.int64) * P + lane * P,
             word_bias,
@@ -100,8 +115,8 @@ def candidates_kernel(
     n = tl.load(facts + rows + i)
     rest = tl.load(facts + 3 * rows + i)
     w = tl.load(limits)
-    scores = rho * (n + rest) * w + tl.load(limits + 4)
-    bound = error_bound(rho, n, n, rest, limits, P, False) + _SUM * scores
+    size = rho * (n + rest) * w + tl.load(limits + 4)
+    bound = error_bound(rho, n, n, rest, limits, P, False) + _SUM * size
     reach = rho * n + w
     float64 = (reach * reach + 2 * tl.load(limits + 4) + w * w) * ((D + 8) * 2.0**-52)
     beta = ((tl.load(exponent) + 896).to(tl.int64) << 52).to(tl.float64, bitcast=True)
@@ -111,7 +126,7 @@ def candidates_kernel(
     number = tl.zeros([BLOCK_N], tl.int32)
     for k in range(0, K, BLOCK_K):
         word_bias = tl.load(bias + k + lane)
-        score = _scores(
+        score = tile_scores(
             v,
             high + tl.cast(k, tl.int64) * P + lane * P,
             word_bias,
@@ -124,10 +139,8 @@ def candidates_kernel(
         # NaN anywhere: the row takes every codeword there is.
         near = ((score > ceiling[:, None]) == 0) & (word_bias < 0.5 * NEVER)[None, :]
         number += tl.sum(near.to(tl.int32), axis=1)
-        spread = near.to(tl.int32) << (lane % 32)[None, :]
-        group = tl.sum(tl.reshape(spread, [BLOCK_N, BLOCK_K // 32, 32]), axis=2)
         place = (k // 32 + tl.arange(0, BLOCK_K // 32))[None, :] * rows + i[:, None]
-        tl.store(bits + place, group, mask=live[:, None])
+        tl.store(bits + place, as_bits(near), mask=live[:, None])
     tl.store(counts + i, number.to(tl.int64), mask=live)
 
 
@@ -140,10 +153,9 @@ def pairs_kernel(bits, starts, pair_rows, words, rows, K, BLOCK_N: tl.constexpr)
         group = tl.load(bits + (k // 32) * rows + i, mask=live, other=0)
         while tl.max((group != 0).to(tl.int32), axis=0) > 0:
             found = group != 0
-            lowest = group & -group  # a power of two: its exponent, even of −2³¹, is its place
-            power = (lowest.to(tl.float32).to(tl.int32, bitcast=True) >> 23) & 255
+            lowest, place = lowest_bit(group)
             tl.store(pair_rows + at, i.to(tl.int64), mask=found)
-            tl.store(words + at, k + power - 127, mask=found)
+            tl.store(words + at, k + place, mask=found)
             at += found.to(tl.int64)
             group ^= lowest
 
@@ -225,7 +237,7 @@ def _candidates(
     facts = torch.empty((5, N), dtype=torch.float32, device=x.device)
     bits = torch.empty((slots // 32, N), dtype=torch.int32, device=x.device)
     counts = torch.empty(N, dtype=torch.int64, device=x.device)
-    tile = (narrow(D, x.device) if D <= NARROW_LIMIT else wide(x.device))[0]
+    tile = narrow(D, x.device)[0] if D <= NARROW_LIMIT else wide((K,), x.device)[1]
     split_rows(x, range(N), 0, codebook, packed, counts[:, None], halves, facts)
     candidates_kernel[(triton.cdiv(N, tile.rows),)](
         N,

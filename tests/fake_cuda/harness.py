@@ -103,6 +103,8 @@ class Card:
 def _on_card(value: Any) -> Any:
     if isinstance(value, torch.Tensor):
         return torch.empty(value.shape, dtype=value.dtype, device="cuda")
+    if not isinstance(value, tuple):
+        return value
     parts = [_on_card(part) for part in value]
     return type(value)(*parts) if hasattr(value, "_fields") else tuple(parts)
 

@@ -100,3 +100,15 @@ def log_sinkhorn(
             peak = plan.max(axis=axis, keepdims=True)
             plan = plan - peak - np.log(np.exp(plan - peak).sum(axis=axis, keepdims=True))
     return plan, 2.0**-42 * (1.0 + float(distance.max() / scale))
+
+
+def between(rows: int, width: int, gap: float) -> tuple[Tensor, Tensor]:
+    """Rows off the middle of two codewords by `gap` of their distance, to either side."""
+    random = np.random.default_rng(1)
+    book = random.standard_normal((2, width))
+    side = np.where(random.random(rows) < 0.5, gap, -gap)[:, None]
+    across = random.standard_normal((rows, width))
+    direction = book[0] - book[1]
+    across -= (across @ direction)[:, None] * direction / (direction @ direction)
+    x = (book[0] + book[1]) / 2 + side * direction + across
+    return torch.from_numpy(x.astype(np.float32)), torch.from_numpy(book.astype(np.float32))

@@ -21,10 +21,10 @@ import triton.language as tl
 
 from letter_fast.kernels import reference
 
-stages, settling, beams = (
-    sys.modules[f"{backend.__name__}.{name}"]
-    for name in ("residual_search", "settle", "residual_search_beam")
+stages, settling, margins = (
+    sys.modules[f"{backend.__name__}.{name}"] for name in ("residual_search", "settle", "margins")
 )
+Queue = sys.modules[f"{backend.__name__}.queue"].Queue
 pytestmark = [
     pytest.mark.filterwarnings("ignore::RuntimeWarning"),
     pytest.mark.skipif(DEVICE.type == "cuda", reason="a GPU has warps of its own"),
@@ -55,15 +55,13 @@ def settled(order: str, without: tuple[str, int] | None = None) -> bool:
     packed = stages.pack(books, SIZES, None, 32)
     codes = torch.full((len(x), len(SIZES)), -7)
     small = {"BLOCK_K": 4, "BLOCK_D": 8}
+    every = Queue(torch.arange(len(x)) << 16, torch.tensor([len(x)]))
     with (
         mock.patch.object(settling, "programs", return_value=1),
         mock.patch.object(settling, "block_shape", return_value=small),
         many_warps(order, without) as problems,
     ):
-        settling.settle(
-            x, books, None, packed, codes,
-            margins=torch.empty(codes.shape), errors=torch.empty(codes.shape),
-        )  # fmt: skip
+        settling.settle(x, books, None, packed, codes, every)
     expected = reference.residual_search(x, books, SIZES)[0]
     return not problems and torch.equal(codes, expected)
 
@@ -85,11 +83,39 @@ def test_the_race_that_settle_had_is_found() -> None:
         assert not settled("warp 0 last")
 
 
-def best_paths(order: str, without: tuple[str, int] | None = None) -> bool:
+def measured(order: str, without: tuple[str, int] | None = None) -> bool:
+    """Whether one program gives the reference's margins of all rows."""
+    x, books = torch.randn(3, 20), torch.randn(sum(SIZES), 20)
+    codes, _, expected, _ = reference.residual_search(x, books, SIZES, with_margins=True)
+    packed = stages.pack(books, SIZES, None, 32)
+    found = torch.empty(codes.shape)
+    items = (torch.arange(len(x)) << 16) + torch.arange(2)[:, None]
+    every = Queue(items.flatten(), torch.tensor([items.numel()]))
+    small = {"BLOCK_K": 4, "BLOCK_D": 8}
+    with (
+        mock.patch.object(margins, "programs", return_value=1),
+        mock.patch.object(margins, "block_shape", return_value=small),
+        many_warps(order, without) as problems,
+    ):
+        margins._measure_left(x, books, None, packed, codes, every, found)
+    return not problems and torch.allclose(found, expected)
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_margins_are_right_in_any_order_of_their_warps(order: str) -> None:
+    assert measured(order)
+
+
+@pytest.mark.parametrize("reason", ["the row before is done with r_row", "r_row is written"])
+def test_margins_are_wrong_without_a_barrier(reason: str) -> None:
+    assert not all(measured(order, barrier(margins, reason)) for order in ORDERS)
+
+
+def best_paths(order: str) -> bool:
     books = torch.randint(-1, 2, (sum(SIZES), 6)).float()
     x = torch.randint(-1, 2, (4, 6)).float() / 2
     expected = reference.residual_search_beam(x, books, SIZES, 3)[0]
-    with many_warps(order, without) as problems:
+    with many_warps(order) as problems:
         codes, _ = backend.residual_search_beam(x, books, SIZES, 3)
     return not problems and torch.equal(codes, expected)
 
@@ -97,11 +123,6 @@ def best_paths(order: str, without: tuple[str, int] | None = None) -> bool:
 @pytest.mark.parametrize("order", ORDERS)
 def test_the_beam_is_right_in_any_order_of_its_warps(order: str) -> None:
     assert best_paths(order)
-
-
-def test_the_beam_is_wrong_without_its_barrier() -> None:
-    missing = barrier(beams, "every warp has loaded what it compares")
-    assert not all(best_paths(order, missing) for order in ORDERS)
 
 
 @pytest.mark.parametrize("order", ORDERS)

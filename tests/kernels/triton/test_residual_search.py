@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 import sys
+from collections.abc import Callable
 from unittest import mock
 
-import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -54,8 +54,10 @@ def check_margins(x: Tensor, books: list[Tensor]) -> None:
         torch.testing.assert_close(found[part], expected[part], equal_nan=True)
 
 
-def left_over(x: Tensor, books: list[Tensor]) -> list[int]:
-    """How many rows the one-product and the three-product screen leave."""
+def left_over(
+    x: Tensor, books: list[Tensor], stage: str, check: Callable[[Tensor, list[Tensor]], None]
+) -> list[int]:
+    """How many rows the one-product and the three-product screen of a stage leave."""
     kept = []
 
     def spy(rows: int, device: torch.device) -> tuple[object, object, Tensor]:
@@ -63,8 +65,9 @@ def left_over(x: Tensor, books: list[Tensor]) -> list[int]:
         kept.append(lengths)
         return first, second, lengths
 
-    queues = stages.queues
-    with mock.patch.object(stages, "queues", spy):
+    module = sys.modules[f"{backend.__name__}.{stage}"]
+    queues = module.queues
+    with mock.patch.object(module, "queues", spy):
         check(x, books)
     return torch.cat(kept).flatten().tolist()
 
@@ -82,6 +85,11 @@ def test_margins_and_errors(width: int) -> None:
     books = [oracle.clustered(size, width, 4, seed=7 + size) for size in (9, 1)]
     books[0][2] = books[0][4]
     check_margins(x, [*books, torch.full((2, width), -3e38)])
+
+
+def test_narrow_rows_in_the_wide_search() -> None:
+    with mock.patch.object(stages, "NARROW_LIMIT", 0):
+        check_margins(oracle.clustered(9, 5, 3, seed=1), [oracle.clustered(40, 5, 3, seed=2)] * 2)
 
 
 @pytest.mark.parametrize("scale", [1e-44, 1e-38, 1e-30, 1e-6, 1e6, 1e18, 1e30])
@@ -214,37 +222,48 @@ def test_small_integers_and_halves(data: st.DataObject) -> None:
     check(x, [book, book])
 
 
-def between(rows: int, width: int, gap: float) -> tuple[Tensor, Tensor]:
-    """Rows off the middle of two codewords by `gap` of their distance, to either side."""
-    random = np.random.default_rng(1)
-    book = random.standard_normal((2, width))
-    side = np.where(random.random(rows) < 0.5, gap, -gap)[:, None]
-    across = random.standard_normal((rows, width))
-    direction = book[0] - book[1]
-    across -= (across @ direction)[:, None] * direction / (direction @ direction)
-    x = (book[0] + book[1]) / 2 + side * direction + across
-    return torch.from_numpy(x.astype(np.float32)), torch.from_numpy(book.astype(np.float32))
+@pytest.mark.parametrize("width", [32, 192])
+def test_each_stage_gets_its_rows(width: int) -> None:
+    for gap, left in ((0.3, [0, 0]), (1e-4, [20, 0]), (1e-9, [20, 20])):
+        case = _listed(oracle.between(20, width, gap))
+        assert left_over(*case, "residual_search", check) == left
+
+
+def with_middle(case: tuple[Tensor, Tensor]) -> tuple[Tensor, list[Tensor]]:
+    """A codeword in the middle is nearest to all rows; the two others are as near as they were."""
+    x, book = case
+    return x, [torch.cat([book, book.mean(dim=0, keepdim=True)])]
 
 
 @pytest.mark.parametrize("width", [32, 192])
-def test_each_stage_gets_its_rows(width: int) -> None:
-    assert left_over(*_listed(between(20, width, 0.3))) == [0, 0]
-    assert left_over(*_listed(between(20, width, 1e-4))) == [20, 0]
-    assert left_over(*_listed(between(20, width, 1e-9))) == [20, 20]
+def test_each_stage_gets_its_runners_up(width: int) -> None:
+    for gap, left in ((0.2, [0, 0]), (1e-4, [20, 0]), (1e-9, [20, 20])):
+        case = with_middle(oracle.between(20, width, gap))
+        assert left_over(*case, "margins", check_margins) == left
 
 
-def test_a_bound_too_small_gives_wrong_codes() -> None:
-    x, book = between(300, 32, 3e-5)
+def optimistic(*arguments: object) -> object:
+    """Packed codewords with a hundredth of the bound."""
+    packed = packing.pack(*arguments)
+    return packed._replace(limits=packed.limits * 0.01)
+
+
+@pytest.mark.parametrize("width", [32, 192])
+def test_a_bound_too_small_gives_wrong_codes(width: int) -> None:
+    x, book = oracle.between(300, width, 3e-5)
     expected = oracle.nearest(x, book)
-    pack = packing.pack
-
-    def optimistic(*arguments: object) -> object:
-        packed = pack(*arguments)
-        return packed._replace(limits=packed.limits * 0.01)
-
     assert search(x, [book])[0][:, 0].tolist() == expected
     with mock.patch.object(stages, "pack", optimistic):
         assert search(x, [book])[0][:, 0].tolist() != expected
+
+
+@pytest.mark.parametrize("width", [32, 192])
+def test_a_bound_too_small_gives_wrong_margins(width: int) -> None:
+    """A runner-up that isn't has a larger margin: here by more than float32's rounding."""
+    x, books = with_middle(oracle.between(100, width, 3e-5))
+    check_margins(x, books)
+    with mock.patch.object(stages, "pack", optimistic), pytest.raises(AssertionError):
+        check_margins(x, books)
 
 
 def test_codebooks_are_split_without_loss_and_folded() -> None:
@@ -256,7 +275,7 @@ def test_codebooks_are_split_without_loss_and_folded() -> None:
     kept = [distinct_codewords(part) for part in book.split(20)]
     assert packed.allowed.nonzero().squeeze(1).tolist() == [*kept[0], *(20 + kept[1])]
     beta = (packed.exponent << 23).view(torch.float32).cpu()
-    for level, start in enumerate((0, 128)):
+    for level, start in enumerate((0, packing.SLOTS)):
         slots = slice(start, start + 20)
         high, low = packed.high[slots, :7].double().cpu(), packed.low[slots, :7].double().cpu()
         words = -book[20 * level :][:20].double() * beta[level]
@@ -264,7 +283,7 @@ def test_codebooks_are_split_without_loss_and_folded() -> None:
         rest = (words - high - low * 2.0**-11).norm(dim=1)
         assert rest.max() <= packed.limits[level, 3]
         assert packed.limits[level, 3] <= 2.0**-20 * packed.limits[level, 0]
-        assert (packed.bias[start + 20 : start + 128] == packing.NEVER).all()
+        assert (packed.bias[start + 20 : start + packing.SLOTS] == packing.NEVER).all()
 
 
 def _listed(case: tuple[Tensor, Tensor]) -> tuple[Tensor, list[Tensor]]:

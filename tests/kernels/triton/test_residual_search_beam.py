@@ -14,6 +14,9 @@ from letter_fast.kernels import reference
 from tests.support import oracle
 from tests.support.triton_backend import DEVICE, backend
 
+# isort: split
+import triton.language as tl  # the backend says first that it is to interpret
+
 # The package has a function of this module's name, so `import` would find that.
 beams = sys.modules[f"{backend.__name__}.residual_search_beam"]
 
@@ -48,6 +51,61 @@ def test_beam_border_below_float64() -> None:
     x = torch.zeros(2, 2)
     book = torch.tensor([[1.0, 2.0**-40], [-1.0, 2.0**-41], [1.0, -(2.0**-41)], [1.0, 2.0**-39]])
     check_beam(x, [book, 0.1 * book + 0.3], 2)
+
+
+def test_beam_of_wide_rows_and_of_more_paths_than_a_tile() -> None:
+    books = [oracle.clustered(size, 130, 4, seed=size) for size in (5, 6, 7)]
+    check_beam(oracle.clustered(3, 130, 4, seed=17), books, 3)
+    books = [book[:, :6].contiguous() for book in books]
+    x = oracle.clustered(3, 6, 4, seed=17)
+    check_beam(x, books, 20)
+    with mock.patch.object(beams, "MOST_BEAM", 19):
+        check_beam(x, books, 20)
+
+
+def test_beam_lists_few_extensions() -> None:
+    """Otherwise each row would be compared with everything in float64."""
+    real, lengths = beams.extend_kernel, []
+
+    class Spy:
+        def __getitem__(self, grid: tuple[int]) -> object:
+            return lambda *args, **options: (
+                lengths.append(args[6].max()),
+                real[grid](*args, **options),
+            )
+
+    x = oracle.clustered(10, 8, 8, seed=17)
+    with mock.patch.object(beams, "extend_kernel", Spy()):
+        check_beam(x, [oracle.clustered(40, 8, 8, seed=s) * 0.7**s for s in range(3)], 4)
+    assert [int(each) for each in lengths] == [pytest.approx(4, abs=4)] * 2 + [1]
+
+
+@pytest.mark.parametrize("width", [32, 192])
+def test_a_bound_too_small_gives_wrong_paths(width: int) -> None:
+    pack = beams.pack
+
+    def optimistic(*arguments: object) -> object:
+        packed = pack(*arguments)
+        return packed._replace(limits=packed.limits * 0.01)
+
+    x, book = oracle.between(60, width, 1e-5)
+    check_beam(x, [book], 1)
+    with mock.patch.object(beams, "pack", optimistic), pytest.raises(AssertionError):
+        check_beam(x, [book], 1)
+
+
+def test_paths_as_long_as_one_another() -> None:
+    """What float32 loses of their squares is more than what the next codeword makes of them."""
+    generator = torch.Generator().manual_seed(1)
+    one = torch.randn(16, generator=generator)
+    order = torch.rand(12, 16, generator=generator).argsort(dim=1)
+    books = [one[order], 1e-8 * torch.randn(3, 16, generator=generator)]
+    check_beam(torch.zeros(1, 16), books, 12)
+    with (
+        mock.patch.object(beams, "_ROUNDING", tl.constexpr(0.0)),
+        pytest.raises(AssertionError),
+    ):
+        check_beam(torch.zeros(1, 16), books, 12)
 
 
 def check_beam(x: Tensor, books: list[Tensor], beam: int) -> None:

@@ -31,7 +31,9 @@ def two_smallest(
     score,
     largest,
     limits,
+    reach,
     found,
+    named,
     K,
     N: tl.constexpr,
     B: tl.constexpr,
@@ -49,6 +51,9 @@ def two_smallest(
         first, second = scores.keep_two(first, second, tile, k, unit, bits, NEAR)
     one, two, code = scores.best_two(first, second, bits, B, NEAR)
     sure = scores.certified(one, two, unit, 0.0 * unit)
+    width = tl.load(reach + row)
+    names = scores.named(first, second, one, unit, width, bits, B, NEAR)
+    tl.store(named + row[:, None] * LANES + tl.arange(0, LANES)[None, :], names)
     gap = (one - two).to(tl.float32) * unit
     for place, what in enumerate((code, gap, sure, unit)):
         tl.store(found + place * N + row, what.to(tl.float32))
@@ -60,10 +65,19 @@ with mock.patch.dict(os.environ, TRITON_INTERPRET="1"):
 
 def found(score: Tensor, largest: Tensor, lanes: int, near: bool) -> tuple[Tensor, ...]:
     """Code, gap to the next, whether it is certified, and unit, each [N]."""
+    return tuple(searched(score, largest, torch.zeros(16), lanes, near)[0])
+
+
+def searched(
+    score: Tensor, largest: Tensor, reach: Tensor, lanes: int, near: bool
+) -> tuple[Tensor, Tensor]:
+    """What is found [4, N], and who is named within 2·reach of the best [N, lanes]."""
     N, K = score.shape
-    out = torch.empty((4, N))
-    two_smallest_kernel[(1,)](score, largest, torch.zeros(5), out, K, N, 64, lanes, near)
-    return tuple(out)
+    out, named = torch.empty((4, N)), torch.empty((N, lanes), dtype=torch.int32)
+    two_smallest_kernel[(1,)](
+        score, largest, torch.zeros(5), reach, out, named, K, N, 64, lanes, near
+    )
+    return out, named
 
 
 @pytest.mark.parametrize(("lanes", "near"), [(8, False), (16, False), (32, False), (2, True)])
@@ -81,6 +95,31 @@ def test_the_two_smallest_scores(K: int, lanes: int, near: bool) -> None:
     assert (gap.double() >= exact - 2 * unit).all()
     assert sure.bool().any()
     assert torch.equal(code[sure.bool()].long(), order[sure.bool(), 0])
+
+
+@pytest.mark.parametrize(("lanes", "near"), [(8, False), (16, False), (2, True)])
+def test_who_may_be_nearest_is_named(lanes: int, near: bool) -> None:
+    """All within reach are, or the row says that it doesn't know them all; and few others."""
+    generator = torch.Generator().manual_seed(lanes)
+    score = 2 * torch.rand(16, 640, generator=generator) - 1
+    score[:, 1::7] = NEVER
+    reach = torch.linspace(1e-4, 5e-3, 16)
+    out, named = searched(score, torch.ones(16), reach, lanes, near)
+    unit = out[3]
+    gap = score - score.amin(dim=1, keepdim=True)
+    alone = 0
+    for row in range(16):
+        if named[row, 0] == -2:
+            assert (named[row] == -2).all()
+            continue
+        alone += 1
+        words = set(named[row].tolist()) - {-1}
+        assert words >= set((gap[row] <= 2 * reach[row]).nonzero().flatten().tolist())
+        wide = 2 * reach[row] + 3 * unit[row]
+        assert words <= set((gap[row] <= wide).nonzero().flatten().tolist())
+    assert 3 <= alone < 16
+    score[:] = NEVER
+    assert (searched(score, torch.ones(16), reach, lanes, near)[1] == -2).all()
 
 
 @pytest.mark.parametrize(("lanes", "near"), [(8, False), (16, False), (2, True)])

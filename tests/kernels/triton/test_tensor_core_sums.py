@@ -10,6 +10,7 @@ from unittest import mock
 import pytest
 import torch
 
+from letter_fast.kernels import reference
 from tests.support import oracle
 from tests.support.tensor_core_model import tensor_core
 from tests.support.triton_backend import DEVICE, backend
@@ -21,7 +22,7 @@ pytestmark = [
 
 
 def wrong_codes(width: int, block: int, bits: int) -> int:
-    """How many codes of near-ties come out wrong."""
+    """How many rows of near-ties come out with wrong codes, margins or paths."""
     from triton.runtime.interpreter import InterpreterBuilder
 
     book = oracle.clustered(64, width, 4, seed=3)
@@ -30,9 +31,17 @@ def wrong_codes(width: int, block: int, bits: int) -> int:
     middle = (book[pairs[0]] + book[pairs[1]]) / 2
     x = middle + 2.0**-9 * torch.randn(middle.shape, generator=generator) * book[pairs[0]].abs()
     expected, _ = oracle.residual_search(x, [book, book[:40] / 8])
+    table = torch.cat([book, book[:40] / 8])
+    few = x[:16]
     with mock.patch.object(InterpreterBuilder, "create_dot", tensor_core(block, bits)):
-        codes, _, _, _ = backend.residual_search(x, torch.cat([book, book[:40] / 8]), [64, 40])
-    return int((codes != torch.tensor(expected)).any(dim=1).sum())
+        codes, _, _, _ = backend.residual_search(x, table, [64, 40])
+        _, _, margins, _ = backend.residual_search(few, table, [64, 40], with_margins=True)
+        paths, _ = backend.residual_search_beam(few, table, [64, 40], 3)
+    _, _, right, _ = reference.residual_search(few, table, [64, 40], with_margins=True)
+    best, _ = reference.residual_search_beam(few, table, [64, 40], 3)
+    wrong = codes != torch.tensor(expected)
+    wrong[:16] |= (paths != best) | ~margins.isclose(right, rtol=1e-5, atol=0.0)
+    return int(wrong.any(dim=1).sum())
 
 
 @pytest.mark.parametrize(
