@@ -51,11 +51,19 @@ KERNELS: tuple[str, ...] = (
     "screen wide",
     "screen wide ×3",
     "split",
+    "split low",
     "settle",
+    "runner-up",
+    "runner-up ×3",
+    "margins",
+    "screen paths",
+    "list",
+    "extend",
     "pack words",
     "pack slots",
-    "path distances",
     "code sums",
+    "cluster sizes",
+    "price step",
 )
 
 # Lanes a clock of a multiprocessor by pipe, as remembered of "Throughput of Native Arithmetic
@@ -94,6 +102,10 @@ CARDS = {
 # Shares of rows that one product and then three leave over (per level for W2). The first, and W2's
 # second, come from simulations on the CPU; the second of W1 and W3 is assumed.
 LEFT = {"W1": (0.08, 0.0005), "W2": (0.07, 0.014), "W3": (0.04, 0.001)}
+# Of the runners-up, as many times as many: a runner-up and the third lie closer. Assumed.
+RUNNERS = 3
+# Share of the rows that settle has no names for: two codewords in question, in one lane by chance.
+UNNAMED = 1 / 8
 # Seconds: a launch of PyTorch's and of Triton's on the host; the least time of one on the device.
 HOST_TORCH, HOST_TRITON, DEVICE = 4e-6, 12e-6, 2.5e-6
 # Of a balanced assignment: collections that the repair asked for, and its seconds on one processor
@@ -230,12 +242,27 @@ def wide_ms(kernel: Kernel, of: Workload, rows: float, card: Card) -> float:
     return 1e3 * float(max(work, traffic / (card.l2 * 1e9)))
 
 
-def exact_ms(of: Workload, rows: float, sweeps: int, card: Card) -> float:
+def exact_ms(elements: float, card: Card) -> float:
     """Differences in float64: each converts a codeword's element, squares and adds."""
     rates = LANES[card.target]
     an_element = max(1 / rates["xu"], 2 / rates["fp64"])
-    elements = rows * sweeps * of.dim * sum(of.sizes)
     return 1e3 * elements * an_element / card.multiprocessors / (card.clock * 1e9)
+
+
+def settled_ms(of: Workload, rows: float, lanes: int, card: Card) -> float:
+    """All codewords twice, or, with lanes, those that the last screen names, once."""
+    unnamed = UNNAMED if lanes else 1.0
+    words = sum(unnamed * 2 * size + (1 - unnamed) * lanes for size in of.sizes)
+    return exact_ms(rows * of.dim * words, card)
+
+
+def seconds(
+    kernel: Kernel, rounds: tuple[float, ...], card: Card, programs: float = math.inf
+) -> float:
+    """Of all a kernel's loops, from the innermost out, so many rounds each, in all programs."""
+    loops = kernel.loops[-len(rounds) :]
+    total = sum(n * clocks(loop, kernel.case, kernel.target) for n, loop in zip(rounds, loops))
+    return total / min(programs, card.multiprocessors) / (card.clock * 1e9)
 
 
 def predictions(kernels: list[Kernel], name: str) -> dict[str, dict[str, float]]:
@@ -255,21 +282,47 @@ def predictions(kernels: list[Kernel], name: str) -> dict[str, dict[str, float]]
                 "packing": packing,
                 "one product": narrow_ms(kernel("screen", width), of, rows, card),
                 "three": narrow_ms(kernel("screen ×3", width), of, three * rows, card),
-                "settle": exact_ms(of, exact * rows, 2, card),
+                "settle": settled_ms(of, exact * rows, 0, card),
             }
-        split = len(of.sizes) * rows * of.dim * 8 / (card.hbm * 1e9)
+        split = (1 + three) * len(of.sizes) * rows * of.dim * 6 / (card.hbm * 1e9)
+        lanes = kernel("screen wide ×3").case.constants["LANES"]
         return {
             "packing": packing,
             "split": 1e3 * split,
             "one product": wide_ms(kernel("screen wide"), of, rows, card),
             "three": wide_ms(kernel("screen wide ×3"), of, three * rows, card),
-            "settle": exact_ms(of, exact * rows, 2, card),
+            "settle": settled_ms(of, exact * rows, lanes, card),
+        }
+
+    def margins(of: Workload, rows: int) -> dict[str, float]:
+        three, exact = (RUNNERS * share for share in LEFT[of.name])
+        elements = len(of.sizes) * rows * of.dim
+        return {
+            "codes": sum(search(of, rows).values()),
+            "split": 1e3 * (1 + three) * elements * 6 / (card.hbm * 1e9),
+            "runners-up": wide_ms(kernel("runner-up"), of, rows, card)
+            + wide_ms(kernel("runner-up ×3"), of, three * rows, card),
+            "two distances and the error": exact_ms(4 * elements, card),
+            "all distances": settled_ms(of, exact * rows, 0, card) / 2,
+        }
+
+    def beam(of: Workload, rows: int, width: int) -> dict[str, float]:
+        screen, listing, extend = kernel("screen paths", "P=32 "), kernel("list"), kernel("extend")
+        paths = rows * (1 + width * (len(of.sizes) - 1))
+        shape = screen.case.constants
+        tiles_ = 2 * max(of.sizes) / shape["BLOCK_K"] * paths / shape["BLOCK_N"]
+        groups = paths * max(of.sizes) / 32 / tiles.PAIR_ROWS
+        each = (tiles_, tiles_, paths / shape["BLOCK_N"])
+        return {
+            "split": 1e3 * paths * of.dim * 6 / (card.hbm * 1e9),
+            "screen": 1e3 * seconds(screen, each, card),
+            "lists": 1e3 * seconds(listing, (groups, groups), card),
+            "extend": 1e3 * seconds(extend, (len(of.sizes) * rows,), card),
         }
 
     million = 1_000_000
     one_level = Workload("W1", "", W1.dim, W1.sizes[:1], 0)
     reading = 1e3 * million * 4 * W1.dim / (card.hbm * 1e9)
-    beam = Workload("W1", "", W1.dim, (W1.sizes[0], *(8 * size for size in W1.sizes[1:])), 0)
     counts = json.loads(LAUNCHES.read_text())
     step = [counts[case] for case in counts if case.startswith("LETTER's step: ")]
     triton, torch = (sum(part) for part in zip(*step))
@@ -277,8 +330,11 @@ def predictions(kernels: list[Kernel], name: str) -> dict[str, dict[str, float]]
     simt = 2 * LANES[card.target]["fma"] * card.multiprocessors * card.clock * 1e9
 
     def passes(number: int, rows: int) -> float:
-        """Of the ascent: the search and two small kernels, or their launches if those take more."""
-        device = sum(search(one_level, rows).values()) + 1e3 * 2 * DEVICE
+        """Of the ascent: the search, counts and step, or their launches if those take more."""
+        count, step = kernel("cluster sizes"), kernel("price step")
+        counts = seconds(count, (rows / count.case.constants["BLOCK_N"],), card)
+        device = sum(search(one_level, rows).values()) + 1e3 * max(DEVICE, counts)
+        device += 1e3 * max(DEVICE, seconds(step, (1.0, 1.0), card, programs=1))
         return number * max(device, 1e3 * (7 * HOST_TRITON + HOST_TORCH))
 
     lists = 2 * search(one_level, million)["one product"] + 1e3 * 0.75e9 / (card.hbm * 1e9)
@@ -297,7 +353,9 @@ def predictions(kernels: list[Kernel], name: str) -> dict[str, dict[str, float]]
             "repair on the host": 1e3 * COLLECTIONS * CONTESTED * million * REPAIR,
             "certificate": sum(search(one_level, million).values()) + 2 * reading,
         },
-        "beam 8 of W1": {"float64 distances": exact_ms(beam, million, 1, card)},
+        "W1 with margins": margins(W1, million),
+        "W2 with margins": margins(W2, million),
+        "beam 8 of W1": beam(W1, million, 8),
         "LETTER's step, 1,024 rows": {
             "host (not overlapped)": host,
             "MLP in float32 on the device": 1e3 * 1024 * MLP_FLOP / simt,
