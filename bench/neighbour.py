@@ -17,7 +17,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from statistics import median
 from unittest.mock import patch
@@ -87,7 +87,7 @@ def _bind(cores: set[int]) -> None:
         os.sched_setaffinity(int(thread), cores)
 
 
-CONDITIONS = {
+CONDITIONS: dict[str, Callable[[], AbstractContextManager[None]]] = {
     "quiet": lambda: busy(0),
     "beside one busy process": lambda: busy(1),
     "beside two": lambda: busy(2),

@@ -70,8 +70,8 @@ def in_threads(function: Callable[[Item], Result], items: Iterator[Item]) -> Ite
                 except Exception as error:  # comes after the results of the items before it
                     failure = error
                     break
-                work = copy_context().run, kernels.by_itself, function, item
-                running.append(workers.submit(*work))
+                run = copy_context().run
+                running.append(workers.submit(run, kernels.by_itself, function, item))
                 if len(running) > threads:
                     yield running.popleft().result()
             while running:
