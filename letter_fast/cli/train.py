@@ -18,6 +18,7 @@ from .columns import (
     open_cf,
     tokenize_hint,
 )
+from .fields import Source, with_fields
 from .interrupts import resumable
 from .terminal import Json, decimals, numbers, print_json, progress
 
@@ -27,18 +28,16 @@ if TYPE_CHECKING:
     from .config import Options
 
 
-def _model(text: str) -> Any:
-    return typer.Option(help=text, rich_help_panel="Model (default)")
+_KMEANS = "with --model residual-kmeans"
+_FIELDS = (
+    Source("model/config.py", "LetterConfig", "Model (default)"),
+    Source("training/settings.py", "TrainSettings", "Training (default)"),
+    Source("model/config.py", "ResidualKMeansConfig", f"W{_KMEANS[1:]} (default)", _KMEANS),
+    Source("training/residual_kmeans.py", "FitSettings", f"W{_KMEANS[1:]} (default)", _KMEANS),
+)
 
 
-def _training(text: str) -> Any:
-    return typer.Option(help=text, rich_help_panel="Training (default)")
-
-
-def _kmeans(text: str) -> Any:
-    return typer.Option(help=text, rich_help_panel="With --model residual-kmeans (default)")
-
-
+@with_fields(_FIELDS, without=["cf_dim"])
 def train(
     context: typer.Context,
     embeddings: Annotated[
@@ -79,149 +78,9 @@ def train(
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Ignore a checkpoint in the output folder.")
     ] = False,
-    allow_collisions: Annotated[
-        bool,
-        typer.Option(
-            "--allow-collisions",
-            help="Train on more items than the codebooks make IDs; otherwise that is refused.",
-        ),
-    ] = False,
     json: Json = False,
-    codebook_size: Annotated[
-        str | None,
-        _model("Codewords of each level; 256,256,256 for residual-kmeans. (256,256,256,256)"),
-    ] = None,
-    hidden: Annotated[str | None, _model("Encoder widths. (2048,1024,512,256,128,64)")] = None,
-    latent_dim: Annotated[int | None, _model("Width of the latent. (32)")] = None,
-    cf_missing: Annotated[
-        str | None,
-        _training("Items that --cf lacks: error, or mask (they have no CF term). (error)"),
-    ] = None,
-    cf_weight: Annotated[float | None, _model("α of the CF loss. (0.01)")] = None,
-    cf_similarity: Annotated[
-        str | None, _model("The CF loss compares by product, or by cosine. (product)")
-    ] = None,
-    cf_temperature: Annotated[
-        float | None, _model("τ, divides these similarities; cosines need one near 0.2. (1.0)")
-    ] = None,
-    diversity_weight: Annotated[float | None, _model("β of the diversity loss. (0.0001)")] = None,
-    quantization_weight: Annotated[
-        float | None, _model("w_rq of the quantization loss. (1.0)")
-    ] = None,
-    commitment_weight: Annotated[float | None, _model("μ of the commitment term. (0.25)")] = None,
-    diversity_clusters: Annotated[
-        int | None, _model("Groups of each codebook, for the diversity loss. (10)")
-    ] = None,
-    sinkhorn_epsilon: Annotated[
-        str | None,
-        _model(
-            "ε of the uniform mapping while training, for each level, 0 for none: 0,0,0,0.003. "
-            "Where it is left out, 0.003 at the last level."
-        ),
-    ] = None,
-    sinkhorn_sweeps: Annotated[int | None, _model("Sweeps of Sinkhorn–Knopp. (50)")] = None,
-    reconstruction: Annotated[str | None, _model("mse or l1. (mse)")] = None,
-    reduction: Annotated[
-        str | None, _model("Of the quantization losses: mean, or sum (paper). (mean)")
-    ] = None,
-    dropout: Annotated[float | None, _model("Before every linear layer. (0.0)")] = None,
-    batch_norm: Annotated[
-        bool,
-        typer.Option(
-            "--batch-norm",
-            help="Batch normalization after every hidden linear layer.",
-            rich_help_panel="Model (default)",
-        ),
-    ] = False,
-    residual_grad: Annotated[
-        str | None, _model("straight_through, detach, full or aggregate. (straight_through)")
-    ] = None,
-    codebook_update: Annotated[
-        str | None,
-        _model("gradient, or ema: moving averages; needs --diversity-weight 0. (gradient)"),
-    ] = None,
-    ema_decay: Annotated[float | None, _model("Of the moving averages. (0.99)")] = None,
-    epochs: Annotated[int | None, _training("Passes over the catalog. (200)")] = None,
-    batch_size: Annotated[int | None, _training("Items per step. (1024)")] = None,
-    learning_rate: Annotated[float | None, _training("Of AdamW, at its highest. (0.001)")] = None,
-    schedule: Annotated[
-        str | None, _training("Learning rate: constant, or cosine down to 0. (constant)")
-    ] = None,
-    warmup_steps: Annotated[
-        int | None, _training("First steps, over which the learning rate rises. (0)")
-    ] = None,
-    weight_decay: Annotated[float | None, _training("Of AdamW. (0.0001)")] = None,
-    clip_norm: Annotated[
-        float | None, _training("Largest gradient norm; 0 does not clip. (0.0)")
-    ] = None,
-    compile: Annotated[
-        bool,
-        typer.Option(
-            "--compile",
-            help="Run encoder and decoder through torch.compile.",
-            rich_help_panel="Training (default)",
-        ),
-    ] = False,
-    capture: Annotated[
-        bool,
-        typer.Option(
-            "--capture",
-            help="Replay the training step as one CUDA graph.",
-            rich_help_panel="Training (default)",
-        ),
-    ] = False,
-    start: Annotated[
-        str | None,
-        _training("Codebooks start by balanced_kmeans, kmeans or random. (balanced_kmeans)"),
-    ] = None,
-    start_rows: Annotated[
-        int | None, _training("Rows that the codebook start sees, at most. (20000)")
-    ] = None,
-    start_restarts: Annotated[
-        int | None, _training("Restarts of the start's k-means; the best is kept. (1)")
-    ] = None,
-    revive_after: Annotated[
-        int | None, _training("Epochs without use that revive a codeword; 0 is never. (0)")
-    ] = None,
-    precision: Annotated[str | None, _training("float32, tf32 or bfloat16. (float32)")] = None,
-    evaluate_every: Annotated[int | None, _training("Epochs between evaluations. (10)")] = None,
-    checkpoint_every: Annotated[int | None, _training("Epochs between checkpoints. (10)")] = None,
-    early_stop: Annotated[
-        str | None, _training("Stop by loss, recon or collision_rate. (None)")
-    ] = None,
-    patience: Annotated[
-        int | None, _training("Evaluations without a better value before it stops. (10)")
-    ] = None,
-    seed: Annotated[int | None, _training("Of every random choice. (0)")] = None,
-    balanced: Annotated[
-        bool,
-        typer.Option(
-            "--balanced",
-            help="Keep N/2K to 2N/K items in every cluster, for a more even use of the codes.",
-            rich_help_panel="With --model residual-kmeans (default)",
-        ),
-    ] = False,
-    normalize: Annotated[
-        str | None, _kmeans("none, or unit: scale every embedding to length 1 first. (none)")
-    ] = None,
-    iterations: Annotated[int | None, _kmeans("Of k-means at each level, at most. (25)")] = None,
-    restarts: Annotated[
-        int | None, _kmeans("Runs of k-means at each level; the best is kept. (1)")
-    ] = None,
-    tolerance: Annotated[
-        float | None, _kmeans("k-means ends when the error falls by less than this share. (0.0001)")
-    ] = None,
-    device: Annotated[
-        str, typer.Option(help="cpu, cuda, cuda:1, …", rich_help_panel="Training (default)")
-    ] = "cpu",
-    tensorboard: Annotated[
-        bool,
-        typer.Option(
-            "--tensorboard",
-            help="Also write TensorBoard events.",
-            rich_help_panel="Training (default)",
-        ),
-    ] = False,
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, …")] = "cpu",
+    **fields: Any,
 ) -> None:
     """Train a tokenizer: LETTER (without --cf an RQ-VAE), or residual k-means.
 
@@ -264,10 +123,10 @@ def train(
         return
     shapes |= {"cf_weight": 0.0} if targets is None else {"cf_dim": targets.width}
     named: Any = preset
-    fields = (
+    usual = (
         ({}, {}) if named is None else (model_fields(named, catalog.width), training_fields(named))
     )
-    model_config, settings = build(config, flags, LetterConfig, TrainSettings, shapes, fields)
+    model_config, settings = build(config, flags, LetterConfig, TrainSettings, shapes, usual)
     place = _usable(device)
     torch.manual_seed(settings.seed)
     letter = Letter(model_config)

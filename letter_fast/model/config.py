@@ -1,4 +1,4 @@
-"""What a model is made of, as data."""
+"""Configurations of the models, as data."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class LetterConfig:
     cf_weight: float = 0.01
     """α, weight of the collaborative loss."""
     cf_similarity: CfSimilarity = "product"
-    """What the collaborative loss compares by: product, the inner product (public code), or cosine,
+    """Similarity in the collaborative loss: product, the inner product (public code), or cosine,
     which leaves the length of latents to the reconstruction."""
     cf_temperature: float = 1.0
     """τ, divides these similarities; cosines need one near 0.2 to tell items apart."""
@@ -69,7 +69,7 @@ class LetterConfig:
     residual_grad: ResidualGrad = "straight_through"
     """Gradient through the residual: straight_through, detach, full or aggregate."""
     codebook_update: CodebookUpdate = "gradient"
-    """How codewords learn: by gradient (LETTER), or ema, as moving averages of their rows."""
+    """Update of the codewords: by gradient (LETTER), or ema, as moving averages of their rows."""
     ema_decay: float = 0.99
     """γ of the moving averages: the share that a step leaves of what came before."""
     sinkhorn_epsilon: tuple[float, ...] = ()
@@ -160,7 +160,7 @@ class LetterConfig:
 
 @dataclass(frozen=True)
 class ResidualKMeansConfig:
-    """What a `ResidualKMeans` model is made of.
+    """Shape of a `ResidualKMeans` model.
 
     Raises:
         ValueError: a value is of the wrong type or out of range.

@@ -1,4 +1,4 @@
-"""How a model is trained, as data."""
+"""Settings of a training run, as data."""
 
 from __future__ import annotations
 
@@ -30,26 +30,26 @@ class TrainSettings:
     batch_size: int = 1024
     """Items per step, of all processes together."""
     learning_rate: float = 1e-3
-    """Of AdamW; with a schedule its highest."""
+    """Learning rate of AdamW; with a schedule its highest."""
     schedule: Schedule = "constant"
-    """The learning rate's way after the warm-up: constant, or cosine down to 0 at the last step."""
+    """Learning rate after the warm-up: constant, or cosine down to 0 at the last step."""
     warmup_steps: int = 0
     """First steps, over which the learning rate rises in proportion."""
     weight_decay: float = 1e-4
-    """Of AdamW."""
+    """Weight decay of AdamW."""
     clip_norm: float = 0.0
     """Largest gradient norm; 0 does not clip."""
     precision: Precision = "float32"
-    """Of the products in encoder and decoder, in training steps only: float32; tf32, which keeps 10
-    bits of each factor and is float32 on a CPU; or bfloat16, by autocast. The quantizer and all
-    losses stay in float32."""
+    """Precision of the products in encoder and decoder, in training steps: float32; tf32, which
+    keeps 10 bits of each factor and is float32 on a CPU; or bfloat16, by autocast. The quantizer
+    and all losses stay in float32."""
     compile: bool = False
     """Run encoder and decoder through torch.compile; they stay compiled."""
     capture: bool = False
     """Replay the step as one CUDA graph (one process, all items with CF): the same bits, and little
     left for the host to do."""
     start: Start = "balanced_kmeans"
-    """How codebooks start: balanced_kmeans, kmeans or random."""
+    """Start of the codebooks: balanced_kmeans, kmeans or random."""
     start_rows: int = 20_000
     """Rows, drawn at random, that the codebook start sees at most."""
     start_restarts: int = 1
@@ -67,7 +67,7 @@ class TrainSettings:
     cf_missing: CfMissing = "error"
     """Items that the collaborative embeddings lack: error, or mask (they have no CF term)."""
     seed: int = 0
-    """Of dropout, shuffling, positives and the codebook start."""
+    """Seed of dropout, shuffling, positives and the codebook start."""
     allow_collisions: bool = False
     """Train on more items than there are IDs; otherwise that is refused."""
     tensorboard: bool = False
