@@ -71,7 +71,7 @@ def write_bytes(path: str | os.PathLike[str], content: bytes) -> None:
 def check_target(
     path: str | os.PathLike[str], inputs: Iterable[str | os.PathLike[str] | None] = ()
 ) -> Path:
-    """Where a file called `path` would be: the end of its symbolic links.
+    """The place of a file called `path`: the end of its symbolic links.
 
     inputs: what the same command reads.
     Raises:

@@ -1,4 +1,4 @@
-"""What the package runs on: versions, backend and the OpenMP runtimes that are loaded."""
+"""The package's surroundings: versions, backend and the OpenMP runtimes that are loaded."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ class MissingPackage(ImportError, ValueError):
 
 
 def missing(module: str, use: str, error: ImportError) -> MissingPackage:
-    """What to raise where `use` could not import `module`."""
+    """The error for a `module` that `use` could not import."""
     package, extra = _PACKAGES[module]
     return MissingPackage(
         f"{use} needs {package} ({error}): pip install '{package}', or letter-fast with its extra "

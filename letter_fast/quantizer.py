@@ -28,7 +28,7 @@ _BALANCED_ROWS = 1 << 17
 
 
 class QuantizerOutput(NamedTuple):
-    """What `ResidualQuantizer.forward` returns.
+    """The result of `ResidualQuantizer.forward`.
 
     quantized [..., D]   sum of the chosen codewords, straight-through to the input
     codes [..., L]       int64

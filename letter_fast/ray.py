@@ -279,7 +279,7 @@ class _Resolver:
         )
 
     def merged(self, codes: Codes, result: Codes, growth: float, rounds: int) -> Resolution:
-        """What all groups together are. codes [R, L] before, result [R, T] after"""
+        """The resolution of all groups together. codes [R, L] before, result [R, T] after"""
         sizes = self._sizes
         if self._unique == "suffix":
             used = np.concatenate([result[:, -1], self._held[:, -1]]).max(initial=0)
@@ -288,7 +288,7 @@ class _Resolver:
         return Resolution(result, sizes, report)
 
     def nothing(self) -> Resolution:
-        """Where there are no new items."""
+        """The resolution of no new items."""
         codes = np.zeros((0, len(self._sizes)), dtype=np.int32)
         return resolve(codes, self._books[0][:0], self._books, self._unique, held=self._held)
 

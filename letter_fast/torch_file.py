@@ -92,7 +92,7 @@ class StandIn:
 
 
 def read_torch_file(path: str | os.PathLike[str]) -> Any:
-    """What `torch.save` wrote.
+    """The object that `torch.save` wrote.
 
     NumPy scalars become Python's; objects of other classes become `StandIn`s.
 
@@ -115,7 +115,7 @@ def read_torch_file(path: str | os.PathLike[str]) -> Any:
 
 
 class _Refusal(Exception):
-    """Why a file is not read, as the end of a sentence that begins with its name."""
+    """The reason why a file is not read, to stand after its name in a sentence."""
 
 
 def _read(file: BinaryIO) -> Any:

@@ -1,4 +1,4 @@
-"""What torchrun tells the processes that it starts."""
+"""The variables that torchrun sets for its processes."""
 
 from __future__ import annotations
 

@@ -80,7 +80,7 @@ def rows(x: Any, width: int, name: str = "x") -> Tensor:
 
 
 def folded(x: Tensor) -> Tensor:
-    """What `floats` gave, as `rows`."""
+    """A tensor that `floats` gave, as `rows` gives it."""
     flat = x.detach().reshape(-1, x.shape[-1])
     return flat if flat.dtype in SEARCHED_DTYPES else flat.float()
 

@@ -18,7 +18,7 @@ from .embeddings import Floats
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-# Read but not yet used: one for each side of the hand-over.
+# Batches read ahead: one being consumed, one ready.
 _AHEAD = 2
 
 

@@ -1,4 +1,4 @@
-"""Which column holds the vectors and which one names the items: known, or asked for.
+"""The columns of vectors and of item ids: known, or asked for.
 
 The rule for ids, of any source with columns, vectors aside:
 
@@ -80,7 +80,7 @@ class TrainedOn:
 
 @dataclass(frozen=True)
 class Flags:
-    """What an error calls the ways to choose."""
+    """Names that errors give to the ways to choose."""
 
     vectors: str = "--vectors"
     ids: str = "--ids"
@@ -88,7 +88,7 @@ class Flags:
 
 @dataclass(frozen=True)
 class Wanted:
-    """What is said of a source's columns, and what to take where nothing is.
+    """The columns that a caller chose, and those to take where none was chosen.
 
     usual: of the model that will read the source; flags: how errors call the choices.
     """

@@ -72,7 +72,7 @@ class Embeddings(ABC):
 
     @property
     def named_by(self) -> str:
-        """Where the item ids come from, for people."""
+        """The source of the item ids, in plain words."""
         if self.item_ids is None:
             return "row numbers"
         return f"column {self.columns.ids!r}" if self.columns.ids else "the ids given"
@@ -127,7 +127,7 @@ class Embeddings(ABC):
         return digest.hexdigest()
 
     def _choice(self) -> str:
-        """What was chosen of the files: say, a column."""
+        """The choice made within the files, such as a column."""
         return ""
 
     def fingerprint(self) -> str:

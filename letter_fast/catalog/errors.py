@@ -1,4 +1,4 @@
-"""What goes wrong with sources of embeddings."""
+"""Errors of sources of embeddings."""
 
 from __future__ import annotations
 
@@ -30,5 +30,5 @@ def reading(path: Path) -> Iterator[None]:
 
 
 def first_line(error: BaseException) -> str:
-    """What an error says, in one line."""
+    """The first line of an error's message."""
     return str(error).splitlines()[0] if str(error) else type(error).__name__

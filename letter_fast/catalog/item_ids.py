@@ -147,7 +147,7 @@ def concat(parts: list[pa.Array]) -> pa.Array:
 
 
 def places_of(wanted: ItemIds, there: ItemIds) -> pa.Array:
-    """Where in `there` each of `wanted` is, null where it isn't; 17 and "17" name one item."""
+    """The row in `there` of each of `wanted`, null where it has none; 17 and "17" name one item."""
     both = in_common(wanted, there)
     if both is None:
         digits = (

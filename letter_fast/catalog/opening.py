@@ -24,7 +24,7 @@ from .tables import as_table, open_table
 
 
 def open_source(source: Any, wanted: Wanted) -> Embeddings:
-    """What `Embeddings.open` gives."""
+    """The source as `Embeddings`; see `Embeddings.open`."""
     if isinstance(source, str | os.PathLike):
         return open_path(local_path(source), wanted)
     table = as_table(source)

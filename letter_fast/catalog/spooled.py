@@ -1,4 +1,4 @@
-"""What an iterator gives, kept on disk: it comes only once, and rows are looked at again."""
+"""The batches of an iterator, kept on disk: it gives them once, and rows are read again."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ _GAP_BYTES, _PIECE_BYTES = 1 << 14, 1 << 22
 
 
 class FileState:
-    """What tells that a file is another than it was, or has been written to."""
+    """The state of a file, which tells whether it was replaced or written to."""
 
     def __init__(self, path: Path) -> None:
         self._path = path

@@ -73,7 +73,7 @@ def run(arguments: list[str]) -> int:
 
 
 def _flush() -> None:
-    """What is printed is to have arrived before the command says that all is well."""
+    """Flushes standard output: all must have arrived before the exit code says that it has."""
     if sys.stdout is None:
         return
     try:

@@ -76,7 +76,7 @@ def usual_columns(models: Mapping[str, Tokenizer]) -> TrainedOn:
 
 
 def named_items(catalog: Embeddings) -> str:
-    """Where the item ids come from, for people."""
+    """The source of the item ids, in plain words."""
     return f"item ids: {catalog.named_by} of {catalog.name}"
 
 

@@ -28,7 +28,7 @@ class Source(NamedTuple):
     name: str
     panel: str
     when: str = ""
-    """Where its default holds, said of a field that an earlier class has with another one."""
+    """The case its default is for; said where an earlier class has the field with another one."""
 
 
 class Field(NamedTuple):

@@ -1,4 +1,4 @@
-"""What the commands share of the terminal: progress on stderr, results on stdout."""
+"""The terminal, as all commands use it: progress on stderr, results on stdout."""
 
 from __future__ import annotations
 
@@ -142,7 +142,7 @@ class Lines:
         self._facts = {"description": description, "completed": 0, **facts}
 
     def update(self, _: None, **facts: Any) -> None:
-        """What has changed: completed, total, note, description."""
+        """Sets what has changed: completed, total, note, description."""
         if self._facts["completed"] == 0 and facts.get("completed", 0) > 1:
             self._began, self._found = time.monotonic(), facts["completed"]
         self._facts |= facts

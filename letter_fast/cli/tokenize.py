@@ -152,7 +152,7 @@ def tokenize(
 
 
 class Stopwatch:
-    """How long rows took to encode, and what came after them."""
+    """The time that encoding took, and the time after it."""
 
     def __init__(self) -> None:
         self._laps: list[tuple[float, int]] = []
@@ -173,7 +173,7 @@ class Stopwatch:
 
 
 def _changes(changes: Changes, removed: str, refresh: str) -> str:
-    """What became of the items of an earlier table, in a line or two."""
+    """The fate of an earlier table's items, in a line or two."""
     gone = {"reserve": "were marked as removed", "keep": "are not here", "free": "lost their IDs"}
     line = (
         f"{changes.kept:,} items kept their IDs, {changes.returned:,} came back to theirs, "
@@ -199,7 +199,7 @@ def _pace(times: dict[str, Any]) -> str:
 
 
 def _summary(report: dict[str, Any]) -> str:
-    """What the policy did, in a line or two."""
+    """The changes that the policy made, in a line or two."""
     before, after = report["before"], report["after"]
     lines = [
         f"collisions (1 − distinct/items): {before['collision_rate']:.2%} (largest group "

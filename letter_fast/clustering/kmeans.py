@@ -149,7 +149,7 @@ def moved_at_most(before: Tensor, after: Tensor) -> Tensor:
 
 
 class _Clusters:
-    """What is known of N rows, from one pass over them to the next.
+    """State of N rows, kept from one pass over them to the next.
 
     labels [N] int64 (−1 before the first pass); bounds [N] float32, below the distances to all
     other centroids; sums [G, K, D] and sizes [K] int64 of the labels. The first sums count in

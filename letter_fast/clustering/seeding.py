@@ -1,4 +1,4 @@
-"""Where k-means starts: k-means‖ (Bahmani et al. 2012), reduced to k by greedy k-means++.
+"""Starts of k-means: k-means‖ (Bahmani et al. 2012), reduced to k by greedy k-means++.
 
 Every number is an integer below 2⁵³, held in float64: rows are rounded to a grid (grid.py), and
 sums of squares are then exact whatever adds them up in whatever order. A start is a function of

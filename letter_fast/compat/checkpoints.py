@@ -15,7 +15,7 @@ _Path = str | os.PathLike[str]
 
 
 def load_checkpoint(path: _Path) -> dict[str, Any]:
-    """What `torch.save` wrote of a dictionary; an argparse.Namespace in it becomes a dictionary.
+    """A dictionary that `torch.save` wrote; an argparse.Namespace in it becomes a dictionary.
 
     Raises:
         ValueError: it is no such file, is damaged, or names what no checkpoint needs.

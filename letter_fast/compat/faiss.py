@@ -120,7 +120,7 @@ def unpack_codes(packed: NDArray[np.uint8], quantizer: ResidualQuantizer) -> Ten
 
 
 def pack_codes(codes: Tensor, quantizer: ResidualQuantizer) -> NDArray[np.uint8]:
-    """What `decode` of faiss takes. codes [N, L] -> [N, bytes]
+    """Codes as `decode` of faiss takes them. codes [N, L] -> [N, bytes]
 
     Raises:
         ValueError: other shapes, no integers, or codes beyond the codebooks.

@@ -50,7 +50,7 @@ class _Run(NamedTuple):
 
 
 class _Centers(ClassNamePrefixFeaturesOutMixin, Transformer, ClusterMixin, BaseEstimator):  # type: ignore[misc]
-    """What centers alone are enough for: clusters of any size."""
+    """An estimator of centers alone: it names the nearest one of each row, whatever the sizes."""
 
     cluster_centers_: Array
 
@@ -254,7 +254,7 @@ def _lloyd(
     cost: Cost,
     verbose: bool,
 ) -> list[tuple[NDArray[np.float64], int]]:
-    """Where runs from centers [R, K, D] end, and after how many iterations.
+    """The ends of runs from centers [R, K, D], and the iterations they took.
 
     least: a run ends when Σ ‖center − its successor‖² is at most this
     """

@@ -1,4 +1,4 @@
-"""What the RQ-VAEs of LETTER, LC-Rec and MiniOneRec have in common.
+"""Common parts of the RQ-VAEs of LETTER, LC-Rec and MiniOneRec.
 
 Layer by layer the state dict is theirs, in both directions: encoder.mlp_layers.*,
 rq.vq_layers.{l}.embedding.weight, decoder.mlp_layers.*. From one seed the weights are theirs too.

@@ -155,7 +155,7 @@ _ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "silu": nn.SiLU}
 
 
 class _Told(NamedTuple):
-    """What `model_config` tells: locals() of their constructor, and with them the module."""
+    """The options in `model_config`: locals() of their constructor, and with them the module."""
 
     activation: Any = None
     normalize: Any = None

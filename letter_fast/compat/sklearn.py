@@ -208,7 +208,7 @@ def _seed(random_state: Any) -> int:
 
 
 def _offset(rows: Floats) -> NDArray[np.float64]:
-    """Where columns lie, in steps of at least four times their width: 0 unless that is far off."""
+    """The place of each column, in steps of at least four times its width: 0 unless far off."""
     low, high = rows.min(axis=0).astype(float), rows.max(axis=0).astype(float)
     step = np.exp2(np.ceil(np.log2(np.maximum(high / 2 - low / 2, 1e-300))) + 3)
     middle = low / 2 + high / 2

@@ -78,7 +78,7 @@ def _items(rows: list[list[str]]) -> tuple[list[int], list[str], list[str]]:
 def load_interactions(
     ids: Sequence[int],
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    """Who rated which of the movies `ids`, and when: users, rows of `ids`, seconds. [M] each"""
+    """The ratings of the movies `ids`: users, rows of `ids`, seconds. [M] each"""
     users, items, times = (
         np.array([int(float(row[field])) for row in _read("ml-100k.inter")]) for field in (0, 1, 3)
     )

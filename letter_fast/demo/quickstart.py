@@ -29,7 +29,7 @@ _FILES = {
 
 @dataclass(frozen=True)
 class Quickstart:
-    """What was made; files: what lies in the folder, and what each is."""
+    """The results; files: by the name of each file in the folder, what it is."""
 
     shop: Shop
     ids: SemanticIds

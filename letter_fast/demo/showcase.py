@@ -26,7 +26,7 @@ OnEpoch = Callable[[str, dict[str, Any], int], None]
 
 @dataclass(frozen=True)
 class Showcase:
-    """What the demo made. titles: [N], or None for a synthetic catalog."""
+    """The results of the demo. titles: [N], or None for a synthetic catalog."""
 
     folder: Path
     ids: SemanticIds

@@ -1,4 +1,4 @@
-"""How good a tokenizer is: measures, tables and plots."""
+"""The quality of a tokenizer: measures, tables and plots."""
 
 from .measures import Evaluation, evaluate
 from .tables import comparison_table

@@ -17,7 +17,7 @@ from letter_fast.tokenization.digests import UNKNOWN, Digests
 
 
 class JoinedTable(NamedTuple):
-    """What a table says of the N items of a catalog, in their order."""
+    """The rows of a table for the N items of a catalog, in their order."""
 
     codes: NDArray[np.int32]
     """[N, T]"""

@@ -66,7 +66,7 @@ class Evaluation:
     first_beyond: ItemId | None = None
     """One of them."""
     missing: dict[str, str] = field(default_factory=dict)
-    """Why a measure is None, by name."""
+    """By the name of a measure that is None, the reason."""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values."""

@@ -41,7 +41,7 @@ def plot_run(folder: Path, records: list[dict[str, Any]], config: LetterConfig) 
 
 
 def contributions(records: list[dict[str, Any]], config: LetterConfig) -> dict[str, list[float]]:
-    """What each term, times its weight, adds to the loss of each epoch; terms of weight 0 aside."""
+    """Each term times its weight, by epoch; terms of weight 0 are left out."""
     found = {}
     for name, label in _TERMS.items():
         alone = dict.fromkeys(_TERMS, 0.0) | {name: 1.0}

@@ -1,4 +1,4 @@
-"""How many items a model is for: no fewer than codewords of a level, no more than it has IDs."""
+"""The numbers of items a model suits: at least the codewords of a level, at most its IDs."""
 
 from __future__ import annotations
 

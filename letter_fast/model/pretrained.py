@@ -50,7 +50,7 @@ Model = TypeVar("Model", bound=Saved)
 
 
 class ModelFolder(PyTorchModelHubMixin):
-    """What models share of the Hugging Face hub's way to save.
+    """The Hugging Face hub's way to save, as all models share it.
 
     trained_on: the columns of the files it was trained with, which its folder remembers.
     training_facts: what its card says of the training: items, epochs, recon, collision_rate,
@@ -162,7 +162,7 @@ def read_model(
 
 
 def _known_facts(values: Any) -> dict[str, Any]:
-    """What config.json says of the training: numbers by name, or lists of them."""
+    """The facts of the training in config.json: numbers by name, or lists of them."""
     flat = values.values() if isinstance(values, dict) else [None]
     for value in flat:
         if not all(

@@ -91,7 +91,7 @@ class ResidualKMeans(nn.Module, ModelFolder):
         check_enough(catalog, self.config.codebook_size)
 
     def encode_latents(self, s: ArrayLike) -> Tensor:
-        """What is quantized: the rows, of length 1 if so configured. s [B, S] -> [B, S] float32
+        """The rows to quantize, of length 1 if so configured. s [B, S] -> [B, S] float32
 
         Raises:
             ValueError: the model has not been fitted.

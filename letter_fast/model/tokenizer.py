@@ -34,7 +34,7 @@ class Tokenizer(Protocol):
 
     @property
     def quantizer(self) -> ResidualQuantizer:
-        """What turns latents into codes and back."""
+        """The quantizer, from latents to codes and back."""
 
     def encode_latents(self, s: Tensor) -> Tensor:
         """Latents in evaluation mode. s [B, S] -> [B, D] float32"""
@@ -46,7 +46,7 @@ class Tokenizer(Protocol):
         """Item embeddings that codes stand for. codes [B, L] -> [B, S]"""
 
     def fingerprint(self) -> str:
-        """Which model made an ID."""
+        """A digest of the model, which a table records as the maker of its IDs."""
 
 
 def check_trained(model: Tokenizer) -> None:

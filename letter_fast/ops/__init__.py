@@ -1,4 +1,4 @@
-"""What PyTorch is told about the kernels: schema, shape rules and dispatch, one file an op."""
+"""The kernels as operators of PyTorch: schema, shape rules and dispatch, one file an op."""
 
 from .balanced_lloyd import balanced_lloyd as balanced_lloyd
 from .cluster_sums import cluster_sums as cluster_sums

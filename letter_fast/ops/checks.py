@@ -1,4 +1,4 @@
-"""What an op refuses before a kernel reads memory: another dtype, shape, device or layout.
+"""Checks before a kernel reads memory: dtype, shape, device and layout.
 
 Comparisons of metadata, some microseconds a call, that never wait for a device. Codes and groups,
 which take a look at the numbers, are checked by the kernels (kernels/refusals.py).

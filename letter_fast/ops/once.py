@@ -1,4 +1,4 @@
-"""What the backward passes share: they have no derivative of their own."""
+"""Backward passes can't be differentiated again."""
 
 from __future__ import annotations
 

@@ -42,7 +42,7 @@ class _Generation:
 
 
 class _Position(NamedTuple):
-    """Where one sequence stands: codes of the ID so far, and the whole IDs of the answer before it.
+    """The position of one sequence: codes of its ID so far, and the whole IDs of the answer before.
 
     depth: of the next code; T where an ID has just ended, −1 where the model writes something else.
     """
@@ -267,7 +267,7 @@ class IdConstraint:
         return [token - begin for token, begin in zip(tokens, self._begins)]
 
     def _count(self, rows: Tensor, of: int | None, owner: Tensor, written: Tensor) -> Count:
-        """How many IDs between two ranks are left to each row.
+        """The number of IDs between two ranks that are left to each row.
 
         rows [R]: places in a batch of `of` sequences, or, where that is None, prompts; written
         [M, T]: codes of IDs that the answers hold; owner [M]: to which of the R rows they belong.
@@ -310,7 +310,7 @@ class IdConstraint:
         )
 
     def _between_ids(self, scores: Tensor, count: Count | None) -> Tensor:
-        """Where no ID is begun: no code, and no new ID for an answer that has all of them."""
+        """The position before an ID: no code, and no new ID for an answer that has all of them."""
         if self.begin_token_id is None:
             return scores
         masked = scores.clone()

@@ -1,4 +1,4 @@
-"""How far two versions of an ID table are apart.
+"""The distance between two versions of an ID table.
 
 A tokenizer trained anew numbers its codewords anew: every code changes, though the same items may
 lie together as before. A residual quantizer has one codebook a level, whatever the prefix, so what
@@ -102,7 +102,7 @@ def diff(old: SemanticIds, new: SemanticIds, with_removed: bool = False) -> Tabl
 def _best_match(
     before: NDArray[np.int64], after: NDArray[np.int64], level: int
 ) -> NDArray[np.bool_]:
-    """Which items agree after the one-to-one renaming of old codes under which most do. [M]"""
+    """The items that agree under the one-to-one renaming of old codes with most such items. [M]"""
     old, row = np.unique(before, return_inverse=True)
     new, column = np.unique(after, return_inverse=True)
     if max(len(old), len(new)) > _MOST_CODES:

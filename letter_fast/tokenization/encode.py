@@ -76,7 +76,7 @@ def encode_rows(
 
 
 def latents_of(model: Tokenizer, batch: Floats) -> Tensor:
-    """Where the model is; of a row the same bits whatever the batch. batch [B, S] -> z [B, D]"""
+    """Latents on the model's device, a row's bits the same in every batch. [B, S] -> z [B, D]"""
     return model.encode_latents(torch.from_numpy(batch).to(model.quantizer.codebooks.device))
 
 

@@ -24,7 +24,7 @@ REFRESH: tuple[Refresh, ...] = get_args(Refresh)
 
 
 class Changes(NamedTuple):
-    """What became of an earlier table's items, and how many there are besides."""
+    """The fate of an earlier table's items, and the number of others."""
 
     kept: int
     """Live items that are in the catalog."""
@@ -41,7 +41,7 @@ class Changes(NamedTuple):
 
 
 class Kept(NamedTuple):
-    """What an earlier table means for N items, T tokens an ID."""
+    """The match of N items against an earlier table, T tokens an ID."""
 
     known: NDArray[np.bool_]
     """[N] items that have an ID."""
@@ -70,7 +70,7 @@ class Kept(NamedTuple):
 
 
 class Keeping(NamedTuple):
-    """How an earlier table is kept.
+    """Rules for keeping an earlier table.
 
     removed: what becomes of items that the catalog lacks. "reserve" marks them as removed, and
         nobody gets their IDs, but they themselves when they come back; "keep" leaves them live, for

@@ -1,4 +1,4 @@
-"""Which rows share a prefix: one number a prefix, and sorts of those numbers."""
+"""Groups of rows that share a prefix: one number a prefix, and sorts of those numbers."""
 
 from __future__ import annotations
 

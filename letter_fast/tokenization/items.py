@@ -53,7 +53,7 @@ class Items(NamedTuple):
         return max(1, _LATENTS // self.codebooks[0].shape[1])
 
     def residuals(self, rows: Numbers, prefixes: Codes) -> Tensor:
-        """What `rows` leave to the levels after their prefixes, in float32 as the search has it.
+        """The residuals of `rows` after their prefixes, in float32 as the search has them.
 
         rows [R], prefixes [R, d] -> [R, D]
         Raises:
@@ -71,7 +71,7 @@ class Items(NamedTuple):
         return residual.contiguous()
 
     def growth(self, rows: Numbers, before: Codes, after: Codes) -> NDArray[np.float64]:
-        """How much ‖z − q‖² of `rows` grows from codes to codes. rows [R], codes [R, L] -> [R]"""
+        """The growth of ‖z − q‖² of `rows` from codes to codes. rows [R], codes [R, L] -> [R]"""
         difference = np.empty(len(rows))
         for start in range(0, len(rows), self.at_once):
             part = slice(start, start + self.at_once)

@@ -1,4 +1,4 @@
-"""Two items with one ID can't both be named: four ways to deal with that.
+"""Collision resolution: four policies for items whose codes coincide.
 
 none      keep collisions.
 letter    LETTER's public rounds: every group of colliding items is encoded anew at its last level
@@ -39,7 +39,7 @@ POLICIES: tuple[Policy, ...] = get_args(Policy)
 
 @dataclass(frozen=True)
 class ResolutionReport:
-    """What a policy changed."""
+    """The changes that a policy made."""
 
     policy: str
     before: CollisionStatistics

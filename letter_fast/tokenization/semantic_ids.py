@@ -295,7 +295,7 @@ class SemanticIds:
         only: Sequence[Any] | None = None,
         excluded: Sequence[Any] | None = None,
     ) -> IdConstraint:
-        """What masks a generator's scores, so that it writes IDs of live items only.
+        """A mask of a generator's scores, so that it writes IDs of live items only.
 
         items: ids of those that may be generated, as what is in stock; None: all of them.
         only: of each prompt, ids of the items that may be generated. excluded: of each prompt, ids

@@ -1,4 +1,4 @@
-"""How many items share their ID, by both of the field's definitions."""
+"""Rates of items that share their ID, by both of the field's definitions."""
 
 from __future__ import annotations
 

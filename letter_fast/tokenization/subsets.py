@@ -1,4 +1,4 @@
-"""Which IDs each prompt may be answered with: some only, or all but some."""
+"""The IDs that each prompt may be answered with: some only, or all but some."""
 
 from __future__ import annotations
 
@@ -73,9 +73,9 @@ class IdSubsets:
         return rows // (of // self.prompts)
 
     def count(self, prompts: Tensor, begin: Tensor, end: Tensor) -> Tensor:
-        """How many IDs from rank begin to end (exclusive) a prompt allows. prompts [B], rest [B, C]
+        """The number of IDs that a prompt allows from rank begin to end (exclusive).
 
-        -> [B, C]
+        prompts [B], begin and end [B, C] -> [B, C]
         """
         shift = prompts[:, None] * (self.ids + 1)
         if self._only is not None:
@@ -88,7 +88,7 @@ class IdSubsets:
 
 
 def between(ascending: Tensor, begin: Tensor, end: Tensor) -> Tensor:
-    """How many of the numbers lie from begin to end (exclusive)."""
+    """The count of numbers from begin to end (exclusive)."""
     return torch.searchsorted(ascending, end) - torch.searchsorted(ascending, begin)
 
 

@@ -124,7 +124,7 @@ def write_table(path: str | os.PathLike[str], parts: TableParts) -> None:
 
 
 def as_table(parts: TableParts) -> pa.Table:
-    """What the file holds."""
+    """The table that the file holds."""
     columns = {
         "item_id": parts.item_ids.array,
         "codes": list_column(parts.codes),
@@ -220,7 +220,7 @@ def _known_facts(
 
 
 def first_line(error: BaseException) -> str:
-    """What an error says, in one line."""
+    """The first line of an error's message."""
     return str(error).splitlines()[0] if str(error) else type(error).__name__
 
 

@@ -24,7 +24,7 @@ class _Level(NamedTuple):
 
 
 class PrefixTrie:
-    """Which codes may follow a prefix.
+    """A tree of IDs that tells the codes which may follow a prefix.
 
     Nodes of one depth are numbered in lexicographic order of their prefixes, so children lie
     together, a step down is one binary search, and the number of a leaf is the rank of its ID. A
@@ -93,7 +93,7 @@ class PrefixTrie:
         self, prefixes: NDArray[Any] | Sequence[Any], count: Count | None = None
     ) -> NDArray[np.bool_]: ...
     def allowed_tokens(self, prefixes: Any, count: Count | None = None) -> Any:
-        """Which codes may follow each prefix; nothing follows one with which no ID begins.
+        """The codes that may follow each prefix; none follows one with which no ID begins.
 
         prefixes [B, p < T] -> bool [B, K_p], in NumPy or on the device, as they come. The host
         doesn't wait for the device.

@@ -18,7 +18,7 @@ ONEREC_TOKEN = "<s_{letter}_{code}>"
 
 
 class AddedTokens(NamedTuple):
-    """What `Vocabulary.add_to` did to a tokenizer.
+    """The changes of `Vocabulary.add_to` to a tokenizer.
 
     start: token id of the first code of the first level; the others follow without a gap.
     added: how many tokens are new to it.

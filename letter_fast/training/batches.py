@@ -146,7 +146,7 @@ class Batches:
 
 
 def _starts(rows: int, size: int, least: int) -> list[int]:
-    """Where batches (or windows) of `size` begin; the last has `least` rows or more, or all."""
+    """First rows of batches (or windows) of `size`; the last has `least` rows or more, or all."""
     starts = list(range(0, rows, size))
     return starts[:-1] if len(starts) > 1 and rows - starts[-1] < least else starts
 

@@ -44,7 +44,7 @@ class Inputs(NamedTuple):
 
 
 class Graph:
-    """What a function launches, recorded once; a replay launches it all and gives its result."""
+    """The launches of a function, recorded once; a replay repeats them and gives its result."""
 
     def __init__(self) -> None:
         self._graph, self._stream = torch.cuda.CUDAGraph(), torch.cuda.Stream()
@@ -110,7 +110,7 @@ class Capture:
 
 
 def capture_of(run: Run, ranks: Ranks, without_cf: int) -> Capture | None:
-    """How a run captures its steps; None if it doesn't.
+    """The capture of a run's steps; None without one.
 
     Raises:
         ValueError: it is to, and can't.

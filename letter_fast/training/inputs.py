@@ -20,7 +20,7 @@ _LOOKED_AT = 1000
 def check_catalog(
     catalog: Embeddings, codebook_size: Sequence[int], allow_collisions: bool
 ) -> None:
-    """What is known of a catalog before any training.
+    """Checks of a catalog before any training.
 
     Warns:
         1,000 rows spread over it are all equal.

@@ -1,4 +1,4 @@
-"""What an epoch and an evaluation report, accumulated on the device without waiting for it."""
+"""Measures of an epoch and of an evaluation, summed on the device without waiting for it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .ranks import Ranks
 
 
 def diverged(epoch: int) -> ValueError:
-    """What to raise where numbers are none any more."""
+    """The error for losses or weights that have become NaN or Inf."""
     return ValueError(f"training diverged in epoch {epoch}: lower learning_rate, or set clip_norm")
 
 

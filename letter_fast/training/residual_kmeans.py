@@ -23,7 +23,7 @@ from .inputs import check_catalog
 
 @dataclass(frozen=True)
 class FitSettings:
-    """How k-means is run at each level.
+    """Settings of the k-means at each level.
 
     Raises:
         ValueError: a value is of the wrong type or out of range.

@@ -1,4 +1,4 @@
-"""What changes while a run goes on: everything a checkpoint must hold."""
+"""The state that changes during a run: everything that a checkpoint must hold."""
 
 from __future__ import annotations
 

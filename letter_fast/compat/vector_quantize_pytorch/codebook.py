@@ -64,7 +64,7 @@ class Codebook(nn.Module):
         return self.embed[0].float().clone()
 
     def transform(self, rows: Tensor) -> Tensor:
-        """What is compared with codewords: the rows, or their directions."""
+        """The rows as they are compared with codewords: themselves, or their directions."""
         return unit_rows(rows) if self.use_cosine_sim else rows
 
     @torch.no_grad()

@@ -83,7 +83,7 @@ class GroupedResidualVQ(nn.Module):
         return torch.stack([p.get_codes_from_indices(i) for p, i in zip(self.parts, indices)])
 
     def get_output_from_indices(self, indices: Tensor) -> Tensor:
-        """What indices stand for. [groups, ..., l] -> [..., dim]"""
+        """The vectors of indices. [groups, ..., l] -> [..., dim]"""
         return torch.cat(
             [p.get_output_from_indices(i) for p, i in zip(self.parts, indices)], dim=-1
         )

@@ -219,7 +219,7 @@ class ResidualVQ(nn.Module):
         return torch.stack(found)
 
     def get_output_from_indices(self, indices: Tensor) -> Tensor:
-        """What indices stand for. [..., l] -> [..., dim]"""
+        """The vectors of indices. [..., l] -> [..., dim]"""
         output: Tensor = self.project_out(self.get_codes_from_indices(indices).sum(0))
         return output
 
@@ -249,7 +249,7 @@ class ResidualVQ(nn.Module):
         return quantizer
 
     def _neural(self, number: int) -> NeuralCodebook | None:
-        """What makes the codewords of level `number` of its codebook."""
+        """The function that makes the codewords of level `number` of its codebook."""
         if self.mlps is None or number == 0:
             return None
         neural = self.mlps[number - 1]
@@ -263,7 +263,7 @@ class ResidualVQ(nn.Module):
         return bool(torch.stack([book.initted for book in books]).all())
 
     def _depth(self, seed: int | None) -> int:
-        """How many levels take part."""
+        """The number of levels that take part."""
         if not (self.training and self.quantize_dropout):
             return self.num_quantizers
         if seed is None:

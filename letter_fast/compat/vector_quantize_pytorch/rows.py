@@ -1,4 +1,4 @@
-"""What goes in and comes out: checks, padding taken out and put back."""
+"""Inputs and outputs: checks, padding taken out and put back."""
 
 from __future__ import annotations
 

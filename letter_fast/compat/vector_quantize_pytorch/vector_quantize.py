@@ -18,7 +18,7 @@ from .rows import as_computed, blank_codes, check_chosen, check_indices, kept_ro
 
 
 class Step(NamedTuple):
-    """What one level made of rows [N, D].
+    """The outputs of one level for rows [N, D].
 
     z [N, D], what was compared with words [K, D]; code [N]; word [N, D], its gradient the
     codebook's; passed [N, D], the same value (but for noise) with its gradient the row's too;
@@ -122,7 +122,7 @@ class VectorQuantize(nn.Module):
 
     @property
     def commitment(self) -> float:
-        """What a level's commitment counts."""
+        """The weight of a level's commitment term."""
         return 0.0 if self.directional_reparam else self.commitment_weight
 
     def forward(
@@ -209,7 +209,7 @@ class VectorQuantize(nn.Module):
         return self.named(indices)
 
     def get_output_from_indices(self, indices: Tensor) -> Tensor:
-        """What indices stand for. [...] -> [..., D]"""
+        """The vectors of indices. [...] -> [..., D]"""
         return self.get_codes_from_indices(indices)
 
     def named(self, indices: Tensor) -> Tensor:

@@ -58,7 +58,7 @@ def load_shop(
 
 
 def _lines(name: str) -> list[tuple[str, list[str]]]:
-    """What stands before each colon, and the list behind it."""
+    """The words before each colon, and the list behind it."""
     text = files(__package__).joinpath(name).read_text(encoding="utf-8")
     pairs = (line.split(": ", 1) for line in text.splitlines())
     return [(head, rest.split("|")) for head, rest in pairs]
@@ -67,7 +67,7 @@ def _lines(name: str) -> list[tuple[str, list[str]]]:
 def _baskets(
     occasions: list[list[int]], households: int, random: np.random.Generator
 ) -> list[NDArray[np.int64]]:
-    """What each household bought: half of what each of its three occasions needs, its kind."""
+    """The purchases of each household: half of what its three occasions need, its kind."""
     bought = []
     for _ in range(households):
         kind = int(random.integers(len(KINDS)))

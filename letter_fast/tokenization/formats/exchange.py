@@ -124,7 +124,7 @@ def _named(found: Any, given: Any) -> Any:
 
 
 def _runs(marked: NDArray[np.bool_]) -> list[list[int]]:
-    """Where marked rows begin and end, run by run."""
+    """The runs of marked rows, [begin, end) each."""
     edges = np.flatnonzero(np.diff(marked.astype(np.int8), prepend=0, append=0))
     runs: list[list[int]] = edges.reshape(-1, 2).tolist()
     return runs

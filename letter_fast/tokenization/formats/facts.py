@@ -1,4 +1,4 @@
-"""What a file of semantic IDs doesn't say of itself, and its reader must know: seven facts.
+"""Seven facts that a file of semantic IDs doesn't hold, and its reader must know.
 
 No format here holds more than two of them, so each export writes all into a sidecar beside it.
 """

@@ -1,4 +1,4 @@
-"""What a format is: how to write it, how to read it, and which facts hold of its files."""
+"""A format: its writer, its reader, and the facts that hold of its files."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def refuse_duplicates(facts: Facts, who: str) -> None:
 
 
 class Contents(NamedTuple):
-    """What a reader found.
+    """The contents that a reader found.
 
     codes [N, T] zero-based; item_ids [N], None if the file has none; extra_token: the last token
     only tells colliding items apart, as rows without it show.

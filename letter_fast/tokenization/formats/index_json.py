@@ -104,7 +104,7 @@ def _no_tokens(item: str, tokens: Any) -> ValueError:
 
 
 def _crowded(codes: NDArray[np.int32], sizes: list[int]) -> NDArray[np.bool_]:
-    """Which rows share all their codes with another."""
+    """The rows that share all their codes with another."""
     order = lexicographic_order(codes, sizes)
     equal = (codes[order[1:]] == codes[order[:-1]]).all(axis=1)
     crowded = np.zeros(len(codes), dtype=bool)

@@ -114,12 +114,12 @@ def read_items(path: str | os.PathLike[str]) -> pa.Array:
 
 
 def sidecar_path(path: str | os.PathLike[str]) -> Path:
-    """Where the facts about a file stand."""
+    """The file of the facts about `path`."""
     return beside(Path(path), ".facts.json")
 
 
 def items_path(path: str | os.PathLike[str]) -> Path:
-    """Where the item ids of its rows stand, if neither in it nor row numbers."""
+    """The file of the item ids of its rows, if they are neither in it nor row numbers."""
     return beside(Path(path), ".items.parquet")
 
 
