@@ -21,8 +21,7 @@ from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from torch import Tensor
+from numpy.typing import ArrayLike, NDArray
 
 from letter_fast import kernels, validation
 
@@ -76,13 +75,13 @@ class Resolution(NamedTuple):
 
 
 def resolve(
-    codes: NDArray[Any],
-    latents: LatentRows,
-    codebooks: Sequence[Tensor],
+    codes: ArrayLike,
+    latents: LatentRows | ArrayLike,
+    codebooks: Sequence[ArrayLike],
     policy: Policy = "optimal",
     *,
-    order: NDArray[np.int64] | None = None,
-    held: NDArray[Any] | None = None,
+    order: ArrayLike | None = None,
+    held: ArrayLike | None = None,
 ) -> Resolution:
     """Gives new items their IDs.
 
@@ -153,12 +152,12 @@ def _leftovers(codes: Codes, held: Codes, sizes: list[int]) -> int:
 
 
 def _checked(
-    codes: NDArray[Any],
-    latents: LatentRows,
-    codebooks: Sequence[Tensor],
+    codes: ArrayLike,
+    latents: LatentRows | ArrayLike,
+    codebooks: Sequence[ArrayLike],
     policy: str,
-    order: NDArray[np.int64] | None,
-    held: NDArray[Any] | None,
+    order: ArrayLike | None,
+    held: ArrayLike | None,
 ) -> Items:
     tables = [
         validation.codebook(table, f"codebook {level}").cpu()
@@ -167,24 +166,26 @@ def _checked(
     sizes = [len(table) for table in tables]
     if not sizes or len({table.shape[1] for table in tables}) > 1:
         raise ValueError("codebooks must be at least one, all of one width")
-    if tuple(latents.shape) != (len(codes), tables[0].shape[1]):
+    own = np.asarray(codes)
+    rows = latents if hasattr(latents, "shape") else validation.tensor(latents, "latents")
+    if tuple(rows.shape) != (len(own), tables[0].shape[1]):
         raise ValueError(
-            f"latents must be [{len(codes)}, {tables[0].shape[1]}] for {len(codes)} rows of codes "
-            f"and codebooks of width {tables[0].shape[1]}, got {list(latents.shape)}"
+            f"latents must be [{len(own)}, {tables[0].shape[1]}] for {len(own)} rows of codes "
+            f"and codebooks of width {tables[0].shape[1]}, got {list(rows.shape)}"
         )
     tokens = len(sizes) + (policy == "suffix")
-    held = np.zeros((0, tokens), dtype=np.int32) if held is None else held
-    if held.ndim != 2 or held.shape[1] != tokens:
+    taken = np.zeros((0, tokens), dtype=np.int32) if held is None else np.asarray(held)
+    if taken.ndim != 2 or taken.shape[1] != tokens:
         raise ValueError(
-            f"held IDs must have {tokens} tokens for unique={policy!r}, got {list(held.shape)}"
+            f"held IDs must have {tokens} tokens for unique={policy!r}, got {list(taken.shape)}"
         )
-    for name, given in (("codes", codes), ("held IDs", held[:, : len(sizes)])):
+    for name, given in (("codes", own), ("held IDs", taken[:, : len(sizes)])):
         _check_codes(name, given, sizes)
     rank = None if order is None else np.asarray(order, dtype=np.int64)
-    if rank is not None and rank.shape != (len(codes),):
-        raise ValueError(f"order must have a rank for each of {len(codes)} rows, got {rank.shape}")
-    codes, held = (given.astype(np.int32, copy=False) for given in (codes, held))
-    return Items(codes, latents, tables, rank, held)
+    if rank is not None and rank.shape != (len(own),):
+        raise ValueError(f"order must have a rank for each of {len(own)} rows, got {rank.shape}")
+    own, taken = (given.astype(np.int32, copy=False) for given in (own, taken))
+    return Items(own, rows, tables, rank, taken)
 
 
 def _check_codes(name: str, codes: NDArray[Any], sizes: list[int]) -> None:
@@ -192,6 +193,8 @@ def _check_codes(name: str, codes: NDArray[Any], sizes: list[int]) -> None:
         raise ValueError(
             f"{name} must be [N, {len(sizes)}] for {len(sizes)} codebooks, got {list(codes.shape)}"
         )
+    if not np.issubdtype(codes.dtype, np.integer):
+        raise ValueError(f"{name} must be integers, got {codes.dtype}")
     outside = ((codes < 0) | (codes >= np.asarray(sizes))).any(axis=1)
     if outside.any():
         row = int(outside.argmax())

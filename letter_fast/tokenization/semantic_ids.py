@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from letter_fast.catalog.id_types import ItemId, asked_ids
 from letter_fast.catalog.item_ids import ItemIds
@@ -52,13 +52,13 @@ class SemanticIds:
 
     def __init__(
         self,
-        codes: NDArray[Any],
+        codes: ArrayLike,
         sizes: Sequence[int],
         item_ids: Any = None,
         metadata: Mapping[str, Any] | None = None,
-        margins: NDArray[Any] | None = None,
+        margins: ArrayLike | None = None,
         *,
-        is_live: NDArray[np.bool_] | None = None,
+        is_live: ArrayLike | None = None,
         digests: Digests | None = None,
     ) -> None:
         self.name = "the ID table"
@@ -173,12 +173,12 @@ class SemanticIds:
         rows[there] = self._item_index.rows(wanted.drop_null())
         return rows
 
-    def rows_of_codes(self, codes: NDArray[Any]) -> Rows:
+    def rows_of_codes(self, codes: ArrayLike) -> Rows:
         """The row each ID names, −1 where none; with collisions the first, live ones before others.
 
         codes [B, T] -> [B]
         """
-        return self._code_index.rows(codes)
+        return self._code_index.rows(np.asarray(codes))
 
     def duplicates(self) -> dict[tuple[int, ...], list[ItemId]]:
         """The IDs that name more than one item."""

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike
 
 from .groups import number
 
@@ -22,8 +21,9 @@ class CollisionStatistics:
     largest_group: int
 
 
-def collision_statistics(codes: NDArray[Any]) -> CollisionStatistics:
+def collision_statistics(codes: ArrayLike) -> CollisionStatistics:
     """Both of the field's definitions, and the largest group. codes [N, T]"""
+    codes = np.asarray(codes)
     if len(codes) == 0:
         return CollisionStatistics(0, 0, 0.0, 0.0, 0)
     lowest = np.minimum(codes.min(axis=0), 0)

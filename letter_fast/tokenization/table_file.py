@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from letter_fast.atomic import replacing
 from letter_fast.catalog.item_ids import ItemIds
@@ -53,13 +53,13 @@ class TableParts(NamedTuple):
 
 
 def checked_parts(
-    codes: NDArray[Any],
+    codes: ArrayLike,
     sizes: Sequence[int],
     item_ids: Any = None,
     metadata: Mapping[str, Any] | None = None,
-    margins: NDArray[Any] | None = None,
+    margins: ArrayLike | None = None,
     *,
-    is_live: NDArray[np.bool_] | None = None,
+    is_live: ArrayLike | None = None,
     digests: Digests | None = None,
 ) -> TableParts:
     """Parts that fit together, of arguments as `SemanticIds` has them.
@@ -105,7 +105,7 @@ def checked_parts(
 
 
 def _column(
-    values: NDArray[Any] | None, rows: int, dtype: type, name: str, instead: Any = None
+    values: ArrayLike | None, rows: int, dtype: type, name: str, instead: Any = None
 ) -> NDArray[Any]:
     """A value a row of one type; `instead` everywhere if there are none."""
     column = np.full(rows, instead, dtype=dtype) if values is None else np.asarray(values)

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, overload
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from .packing import pack
@@ -34,8 +34,9 @@ class PrefixTrie:
     """
 
     def __init__(
-        self, codes: NDArray[Any], sizes: Sequence[int], order: NDArray[Any] | None = None
+        self, codes: ArrayLike, sizes: Sequence[int], order: NDArray[Any] | None = None
     ) -> None:
+        codes = np.asarray(codes)
         self.sizes = [int(size) for size in sizes]
         if order is None:
             order = lexicographic_order(codes, self.sizes)

@@ -9,7 +9,7 @@ from itertools import zip_longest
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 Codes = NDArray[np.int64]
 
@@ -86,10 +86,10 @@ class Vocabulary:
             for code in range(size)
         ]
 
-    def words(self, codes: NDArray[Any]) -> list[list[str]]:
+    def words(self, codes: ArrayLike) -> list[list[str]]:
         """codes [N, T] -> the T tokens of each row"""
         columns = []
-        for level, column in enumerate(codes.T):
+        for level, column in enumerate(np.asarray(codes).T):
             used, place = np.unique(column, return_inverse=True)
             names = [self._token(level, code) for code in used.tolist()]
             columns.append([names[one] for one in place.tolist()])
@@ -113,22 +113,23 @@ class Vocabulary:
             codes.append(found)
         return np.array(codes, dtype=np.int64).reshape(-1, len(known))
 
-    def token_ids(self, codes: NDArray[Any], start: int = 0) -> Codes:
+    def token_ids(self, codes: ArrayLike, start: int = 0) -> Codes:
         """Place of each token in the vocabulary, counted from `start`. codes [N, T] -> [N, T]"""
-        return codes.astype(np.int64) + (self.offsets + start)
+        return np.asarray(codes, dtype=np.int64) + (self.offsets + start)
 
-    def codes(self, token_ids: NDArray[Any], start: int = 0) -> Codes:
+    def codes(self, token_ids: ArrayLike, start: int = 0) -> Codes:
         """The inverse of `token_ids`.
 
         Raises:
             ValueError: a token is not of its place's level.
         """
-        codes = token_ids.astype(np.int64) - (self.offsets + start)
+        given = np.asarray(token_ids, dtype=np.int64)
+        codes = given - (self.offsets + start)
         wrong = ((codes < 0) | (codes >= np.array(self.sizes))).any(axis=1)
         if wrong.any():
             row = int(wrong.argmax())
             raise ValueError(
-                f"row {row} holds token ids {token_ids[row].tolist()}; levels of {self.sizes} from "
+                f"row {row} holds token ids {given[row].tolist()}; levels of {self.sizes} from "
                 f"{start} begin at {(self.offsets + start).tolist()}"
             )
         return codes

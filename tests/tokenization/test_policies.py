@@ -16,6 +16,7 @@ from letter_fast import kernels
 from letter_fast.clustering import sinkhorn_codes
 from letter_fast.tokenization import collision_statistics, items, resolve
 from letter_fast.tokenization.groups import number, rows_under, shared
+from letter_fast.tokenization.policies import Policy
 from tests.support import oracle
 
 
@@ -288,6 +289,19 @@ def test_none_changes_nothing_and_unknown_policies_are_named() -> None:
         resolve(codes, latents, books, "optimum")
 
 
+@pytest.mark.parametrize("policy", ["optimal", "letter", "suffix"])
+def test_lists_do_as_arrays_and_tensors_do(policy: Policy) -> None:
+    codes, latents, books = problem(20, [4, 8], 1)
+    order, held = np.arange(20)[::-1], np.array([[1, 3, 0]])[:, : 3 if policy == "suffix" else 2]
+    expected = resolve(codes, latents, books, policy, order=order, held=held)
+    lists = [book.tolist() for book in books]
+    found = resolve(
+        codes.tolist(), latents.tolist(), lists, policy, order=order.tolist(), held=held.tolist()
+    )
+    np.testing.assert_array_equal(found.codes, expected.codes)
+    assert found.codes.dtype == expected.codes.dtype == np.int32
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -296,6 +310,7 @@ def test_none_changes_nothing_and_unknown_policies_are_named() -> None:
             r"row 0 of codes is \[9, 9\], outside codebooks of \[4",
         ),
         ({"codes": np.full((20, 2), -1)}, "outside codebooks"),
+        ({"codes": np.zeros((20, 2))}, "codes must be integers, got float64"),
         ({"codes": np.zeros((20, 3), dtype=np.int64)}, r"codes must be \[N, 2\]"),
         ({"latents": torch.zeros(19, 3)}, "latents must be"),
         ({"latents": torch.full((20, 3), torch.nan)}, r"the residual of row \d+ holds NaN"),
