@@ -167,7 +167,7 @@ def _checked(
     if not sizes or len({table.shape[1] for table in tables}) > 1:
         raise ValueError("codebooks must be at least one, all of one width")
     own = np.asarray(codes)
-    rows = latents if hasattr(latents, "shape") else validation.tensor(latents, "latents")
+    rows: Any = latents if hasattr(latents, "shape") else validation.tensor(latents, "latents")
     if tuple(rows.shape) != (len(own), tables[0].shape[1]):
         raise ValueError(
             f"latents must be [{len(own)}, {tables[0].shape[1]}] for {len(own)} rows of codes "
