@@ -42,7 +42,13 @@ from letter_fast.kernels.triton.contrastive import (
     contrastive_gradient_h_kernel,
     contrastive_kernel,
 )
-from letter_fast.kernels.triton.diversity import draw_kernel, group_kernel
+from letter_fast.kernels.triton.diversity import (
+    draw_kernel,
+    group_kernel,
+    slope_kernel,
+    softmax_kernel,
+    total_kernel,
+)
 from letter_fast.kernels.triton.gather import gather_kernel
 from letter_fast.kernels.triton.margins import margins_kernel, margins_left_kernel
 from letter_fast.kernels.triton.nearest import SCORE_ROWS, score_kernel
@@ -151,6 +157,11 @@ TYPES = {
     "cells": "*i64",
     "seed": "*i64",
     "drawn": "*fp32",
+    "levels": "*i64",
+    "logarithms": "*fp32",
+    "paired": "*fp32",
+    "counted": "*fp32",
+    "losses": "*fp32",
     "epsilon": "i64",
     "plan": "*fp64",
     "blocks": "*i64",
@@ -170,6 +181,8 @@ TYPES = {
 }
 # Pointers of another type in these kernels than their names have elsewhere.
 OVERRIDES = {
+    softmax_kernel: {"peaks": "*fp32"},
+    slope_kernel: {"peaks": "*fp32"},
     words_kernel: {"peaks": "*fp32", "limits": "*i32"},
     slots_kernel: {"peaks": "*fp32", "limits": "*i32"},
     scatter_kernel: {"errors": "*fp64"},
@@ -367,6 +380,20 @@ def cases(target: str) -> Iterator[Case]:
     shape = {"BLOCK_K": tiles.GROUP_STEP}
     yield Case("group", str(tiles.GROUP_STEP), group_kernel, shape, 4, 3, False)
     yield Case("draw", str(tiles.DRAWS), draw_kernel, {"BLOCK": tiles.DRAWS}, 4, 3, False)
+    rows, words, warps, stages = tiles.DIVERSITY
+    for width in (16, 32, 64):
+        options = {
+            "SLOTS": SLOTS,
+            "PRECISION": "ieee" if target == "gfx942" else "tf32x3",
+            "BLOCK_N": rows,
+            "BLOCK_K": words,
+            "BLOCK_D": width,
+        }
+        config = f"{rows}×{words}×{width} {warps}w"
+        yield Case("diversity softmax", config, softmax_kernel, options, warps, stages, True)
+        yield Case("diversity slope", config, slope_kernel, options, warps, stages, True)
+    shape = {"BLOCK": tiles.GROUP_STEP}
+    yield Case("diversity total", str(tiles.GROUP_STEP), total_kernel, shape, 4, 3, False)
     yield Case("unscale", "128", unscale_kernel, {"BLOCK_D": 128}, 4, 3, False)
     yield from sinkhorn_cases()
 

@@ -1,12 +1,20 @@
-"""The diversity loss of all levels: partners drawn in two kernels, the rest K × K in torch's own.
+"""The diversity loss of all levels: partners are drawn, then a softmax over each level's codewords.
 
-The logits depend on the code alone. With S = E Eᵀ, its diagonal pushed out, n_k the rows of code k
-that have a partner, T_kt those whose partner is t, and P = softmax(S),
+The logits depend on the code alone. With S = E Eᵀ without its diagonal, n_k the rows of code k that
+have a partner, T_kt those whose partner is t, and P = softmax(S),
 
-    loss = −Σ_kt T_kt log P_kt / B        ∂E = (G + Gᵀ) E / B,   G_kt = n_k P_kt − T_kt
+    loss = Σ_k (n_k log Σ_t exp S_kt − Σ_t T_kt S_kt) / B
+    ∂E = (G + Gᵀ) E / B,   G_kt = n_k P_kt − T_kt
 
-No sum depends on an order that could change: T counts, and counts are exact in float32.
-20 launches where all levels have one size.
+    group_kernel, draw_kernel    T
+    softmax_kernel               log Σ exp S_kt, n_k and the loss of each codeword
+    total_kernel                 the loss of each level
+    slope_kernel                 ∂E; S anew, which is symmetric, so that Gᵀ needs no second pass
+
+In:  codes [B, L], groups [ΣK] int64, codebooks [ΣK, D] float32, seed [] int64.
+Out: losses [L], ∂E of their sum [ΣK, D] float32.
+No sum depends on an order that could change: T counts, and counts are exact in float32. Products
+are float32 in value (tiles.py); sums over codewords of a loss are float64.
 """
 
 from __future__ import annotations
@@ -18,11 +26,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from .codebook import layout_of
-from .tiles import DRAWS, GROUP_STEP
-
-# Elements of S at once: levels of one size go together up to here.
-_ELEMENTS = 1 << 24
+from .codebook import SLOTS, layout_of
+from .tiles import DIVERSITY, DRAWS, GROUP_STEP, diversity_width, product_precision
 
 
 @triton.jit
@@ -110,6 +115,159 @@ def draw_kernel(
     tl.atomic_add(drawn + cell, tl.full([BLOCK], 1.0, tl.float32), mask=live, sem="relaxed")
 
 
+@triton.jit
+def similarities(
+    codebooks,
+    start,
+    k,
+    t,
+    K,
+    D,
+    PRECISION: tl.constexpr,
+    BLOCK_N: tl.constexpr,
+    BLOCK_K: tl.constexpr,
+    BLOCK_D: tl.constexpr,
+):
+    """S [BLOCK_N, BLOCK_K] of codewords k and t of a level; −inf on its diagonal and outside."""
+    s = tl.zeros([BLOCK_N, BLOCK_K], tl.float32)
+    for d0 in range(0, D, BLOCK_D):
+        d = d0 + tl.arange(0, BLOCK_D)
+        inside = (d < D)[None, :]
+        place = codebooks + (start + k)[:, None] * D + d[None, :]
+        e_k = tl.load(place, mask=(k < K)[:, None] & inside, other=0.0)
+        place = codebooks + (start + t)[:, None] * D + d[None, :]
+        e_t = tl.load(place, mask=(t < K)[:, None] & inside, other=0.0)
+        s += tl.dot(e_k, tl.trans(e_t), input_precision=PRECISION)
+    both = (k < K)[:, None] & (t < K)[None, :]
+    return tl.where(both & (k[:, None] != t[None, :]), s, float("-inf"))
+
+
+@triton.jit
+def softmax_kernel(
+    codebooks,
+    starts,
+    sizes,
+    slots,
+    levels,
+    cells,
+    drawn,
+    peaks,
+    logarithms,
+    paired,
+    row_loss,
+    D,
+    SLOTS: tl.constexpr,
+    PRECISION: tl.constexpr,
+    BLOCK_N: tl.constexpr,
+    BLOCK_K: tl.constexpr,
+    BLOCK_D: tl.constexpr,
+):
+    """Of each codeword: peaks, the largest S; logarithms, log Σ exp(S − peak); paired, n; its part
+    of the loss, row_loss float64. A program has BLOCK_N codewords of one level."""
+    slot = tl.program_id(0) * BLOCK_N
+    level = tl.load(levels + slot // SLOTS)
+    start = tl.load(starts + level)
+    K = tl.load(sizes + level).to(tl.int32)
+    k = (slot - tl.load(slots + level)).to(tl.int32) + tl.arange(0, BLOCK_N)
+    highest = tl.full([BLOCK_N], float("-inf"), tl.float32)
+    total = tl.zeros([BLOCK_N], tl.float64)
+    number = tl.zeros([BLOCK_N, BLOCK_K], tl.float32)
+    chosen = tl.zeros([BLOCK_N, BLOCK_K], tl.float64)
+    for t0 in range(0, K, BLOCK_K):
+        t = t0 + tl.arange(0, BLOCK_K)
+        s = similarities(codebooks, start, k, t, K, D, PRECISION, BLOCK_N, BLOCK_K, BLOCK_D)
+        cell = tl.load(cells + level) + k.to(tl.int64)[:, None] * K + t[None, :]
+        counted = tl.load(drawn + cell, mask=(k < K)[:, None] & (t < K)[None, :], other=0.0)
+        number += counted
+        chosen += (counted * tl.where(counted > 0, s, 0.0)).to(tl.float64)
+        higher = tl.maximum(highest, tl.max(s, axis=1))
+        peak = tl.where(higher > float("-inf"), higher, 0.0)
+        total *= tl.exp(highest - peak).to(tl.float64)
+        total += tl.sum(tl.exp(s - peak[:, None]), axis=1).to(tl.float64)
+        highest = higher
+    alone = highest == float("-inf")  # the only codeword of its level
+    peak = tl.where(alone, 0.0, highest)
+    logarithm = tl.log(tl.where(alone, 1.0, total))
+    word = start + k
+    tl.store(peaks + word, peak, mask=k < K)
+    tl.store(logarithms + word, logarithm.to(tl.float32), mask=k < K)
+    n = tl.sum(number, axis=1)
+    tl.store(paired + word, n, mask=k < K)
+    loss = n.to(tl.float64) * (peak.to(tl.float64) + logarithm) - tl.sum(chosen, axis=1)
+    tl.store(row_loss + word, loss, mask=k < K)
+
+
+@triton.jit(do_not_specialize=["B", "L"])
+def total_kernel(codes, starts, sizes, row_loss, losses, counted, B, L, BLOCK: tl.constexpr):
+    """A program a level: its loss; counted [L] float32, the rows that aren't marked, at least 1."""
+    level = tl.program_id(0)
+    start = tl.load(starts + level)
+    K = tl.load(sizes + level).to(tl.int32)
+    lane = tl.arange(0, BLOCK)
+    loss = tl.zeros([BLOCK], tl.float64)
+    for k0 in range(0, K, BLOCK):
+        loss += tl.load(row_loss + start + k0 + lane, mask=k0 + lane < K, other=0.0)
+    live = tl.zeros([BLOCK], tl.int64)
+    for i0 in range(0, B, BLOCK):
+        i = i0 + lane.to(tl.int64)
+        live += (tl.load(codes + i * L, mask=i < B, other=-1) >= 0).to(tl.int64)
+    rows = tl.maximum(tl.sum(live, axis=0), 1).to(tl.float64)
+    tl.store(losses + level, (tl.sum(loss, axis=0) / rows).to(tl.float32))
+    tl.store(counted + level, rows.to(tl.float32))
+
+
+@triton.jit
+def slope_kernel(
+    codebooks,
+    starts,
+    sizes,
+    slots,
+    levels,
+    cells,
+    drawn,
+    peaks,
+    logarithms,
+    paired,
+    counted,
+    gradient,
+    D,
+    SLOTS: tl.constexpr,
+    PRECISION: tl.constexpr,
+    BLOCK_N: tl.constexpr,
+    BLOCK_K: tl.constexpr,
+    BLOCK_D: tl.constexpr,
+):
+    """gradient of BLOCK_N codewords × BLOCK_D columns."""
+    slot = tl.program_id(0) * BLOCK_N
+    level = tl.load(levels + slot // SLOTS)
+    start = tl.load(starts + level)
+    K = tl.load(sizes + level).to(tl.int32)
+    k = (slot - tl.load(slots + level)).to(tl.int32) + tl.arange(0, BLOCK_N)
+    d = tl.program_id(1) * BLOCK_D + tl.arange(0, BLOCK_D)
+    cell = tl.load(cells + level)
+    peak = tl.load(peaks + start + k, mask=k < K, other=0.0)
+    logarithm = tl.load(logarithms + start + k, mask=k < K, other=0.0)
+    number = tl.load(paired + start + k, mask=k < K, other=0.0)
+    out = tl.zeros([BLOCK_N, BLOCK_D], tl.float32)
+    for t0 in range(0, K, BLOCK_K):
+        t = t0 + tl.arange(0, BLOCK_K)
+        s = similarities(codebooks, start, k, t, K, D, PRECISION, BLOCK_N, BLOCK_K, BLOCK_D)
+        both = (k < K)[:, None] & (t < K)[None, :]
+        own = tl.load(drawn + cell + k.to(tl.int64)[:, None] * K + t[None, :], mask=both, other=0.0)
+        its = tl.load(drawn + cell + t.to(tl.int64)[None, :] * K + k[:, None], mask=both, other=0.0)
+        slope = number[:, None] * tl.exp(s - peak[:, None] - logarithm[:, None]) - own
+        peak_t = tl.load(peaks + start + t, mask=t < K, other=0.0)
+        logarithm_t = tl.load(logarithms + start + t, mask=t < K, other=0.0)
+        number_t = tl.load(paired + start + t, mask=t < K, other=0.0)
+        slope += number_t[None, :] * tl.exp(s - peak_t[None, :] - logarithm_t[None, :]) - its
+        place = codebooks + (start + t)[:, None] * D + d[None, :]
+        e_t = tl.load(place, mask=(t < K)[:, None] & (d < D)[None, :], other=0.0)
+        out += tl.dot(slope, e_t, input_precision=PRECISION)
+    out /= tl.load(counted + level)
+    place = gradient + (start + k)[:, None] * D + d[None, :]
+    tl.store(place, out, mask=(k < K)[:, None] & (d < D)[None, :])
+
+
 def diversity(
     codes: Tensor,
     codebooks: Tensor,
@@ -121,38 +279,49 @@ def diversity(
     """codes [B, L], codebooks [ΣK, D] float32, groups [ΣK] int64, seed [] int64
     -> losses [L], gradient [ΣK or 0, D] float32
     """
+    (words, D), L, device = codebooks.shape, len(sizes), codebooks.device
+    layout, cells = layout_of(tuple(sizes), device), _cells(tuple(sizes), device)
     drawn = _draw(codes, sizes, groups, seed)
-    counted = (codes[:, 0] >= 0).sum().clamp(min=1)
-    L = len(sizes)
-    together = L if len(set(sizes)) == 1 and L * sizes[0] ** 2 <= _ELEMENTS else 1
-    losses, gradients = [], []
-    begin = cell = 0
-    for level in range(0, L, together):
-        K = sizes[level]
-        words = codebooks[begin : begin + together * K].view(together, K, -1)
-        counts = drawn[cell : cell + together * K * K].view(together, K, K)
-        begin, cell = begin + together * K, cell + together * K * K
-        loss, gradient = _loss_and_gradient(words, counts, with_gradient)
-        losses.append(loss)
-        gradients.append(gradient)
-    if together == L:
-        return losses[0] / -counted, gradients[0] / counted
-    return torch.cat(losses) / -counted, torch.cat(gradients) / counted
+    peaks, logarithms, paired = torch.empty((3, words), dtype=torch.float32, device=device)
+    row_loss = torch.empty(words, dtype=torch.float64, device=device)
+    losses, counted = torch.empty(L, device=device), torch.empty(L, device=device)
+    gradient = torch.empty_like(codebooks if with_gradient else codebooks[:0])
+    where = (*layout[:3], layout.groups, cells)
+    options = _options(D, device)
+    blocks = SLOTS * len(layout.groups) // DIVERSITY.rows
+    with torch.cuda.device_of(codebooks):
+        softmax_kernel[(blocks,)](
+            codebooks, *where, drawn, peaks, logarithms, paired, row_loss, D, **options
+        )
+        total_kernel[(L,)](
+            codes, *layout[:2], row_loss, losses, counted, len(codes), L, BLOCK=GROUP_STEP
+        )
+        if with_gradient:
+            slope_kernel[blocks, triton.cdiv(D, diversity_width(D))](
+                codebooks,
+                *where,
+                drawn,
+                peaks,
+                logarithms,
+                paired,
+                counted,
+                gradient,
+                D,
+                **options,
+            )
+    return losses, gradient
 
 
-def _loss_and_gradient(words: Tensor, drawn: Tensor, with_gradient: bool) -> tuple[Tensor, Tensor]:
-    """words [L, K, D], drawn [L, K, K] -> Σ T log P [L], (G + Gᵀ) E [L·K or 0, D]"""
-    D = words.shape[2]
-    with torch.autocast(words.device.type, enabled=False):
-        logits = words @ words.mT
-        # Finite, so that nothing becomes 0·inf; far enough for the weight to be 0.
-        logits.diagonal(dim1=1, dim2=2).fill_(torch.finfo(logits.dtype).min / 2)
-        logarithm = logits.log_softmax(dim=2)
-        loss = (drawn * logarithm).sum(dim=(1, 2))
-        if not with_gradient:
-            return loss, words.new_empty((0, D))
-        slope = logarithm.exp_() * drawn.sum(dim=2, keepdim=True) - drawn
-        return loss, ((slope + slope.mT) @ words).view(-1, D)
+def _options(D: int, device: torch.device) -> dict[str, int | str]:
+    return {
+        "SLOTS": SLOTS,
+        "PRECISION": product_precision(device),
+        "BLOCK_N": DIVERSITY.rows,
+        "BLOCK_K": DIVERSITY.words,
+        "BLOCK_D": diversity_width(D),
+        "num_warps": DIVERSITY.warps,
+        "num_stages": DIVERSITY.stages,
+    }
 
 
 def _draw(codes: Tensor, sizes: list[int], groups: Tensor, seed: Tensor) -> Tensor:

@@ -121,6 +121,10 @@ CONTRASTIVE["sm_100"] = CONTRASTIVE["sm_90"]
 # Codewords that one is compared with at a time, and rows × levels a program draws partners for.
 GROUP_STEP = 256
 DRAWS = 256
+# Codewords × codewords of the diversity loss, and the widest step along D. Few, so that four levels
+# of 256 spread over 64 programs.
+DIVERSITY = Tile(16, 32, 4, 2)
+DIVERSITY_STEP = 64
 # Elements a program of the residual losses holds: float64 sums of 2048 take 254 registers.
 WALK_ELEMENTS = 1024
 
@@ -241,6 +245,11 @@ def extend_shape(keep: int, parts: int) -> dict[str, int]:
 def contrastive_tile(D: int, device: torch.device) -> Tile:
     """Tile of the contrastive loss, D ≤ NARROW_LIMIT."""
     return CONTRASTIVE[architecture(device)][padded_width(D)]
+
+
+def diversity_width(D: int) -> int:
+    """Columns that a program of the diversity loss takes at once."""
+    return min(DIVERSITY_STEP, max(16, int(triton.next_power_of_2(D))))
 
 
 def walk_shape(D: int) -> dict[str, int]:

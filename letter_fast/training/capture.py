@@ -1,4 +1,4 @@
-"""Steps of a run as replays of one CUDA graph: the host launches the graph, not 160 kernels.
+"""Steps of a run as replays of one CUDA graph: the host launches the graph, not 140 kernels.
 
 The first steps of a run are ordinary ones, which compile kernels, make tables and give the
 optimizer its state. The next one is recorded, which computes nothing, and from then on each step of
