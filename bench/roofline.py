@@ -115,6 +115,10 @@ COLLECTIONS, REPAIR = 5, 0.4e-6
 # Multiplications of LETTER's default encoder and decoder, forward and backward, for a row, in
 # float32 without tensor cores: 43.6 GFLOP for 1,024 rows.
 MLP_FLOP = 43.6e9 / 1024
+# Products among the launches of a step, and Sinkhorn's in it: sweeps and codewords.
+PRODUCTS, SWEEPS, WORDS = 41, 50, 256
+# Seconds until all programs of a cooperative launch have met. Assumed.
+MEETING = 1.5e-6
 
 
 @dataclass(frozen=True)
@@ -327,7 +331,18 @@ def predictions(kernels: list[Kernel], name: str) -> dict[str, dict[str, float]]
     step = [counts[case] for case in counts if case.startswith("LETTER's step: ")]
     triton, torch = (sum(part) for part in zip(*step))
     host = 1e3 * (triton * HOST_TRITON + torch * HOST_TORCH)
-    simt = 2 * LANES[card.target]["fma"] * card.multiprocessors * card.clock * 1e9
+
+    def on_device(operations: float) -> dict[str, float]:
+        """Of a step, whose products do so many operations a clock and multiprocessor."""
+        rate = operations * card.multiprocessors * card.clock * 1e9
+        plan = 8 * 1024 * WORDS / (card.l2 * 1e9)  # a sweep reads it twice
+        return {
+            "products": 1e3 * max(1024 * MLP_FLOP / rate, PRODUCTS * DEVICE),
+            "Sinkhorn": 1e3 * ((2 * SWEEPS + 1) * MEETING + 2 * SWEEPS * plan),
+            "other launches": 1e3 * (triton + torch - PRODUCTS - 1) * DEVICE,
+        }
+
+    float32, tf32 = on_device(2 * LANES[card.target]["fma"]), on_device(card.tensor / 2)
 
     def passes(number: int, rows: int) -> float:
         """Of the ascent: the search, counts and step, or their launches if those take more."""
@@ -356,9 +371,13 @@ def predictions(kernels: list[Kernel], name: str) -> dict[str, dict[str, float]]
         "W1 with margins": margins(W1, million),
         "W2 with margins": margins(W2, million),
         "beam 8 of W1": beam(W1, million, 8),
-        "LETTER's step, 1,024 rows": {
-            "host (not overlapped)": host,
-            "MLP in float32 on the device": 1e3 * 1024 * MLP_FLOP / simt,
+        **{
+            f"LETTER's step, 1,024 rows, {kind}": parts
+            for precision, device in (("float32", float32), ("TF32", tf32))
+            for kind, parts in (
+                (f"{precision}, captured", device),
+                (f"{precision}, eager", {"host": host, "device": sum(device.values())}),
+            )
         },
     }
 
@@ -383,7 +402,7 @@ def show(kernels: list[Kernel]) -> None:
             continue
         for work, parts in predictions(kernels, name).items():
             of_which = ", ".join(f"{part} {shown(ms)}" for part, ms in parts.items())
-            total = max(parts.values()) if "step" in work else sum(parts.values())
+            total = max(parts.values()) if "eager" in work else sum(parts.values())
             table.add_row(work, name, shown(total), of_which)
     console.print(table)
     for name, card in CARDS.items():

@@ -51,7 +51,7 @@ class StandIn:
 def trained(model: dict[str, Any], **options: Any) -> tuple[list[torch.Tensor], dict[str, Any]]:
     torch.manual_seed(0)
     shape = dict(input_dim=12, hidden=(16,), latent_dim=4, codebook_size=(8, 8))
-    letter = lf.Letter(lf.LetterConfig(**{**shape, "diversity_clusters": 3, **model}))  # type: ignore[arg-type]
+    letter = lf.Letter(lf.LetterConfig(**{**shape, "diversity_clusters": 3, **model}))
     few: dict[str, Any] = dict(epochs=EPOCHS, batch_size=ROWS, allow_collisions=True)
     settings = lf.TrainSettings(**few, **options)
     cf = CF if letter.config.cf_weight else None
@@ -73,7 +73,7 @@ def test_the_same_bits(
 ) -> None:
     ordinary, record = trained(model, **options)
     graph = StandIn()
-    monkeypatch.setattr(loop, "capture_of", lambda run, *_: Capture(graph, run))  # type: ignore[arg-type]
+    monkeypatch.setattr(loop, "capture_of", lambda run, *_: Capture(graph, run))
     captured, its_record = trained(model, **options)
     assert all(map(torch.equal, ordinary, captured))
     assert record == its_record
