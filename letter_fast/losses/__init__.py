@@ -1,4 +1,4 @@
-"""The losses of letter.md's table: quantization, collaborative (contrastive), diversity."""
+"""The losses of LETTER: quantization, collaborative (contrastive), diversity."""
 
 from .contrastive import contrastive_loss
 from .diversity import diversity_loss, diversity_losses

@@ -1,77 +1,151 @@
-"""What prose names in this repository is there: files, tests, benches, pages."""
+"""What prose names in this repository is there: files, tests, modules, functions, commands, pages.
+
+Prose is a page outside of its blocks, a comment, a docstring. Links and their sections are those of
+test_links.py.
+"""
 
 from __future__ import annotations
 
 import re
+from functools import cache
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
-PAGES = [
-    path.relative_to(ROOT).as_posix()
-    for path in [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), ROOT / "bench/README.md"]
+from tests.docs.prose import PAGES, ROOT, SOURCES, text_of
+
+# The changelog names what there was.
+PROSE = {
+    path.relative_to(ROOT).as_posix(): text_of(path).prose
+    for path in [*PAGES, *SOURCES]
+    if path.name != "CHANGELOG.md"
+}
+# Folders that a path may be relative to, besides that of who names it and the one above.
+HOMES = [
+    ROOT / name for name in (".", "kernels", "kernels/cpp", "letter_fast", "tests", "tests/kernels")
 ]
-# Folders that a path may be relative to.
-HOMES = [ROOT, *(ROOT / name for name in ("kernels", "letter_fast", "tests", "tests/kernels"))]
-# Sources of other projects.
-THEIRS = {"generate_indices.py"}
 # Folders whose names a path of ours begins with.
 OURS = {"bench", "docs", "examples", "kernels", "letter_fast", "notebooks", "tests"}
-SOURCES = [
-    path
-    for folder in ("bench", "kernels", "letter_fast", "tests", "examples")
-    for pattern in ("*.py", "*.h", "*.cpp")
-    for path in (ROOT / folder).rglob(pattern)
-]
+# Of other projects: sources, …
+THEIR_FILES = {
+    "generate_indices.py",
+    "main.py",
+    "rqkmeans_plus.py",
+    "RQ-VAE/models/vq.py",
+    "layers.py",
+}
+# … modules that one starts, …
+THEIR_MODULES = {"sglang", "ziglang", "build"}
+# … names.
+THEIR_NAMES = {
+    "OMP_WAIT_POLICY",
+    "check_estimator",
+    "get_input_embeddings",
+    "processed_logprobs",
+    "save_to_disk",
+    "search_type",
+    "update_indices",
+}
 
 
-def files() -> set[str]:
-    """The names of all sources, for prose that gives no folder."""
-    return {path.name for path in SOURCES} | {"setup.py"} | THEIRS
+@cache
+def known_names() -> set[str]:
+    """Every word of code, strings and settings, and every module and folder."""
+    texts = [text_of(path).code for path in SOURCES]
+    texts += [(ROOT / name).read_text() for name in ("Makefile", "pyproject.toml", ".ci/run")]
+    names = {word for text in texts for word in re.findall(r"\w+", text)} | THEIR_NAMES
+    return names | {path.stem for path in SOURCES} | {path.parent.name for path in SOURCES}
 
 
-def missing(text: str) -> list[str]:
-    """Names in backticks that look like sources, tests or folders of ours, and are not there."""
-    names = files()
+def lost_files(prose: str, place: Path) -> list[str]:
+    """Sources and pages that `prose`, which stands in the folder `place`, names by their files."""
+    named = re.findall(r"(?<![\w/.*<{$-])([\w/.-]+\.(?:py|h|cpp|md))\b(?:::(\w+))?", prose)
     return [
-        name
-        for name in re.findall(r"`([\w./-]+(?:::\w+(?:\[[^\]]*\])?)?)`", text)
-        if not is_there(name.partition("::")[0], name.partition("::")[2], names)
+        f"{path}::{test}" if test else path
+        for path, test in named
+        if path not in THEIR_FILES and not is_there(path, test, place)
     ]
 
 
-def is_there(path: str, test: str, names: set[str]) -> bool:
-    """Whether a path, and a function in it, exist; true of what is no path of ours."""
-    source = path.endswith((".py", ".h", ".cpp"))
-    if not source and (path.split("/")[0] not in OURS or "/" not in path):
-        return True
-    found = [home / path for home in HOMES if (home / path).exists()]
-    if test:
-        return any(f"def {test.split('[')[0]}(" in path.read_text() for path in found)
-    return bool(found) or (source and "/" not in path and path in names)
+def is_there(path: str, test: str, place: Path) -> bool:
+    found = [home / path for home in (*HOMES, place, place.parent) if (home / path).exists()]
+    # Without a folder it may lie in any.
+    found += [each for each in (*SOURCES, *PAGES) if "/" not in path and each.name == path]
+    return any(f"def {test}(" in each.read_text() for each in found) if test else bool(found)
 
 
-@pytest.mark.parametrize("name", PAGES)
-def test_files_that_a_page_names_are_there(name: str) -> None:
-    assert not missing((ROOT / name).read_text())
+def lost_folders(prose: str) -> list[str]:
+    named = re.findall(r"`([\w-]+/[\w/-]*)`", prose)
+    return [
+        path
+        for path in named
+        if path.split("/")[0] in OURS and not any((home / path).exists() for home in HOMES)
+    ]
 
 
-@pytest.mark.parametrize("name", PAGES)
-def test_benches_that_a_page_names_are_there(name: str) -> None:
-    for module in re.findall(r"\bbench\.([a-z]\w+)", (ROOT / name).read_text()):
-        homes = (ROOT / f"bench/{module}.py", ROOT / f"bench/{module}/__init__.py")
-        assert any(home.exists() for home in homes), f"{name} names bench.{module}"
+def lost_names(prose: str) -> list[str]:
+    """Words in backticks that no code has: those with an underscore, or called."""
+    named = re.findall(r"`([A-Za-z_][\w.]*_[\w.]*|[A-Za-z_][\w.]*(?=\())(?!\*)", prose)
+    return [
+        name
+        for name in named
+        if not known_names().issuperset(part for part in name.split(".") if "_" in part)
+    ]
 
 
-def test_pages_that_sources_name_are_there() -> None:
-    for path in SOURCES:
-        for page in re.findall(r"\bdocs/[\w/-]+\.md\b", path.read_text()):
-            assert (ROOT / page).exists(), f"{path.relative_to(ROOT)} names {page}"
+def lost_commands(prose: str) -> list[str]:
+    targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), flags=re.M))
+    lost = [f"make {name}" for name in re.findall(r"`make ([\w-]+)", prose) if name not in targets]
+    for module in re.findall(r"python -m ([\w.]+\w)", prose):
+        path = module.replace(".", "/")
+        homes = [ROOT / f"{path}{end}" for end in (".py", "/__main__.py")]
+        if module.split(".")[0] not in THEIR_MODULES and not any(home.exists() for home in homes):
+            lost.append(f"python -m {module}")
+    return lost
+
+
+def lost_modules(prose: str) -> list[str]:
+    """Dotted names of ours: folders, then a file, or what one of a folder's files defines."""
+    named = re.findall(r"\b((?:letter_fast|bench)(?:\.[A-Za-z_]\w*)+)(?![\w/])", prose)
+    return [name for name in named if not is_module(name.split("."))]
+
+
+def is_module(parts: list[str]) -> bool:
+    home = ROOT
+    for part in parts:
+        if not (home / part).is_dir():
+            return (home / f"{part}.py").is_file() or part in known_names()
+        home /= part
+    return True
+
+
+@pytest.mark.parametrize("name", PROSE)
+def test_what_prose_names_is_there(name: str) -> None:
+    prose = PROSE[name]
+    assert not [
+        *lost_files(prose, (ROOT / name).parent),
+        *lost_folders(prose),
+        *lost_names(prose),
+        *lost_commands(prose),
+        *lost_modules(prose),
+    ]
 
 
 def test_what_is_missing_is_found() -> None:
-    assert not missing("`tests/test_package.py`, `score.py`, `kernels/cpp`, `text.npy`, `a/b.npy`")
-    assert not missing("`triton/score.py::split`")
-    lost = ["tests/test_nothing.py", "nothing.h", "kernels/nothing", "triton/score.py::nothing"]
-    assert missing(" ".join(f"`{name}`" for name in lost)) == lost
+    assert not lost_files("tests/test_package.py, `score.py`, triton/score.py::split", ROOT)
+    lost = ["tests/test_nothing.py", "nothing.h", "docs/nothing.md", "triton/score.py::nothing"]
+    assert lost_files(", ".join(lost), ROOT) == lost
+    assert lost_folders("`kernels/cpp`, `kernels/nothing`, `a/b`") == ["kernels/nothing"]
+    missing = "no_such_" + "name"
+    assert lost_names(f"`residual_search`, `{missing}`, `torch.{missing}(x)`, {missing}") == [
+        missing,
+        f"torch.{missing}",
+    ]
+    assert lost_commands(
+        "`make test`, `make nothing`, python -m bench, python -m bench.nothing"
+    ) == [
+        "make nothing",
+        "python -m bench.nothing",
+    ]
+    gone = f"letter_fast.kernels.{missing}"
+    assert lost_modules(f"letter_fast.kernels, bench.kmeans, {gone}") == [gone]

@@ -1,4 +1,4 @@
-// The AVX-512 intrinsics that kernels/cpp/vector_avx512.h uses, as plain loops after Intel's own pseudocode,
+// The AVX-512 intrinsics that kernels/cpp/simd/vector_avx512.h uses, as plain loops after Intel's own pseudocode,
 // so that those kernels are tested on processors that lack them. See `make test-emulated`.
 #pragma once
 #include <cmath>

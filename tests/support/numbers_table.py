@@ -26,7 +26,7 @@ SECONDS = 20
 
 
 class Case(NamedTuple):
-    """`call` of `call_name` with `bad` for `argument`; taken: it must give what `good` gives."""
+    """`call` of this name with `bad` for `argument`; taken: it must give what `good` gives."""
 
     name: str
     call: Callable[..., Any]
