@@ -64,6 +64,13 @@ if get_platform().endswith(("-x86_64", "-amd64")):
         "avx512": ["-DLF_AVX512", *avx512],
         "avx512_vnni": ["-DLF_AVX512_VNNI", *vnni],
     }
+elif get_platform().endswith(("-aarch64", "-arm64")):
+    FLAGS.append("-DLF_ARM")
+    SETS |= {
+        "neon": ["-DLF_NEON"],
+        "neon_dotprod": ["-DLF_NEON_DOTPROD", "-march=armv8.2-a+dotprod"],
+        "neon_i8mm": ["-DLF_NEON_I8MM", "-march=armv8.2-a+dotprod+i8mm"],
+    }
 
 
 def objects() -> dict[str, tuple[Path, list[str]]]:

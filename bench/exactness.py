@@ -130,7 +130,7 @@ def compare(kind: str, seed: int, device: torch.device) -> tuple[int, int]:
     batch = max(1, rows // draw.one_of(1, 2, 7))
     threads = torch.get_num_threads()
     if device.type == "cpu":
-        sets = library.INSTRUCTION_SETS[: 1 + library.load().lf_instruction_set()]
+        sets = library.instruction_sets()
         os.environ["LETTER_FAST_INSTRUCTION_SET"] = sets[seed // len(KINDS) % len(sets)]
         torch.set_num_threads(1 + seed // len(KINDS) % 3)
     fast = kernels.pick(device)

@@ -20,7 +20,6 @@ from torch import Tensor
 from ..refusals import CODE_OUTSIDE, NO_GROUPS, NO_ROOM, NOT_FINITE
 from .threads import usable_threads
 
-INSTRUCTION_SETS = ("portable", "avx2", "avx512", "avx512_vnni")
 # `enum Status` of guard.h.
 DONE, NO_MEMORY, FAILED = range(3)
 _REFUSALS = {3: CODE_OUTSIDE, 4: NO_GROUPS, 5: NO_ROOM, 6: NOT_FINITE}
@@ -75,6 +74,7 @@ def load() -> ctypes.CDLL:
         library = ctypes.CDLL(str(path))
         library.lf_last_failure.restype = ctypes.c_char_p
         library.lf_instruction_set.restype = ctypes.c_int32
+        library.lf_instruction_sets.restype = ctypes.c_char_p
     except (OSError, AttributeError) as error:
         raise NativeLibraryError(f"{path} can't be loaded: {error}; reinstall") from error
     return library
@@ -89,11 +89,19 @@ def instruction_set() -> str:
     return _instruction_set(os.environ.get("LETTER_FAST_INSTRUCTION_SET"))
 
 
+def instruction_sets() -> tuple[str, ...]:
+    """The library's instruction sets that this processor has, from the narrowest to the widest.
+
+    A request names one by its place here.
+    """
+    names: list[str] = load().lf_instruction_sets().decode().split()
+    return tuple(names[: int(load().lf_instruction_set()) + 1])
+
+
 @cache
 def _instruction_set(asked: str | None) -> str:
-    widest = int(load().lf_instruction_set())
-    name = asked or INSTRUCTION_SETS[widest]
-    available = INSTRUCTION_SETS[: widest + 1]
+    available = instruction_sets()
+    name = asked or available[-1]
     if name not in available:
         raise ValueError(
             f"LETTER_FAST_INSTRUCTION_SET is {name!r}; this processor has {', '.join(available)}"
@@ -119,7 +127,7 @@ def call(operation: str, **fields: Tensor | Sequence[int] | float | None) -> Non
     if "threads" in converts:
         given["threads"] = usable_threads()
     if "instruction_set" in converts:
-        given["instruction_set"] = INSTRUCTION_SETS.index(instruction_set())
+        given["instruction_set"] = instruction_sets().index(instruction_set())
     held: list[object] = []
     try:
         values = zip(map(given.__getitem__, converts), converts.values())

@@ -13,7 +13,7 @@ from letter_fast.kernels.cpp import library
 
 CPU = torch.device("cpu")
 # Those of this processor, or of the library that `make test-emulated` names.
-SETS = library.INSTRUCTION_SETS[: 1 + library.load().lf_instruction_set()]
+SETS = library.instruction_sets()
 
 
 @contextmanager

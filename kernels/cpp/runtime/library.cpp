@@ -1,6 +1,10 @@
 // What Python asks of the library as a whole.
 #if defined(LF_X86) && !defined(LF_EMULATED)
 #include <cpuid.h>
+#elif defined(LF_ARM) && defined(__APPLE__)
+#include <sys/sysctl.h>
+#elif defined(LF_ARM)
+#include <sys/auxv.h>
 #endif
 
 #include "abi.h"
@@ -33,12 +37,35 @@ class Processor {
 };
 #endif
 
+#ifdef LF_ARM
+// NEON itself is part of every 64-bit ARM processor.
+class Processor {
+  public:
+#ifdef __APPLE__
+    bool dotprod = has("hw.optional.arm.FEAT_DotProd"), i8mm = has("hw.optional.arm.FEAT_I8MM");
+
+  private:
+    static bool has(const char* name) {
+        int value = 0;
+        std::size_t size = sizeof value;
+        return sysctlbyname(name, &value, &size, nullptr, 0) == 0 && value != 0;
+    }
+#else
+    // HWCAP_ASIMDDP and HWCAP2_I8MM, which headers of older systems don't name.
+    bool dotprod = getauxval(AT_HWCAP) >> 20 & 1, i8mm = getauxval(AT_HWCAP2) >> 13 & 1;
+#endif
+};
+#endif
+
 Set widest_set() {
 #ifdef LF_EMULATED
     return kAvx512Vnni;
 #elif defined(LF_X86)
     const Processor processor;
     return processor.vnni ? kAvx512Vnni : processor.avx512 ? kAvx512 : processor.avx2 ? kAvx2 : kPortable;
+#elif defined(LF_ARM)
+    const Processor processor;
+    return processor.dotprod ? processor.i8mm ? kNeonI8mm : kNeonDotprod : kNeon;
 #else
     return kPortable;
 #endif
@@ -47,8 +74,9 @@ Set widest_set() {
 }  // namespace
 }  // namespace lf
 
-// The widest instruction set this processor runs: 0 portable, 1 AVX2 + FMA, 2 AVX-512 (F, BW, DQ, VL),
-// 3 AVX-512 with VNNI.
+// The instruction sets of the library, from the narrowest to the widest, and the number of the widest that this
+// processor runs. avx2: with FMA and F16C; avx512: F, BW, DQ and VL.
+LF_EXPORT const char* lf_instruction_sets() { return lf::set_names; }
 LF_EXPORT std::int32_t lf_instruction_set() { return lf::widest_set(); }
 
 // What went wrong when an entry point last returned kFailed to this thread.

@@ -6,7 +6,7 @@ namespace lf {
 
 // A panel is the unit of the screen: kVectors vectors of codewords scored together.
 constexpr int kVectors = 4;
-// A step is the part of the width that one multiply-add instruction takes: 4 bytes a codeword.
+// A step is the part of the width that most multiply-add instructions take: 4 bytes a codeword.
 constexpr int kStepWidth = 4;
 // Steps come in blocks, unrolled; with 16-bit sums, a block's are widened before the next begins.
 constexpr int kBlockSteps = 8, kShortBlockSteps = 4;
@@ -15,7 +15,14 @@ constexpr int kShortWidth = kShortBlockSteps * kStepWidth;
 // How an instruction set wants its codewords laid out.
 struct Layout {
     int lanes;         // codewords a vector: 32-bit lanes of a register
-    bool narrow_sums;  // true: pairs of products are summed in 16 bits (vpmaddubsw); false: 32 (VNNI)
+    bool narrow_sums;  // true: products are summed in 16 bits, half a block of them (vpmaddubsw); false: 32 (VNNI)
+    int together;      // bytes of a codeword that lie side by side, before the next one's: 4 or 8
+    int zero;          // the byte of a row's 0: 128 where rows are unsigned, else 0
+
+    bool operator==(const Layout& other) const {
+        return lanes == other.lanes && narrow_sums == other.narrow_sums && together == other.together &&
+               zero == other.zero;
+    }
 };
 
 struct Codebook {

@@ -189,15 +189,18 @@ void PackedCodebook::quantize(std::int64_t width, Layout layout) {
         const std::int64_t lane = k % layout.lanes;
         half_[k] = static_cast<float>(half[k]);
         std::int8_t* target = &packed_[panel * view_.panel_bytes + vector * vector_bytes + 4 * lane];
-        // The row's bytes carry +128 (they are unsigned); the initial sums take it off again: 16-bit ones
+        std::int8_t* bytes = &packed_[panel * view_.panel_bytes + kVectors * vector_bytes +
+                                      layout.together * (vector * layout.lanes + lane)];
+        // The row's bytes carry +128 where they are unsigned; the initial sums take it off again: 16-bit ones
         // in every block, 32-bit ones once.
         std::int32_t whole = 0;
         for (std::int64_t block = 0; block < view_.blocks; ++block) {
-            std::int8_t* initial = target + block * (1 + block_steps) * kVectors * vector_bytes;
+            const std::int64_t at = block * (1 + block_steps) * kVectors * vector_bytes;
             std::int32_t sums[2] = {0, 0}, squares[2] = {0, 0};
             for (std::int64_t step = 0; step < block_steps; ++step) {
                 const std::int8_t* part = &word[(block * block_steps + step) * kStepWidth];
-                std::memcpy(initial + (1 + step) * kVectors * vector_bytes, part, kStepWidth);
+                const std::int64_t within = step * kStepWidth % layout.together;
+                std::memcpy(bytes + at + (step * kStepWidth - within) * panel_words + within, part, kStepWidth);
                 for (int d = 0; d < kStepWidth; ++d) {
                     sums[d / 2] += part[d];
                     squares[d / 2] += part[d] * part[d];
@@ -205,13 +208,13 @@ void PackedCodebook::quantize(std::int64_t width, Layout layout) {
             }
             whole += sums[0] + sums[1];
             if (!layout.narrow_sums) continue;
-            const std::int16_t correction[2] = {static_cast<std::int16_t>(-128 * sums[0]),
-                                                static_cast<std::int16_t>(-128 * sums[1])};
-            std::memcpy(initial, correction, sizeof correction);
+            const std::int16_t correction[2] = {static_cast<std::int16_t>(-layout.zero * sums[0]),
+                                                static_cast<std::int16_t>(-layout.zero * sums[1])};
+            std::memcpy(target + at, correction, sizeof correction);
             lane_reach = std::max(lane_reach, std::sqrt(double(std::max(squares[0], squares[1]))));
         }
         if (!layout.narrow_sums) {
-            const std::int32_t correction = -128 * whole;
+            const std::int32_t correction = -layout.zero * whole;
             std::memcpy(target, &correction, sizeof correction);
         }
     }

@@ -24,9 +24,7 @@ class Cache {
                                               Layout layout) {
         const std::lock_guard<std::mutex> lock(mutex_);
         for (const Entry& entry : entries_)
-            if (entry.layout.lanes == layout.lanes && entry.layout.narrow_sums == layout.narrow_sums &&
-                entry.packed->holds(words, count, width))
-                return entry.packed;
+            if (entry.layout == layout && entry.packed->holds(words, count, width)) return entry.packed;
         return nullptr;
     }
     void put(std::shared_ptr<const PackedCodebook> packed, Layout layout) {

@@ -151,7 +151,8 @@ template <int kSteps, bool kOneBlock>
 inline void score_tile(const Codebook& book, std::int64_t first, std::int64_t panels, const std::uint8_t* bytes,
                        const float* inverses, const float* bounds, float* scores, float* lower, float* lowest) {
     constexpr int kRows = Vector::kRows;
-    constexpr bool kNarrow = Vector::kLayout.narrow_sums;
+    constexpr bool kNarrow = Vector::kLayout.narrow_sums, kInRegisters = kOneBlock || !kNarrow;
+    constexpr int kWidth = kSteps * kStepWidth;
     constexpr std::int64_t kVectorBytes = 4 * kLanes;
     const std::int8_t* at = book.packed + first * book.panel_bytes;
     const float* half = book.half + first * kPanelWords;
@@ -168,31 +169,25 @@ inline void score_tile(const Codebook& book, std::int64_t first, std::int64_t pa
                     for (int r = 0; r < kRows; ++r) sums[r][v] = initial;
                 }
             at += kVectors * kVectorBytes;
-            const std::uint8_t* row = bytes + block * kSteps * kStepWidth;
+            const std::uint8_t* row = bytes + block * kWidth;
 #pragma GCC unroll 8
-            for (int step = 0; step < kSteps; ++step) {
-                decltype(Vector::broadcast_step(row)) parts[kRows];
-                for (int r = 0; r < kRows; ++r)
-                    parts[r] = Vector::broadcast_step(row + r * book.stride + step * kStepWidth);
-                for (int v = 0; v < kVectors; ++v) {
-                    const auto words = Vector::load_bytes(at + (step * kVectors + v) * kVectorBytes);
-                    for (int r = 0; r < kRows; ++r) sums[r][v] = Vector::multiply_add(sums[r][v], parts[r], words);
-                }
-            }
-            at += kSteps * kVectors * kVectorBytes;
-            if (kOneBlock) break;  // the sums stay in registers
-            if (!kNarrow && block + 1 < book.blocks) continue;  // to the condition: the sums go on
+            for (int d = 0; d < kWidth; d += Vector::kStep)
+                Vector::multiply_step(sums, row + d, book.stride, at + d * kPanelWords);
+            at += kWidth * kPanelWords;
+            if (kOneBlock) break;
+            if (kInRegisters) continue;  // to the condition: the sums go on
             for (int r = 0; r < kRows; ++r)
                 for (int v = 0; v < kVectors; ++v) {
                     const auto wide = Vector::widen(sums[r][v]);
-                    totals[r][v] = kNarrow && block > 0 ? Vector::add(totals[r][v], wide) : wide;
+                    totals[r][v] = block > 0 ? Vector::add(totals[r][v], wide) : wide;
                 }
         } while (++block < book.blocks);
+        if (kInRegisters) Vector::by_row(sums);
         for (int r = 0; r < kRows; ++r) {
             const auto inverse = Vector::fill(inverses[r]);
             auto smallest = Vector::fill(FLT_MAX);
             for (int v = 0; v < kVectors; ++v) {
-                const auto total = kOneBlock ? Vector::widen(sums[r][v]) : totals[r][v];
+                const auto total = kInRegisters ? Vector::widen(sums[r][v]) : totals[r][v];
                 const auto score = Vector::fused(Vector::to_float(total), inverse, Vector::load(half + v * kLanes));
                 Vector::store(scores + r * kTileScores + panel * kPanelWords + v * kLanes, score);
                 smallest = v == 0 ? score : Vector::smaller(smallest, score);
@@ -252,12 +247,7 @@ constexpr std::int64_t kGroup = 64 / kLanes;
 
 inline std::uint64_t lanes_below(const Tile& tile, std::int64_t begin, float ceiling) {
     const std::int64_t group = tile.panels - begin < kGroup ? tile.panels - begin : kGroup;
-    const auto limit = Vector::fill(ceiling);
-    std::uint64_t hits = 0;
-    for (std::int64_t p = 0; p < group; ++p)
-        hits |= static_cast<std::uint64_t>(Vector::at_most(Vector::load(tile.lower + (begin + p) * kLanes), limit))
-                << (p * kLanes);
-    return hits;
+    return Vector::at_most(tile.lower + begin * kLanes, group, Vector::fill(ceiling));
 }
 
 // The codeword of a tile with the least lower bound of its score; −1 where that is above `ceiling`.

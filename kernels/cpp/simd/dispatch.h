@@ -26,6 +26,25 @@
      : (set) == ::lf::kAvx512   ? avx512::name      \
      : (set) == ::lf::kAvx2     ? avx2::name        \
                                 : portable::name)
+#elif defined(LF_ARM)
+#define LF_KERNEL(...)       \
+    namespace portable {     \
+    __VA_ARGS__;             \
+    }                        \
+    namespace neon {         \
+    __VA_ARGS__;             \
+    }                        \
+    namespace neon_dotprod { \
+    __VA_ARGS__;             \
+    }                        \
+    namespace neon_i8mm {    \
+    __VA_ARGS__;             \
+    }
+#define LF_PICK(set, name)                          \
+    ((set) == ::lf::kNeonI8mm      ? neon_i8mm::name    \
+     : (set) == ::lf::kNeonDotprod ? neon_dotprod::name \
+     : (set) == ::lf::kNeon        ? neon::name         \
+                                   : portable::name)
 #else
 #define LF_KERNEL(...)   \
     namespace portable { \
@@ -36,7 +55,14 @@
 
 namespace lf {
 
+// From the narrowest to the widest of this architecture; a request names one by its number.
+#ifdef LF_ARM
+enum Set : std::int32_t { kPortable = 0, kNeon = 1, kNeonDotprod = 2, kNeonI8mm = 3 };
+inline constexpr char set_names[] = "portable neon neon_dotprod neon_i8mm";
+#else
 enum Set : std::int32_t { kPortable = 0, kAvx2 = 1, kAvx512 = 2, kAvx512Vnni = 3 };
+inline constexpr char set_names[] = "portable avx2 avx512 avx512_vnni";
+#endif
 
 // Rounding to nearest and subnormals kept, whatever the caller's thread has set: codes depend on neither.
 class DefaultArithmetic {

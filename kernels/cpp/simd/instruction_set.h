@@ -12,6 +12,15 @@
 #elif defined(LF_AVX2)
 #define LF_INSTRUCTION_SET avx2
 #include "simd/vector_avx2.h"
+#elif defined(LF_NEON_I8MM)
+#define LF_INSTRUCTION_SET neon_i8mm
+#include "simd/vector_neon.h"
+#elif defined(LF_NEON_DOTPROD)
+#define LF_INSTRUCTION_SET neon_dotprod
+#include "simd/vector_neon.h"
+#elif defined(LF_NEON)
+#define LF_INSTRUCTION_SET neon
+#include "simd/vector_neon.h"
 #else
 #define LF_INSTRUCTION_SET portable
 // This object also holds what its source has once for all sets: the entry point, and the code around the kernels. It

@@ -5,11 +5,12 @@
 #include <cstdint>
 
 #include "search/codebook.h"
+#include "simd/broadcast.h"
 
 namespace lf::LF_INSTRUCTION_SET {
 
-struct Vector {
-    static constexpr Layout kLayout{8, true};
+struct Vector : Broadcasts<Vector> {
+    static constexpr Layout kLayout{8, true, 4, 128};
     static constexpr int kRows = 2;  // rows a register tile: 2·4 sums, 2 rows' bytes, temporaries
 
     using Bytes = __m256i;  // four bytes of a codeword a lane
@@ -63,6 +64,12 @@ struct Vector {
     // Bit i is set where lane i of a ≤ that of b.
     static std::uint32_t at_most(Float a, Float b) {
         return static_cast<std::uint32_t>(_mm256_movemask_ps(_mm256_cmp_ps(a, b, _CMP_LE_OQ)));
+    }
+    // Likewise, of so many vectors in memory, of 64 lanes in all at most.
+    static std::uint64_t at_most(const float* from, std::int64_t vectors, Float limit) {
+        std::uint64_t hits = 0;
+        for (std::int64_t v = 0; v < vectors; ++v) hits |= std::uint64_t{at_most(load(from + 8 * v), limit)} << (8 * v);
+        return hits;
     }
     // Stores the lanes that are set one after the other, and perhaps more behind; returns how many they are.
     static int pack(float* to, std::uint32_t lanes, Float a) {

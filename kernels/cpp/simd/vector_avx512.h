@@ -12,14 +12,15 @@
 #include <cstdint>
 
 #include "search/codebook.h"
+#include "simd/broadcast.h"
 
 namespace lf::LF_INSTRUCTION_SET {
 
-struct Vector {
+struct Vector : Broadcasts<Vector> {
 #ifdef LF_VNNI
-    static constexpr Layout kLayout{16, false};
+    static constexpr Layout kLayout{16, false, 4, 128};
 #else
-    static constexpr Layout kLayout{16, true};
+    static constexpr Layout kLayout{16, true, 4, 128};
 #endif
     static constexpr int kRows = 4;  // 32 registers: 4·4 sums, 4 rows' bytes, temporaries
 
@@ -81,6 +82,12 @@ struct Vector {
         const __m512i from_first = _mm512_add_epi32(_mm512_set1_epi32(first), numbers);
         _mm512_storeu_si512(to, _mm512_maskz_compress_epi32(static_cast<std::uint16_t>(lanes), from_first));
         return __builtin_popcount(lanes);
+    }
+    static std::uint64_t at_most(const float* from, std::int64_t vectors, Float limit) {
+        std::uint64_t hits = 0;
+        for (std::int64_t v = 0; v < vectors; ++v)
+            hits |= std::uint64_t{at_most(load(from + 16 * v), limit)} << (16 * v);
+        return hits;
     }
     static float smallest(Float a) { return _mm512_reduce_min_ps(a); }
     static void halves(Float a, float& first, float& second) {

@@ -5,11 +5,12 @@
 #include <cstring>
 
 #include "search/codebook.h"
+#include "simd/broadcast.h"
 
 namespace lf::LF_INSTRUCTION_SET {
 
-struct Vector {
-    static constexpr Layout kLayout{8, false};
+struct Vector : Broadcasts<Vector> {
+    static constexpr Layout kLayout{8, false, 4, 128};
     static constexpr int kRows = 2;
     static constexpr int kLanes = 8;
 
@@ -117,6 +118,11 @@ struct Vector {
         std::uint32_t mask = 0;
         for (int i = 0; i < kLanes; ++i) mask |= std::uint32_t(a.at[i] <= b.at[i]) << i;
         return mask;
+    }
+    static std::uint64_t at_most(const float* from, std::int64_t vectors, Float limit) {
+        std::uint64_t hits = 0;
+        for (std::int64_t i = 0; i < vectors * kLanes; ++i) hits |= std::uint64_t(from[i] <= limit.at[0]) << i;
+        return hits;
     }
     static int pack(float* to, std::uint32_t lanes, Float a) {
         int count = 0;

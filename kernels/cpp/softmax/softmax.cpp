@@ -2,7 +2,7 @@
 //
 // A tile is packed twice, for the two products: as keys (bᵀ, lanes run over columns) and as values (b, lanes run
 // over the width). A group of rows has its scores, then its weights in the L1 cache. Both products are one
-// register tile of kGroup rows × 2 vectors of fused multiply-adds.
+// register tile of kGroup rows × kAcross vectors of fused multiply-adds.
 //
 // Every sum has one order: a score adds its products along the width; the weights of a row add up in 16 lanes
 // a tile in float32, then in float64; out_i adds up along the columns of a tile in float32, then tile by
@@ -20,7 +20,8 @@ namespace lf::LF_INSTRUCTION_SET {
 namespace {
 
 constexpr int kLanes = Vector::kLayout.lanes;
-constexpr int kPanel = 2 * kLanes;                // columns, or elements of the width, of a register tile
+constexpr int kPanel = kLanes == 16 ? 32 : 16;    // columns, or elements of the width, of a register tile
+constexpr int kAcross = kPanel / kLanes;          // its vectors
 constexpr int kGroup = kLanes == 16 ? 12 : 6;     // its rows
 constexpr int kSumLanes = 16;                     // in which a row's weights add up
 constexpr int kMostColumns = 256;                 // of a tile
@@ -58,15 +59,16 @@ Block carve(const Softmax& softmax, Carver& carver) {
 
 // sums[r][v] = Σ_k rows[r·kRow + k·kStep] panel[k][v], in the order of k.
 template <int kRow, int kStep>
-inline void multiply(const float* rows, const float* panel, std::int64_t depth, Vector::Float (&sums)[kGroup][2]) {
-    for (auto& row : sums) row[0] = row[1] = Vector::fill(0.0f);
+inline void multiply(const float* rows, const float* panel, std::int64_t depth, Vector::Float (&sums)[kGroup][kAcross]) {
+    for (auto& row : sums)
+        for (auto& sum : row) sum = Vector::fill(0.0f);
     for (std::int64_t k = 0; k < depth; ++k) {
-        const auto first = Vector::load(panel + k * kPanel), second = Vector::load(panel + k * kPanel + kLanes);
+        Vector::Float columns[kAcross];
+        for (int v = 0; v < kAcross; ++v) columns[v] = Vector::load(panel + k * kPanel + v * kLanes);
 #pragma GCC unroll 12
         for (int r = 0; r < kGroup; ++r) {
             const auto row = Vector::fill(rows[r * kRow + k * kStep]);
-            sums[r][0] = Vector::fma(row, first, sums[r][0]);
-            sums[r][1] = Vector::fma(row, second, sums[r][1]);
+            for (int v = 0; v < kAcross; ++v) sums[r][v] = Vector::fma(row, columns[v], sums[r][v]);
         }
     }
 }
@@ -76,10 +78,10 @@ void score(const Columns& columns, std::int64_t tile, const float* rows, float* 
     const float* keys = keys_of(columns, tile);
     const std::int64_t count = columns_in(columns, tile), padded = round_up(count, kPanel);
     for (std::int64_t c = 0; c < padded; c += kPanel) {
-        Vector::Float sums[kGroup][2];
+        Vector::Float sums[kGroup][kAcross];
         multiply<1, kGroup>(rows, keys + c * columns.width, columns.width, sums);
         for (int r = 0; r < kGroup; ++r)
-            for (int v = 0; v < 2; ++v) Vector::store(scores + r * kScoreStride + c + v * kLanes, sums[r][v]);
+            for (int v = 0; v < kAcross; ++v) Vector::store(scores + r * kScoreStride + c + v * kLanes, sums[r][v]);
     }
     for (int r = 0; r < kGroup; ++r)
         for (std::int64_t c = count; c < padded; ++c) scores[r * kScoreStride + c] = -INFINITY;
@@ -90,10 +92,10 @@ void gather(const Columns& columns, std::int64_t tile, const float* weights, con
             float* out) {
     const std::int64_t width = round_up(columns.width, kPanel), count = columns_in(columns, tile);
     for (std::int64_t d = 0; d < width; d += kPanel) {
-        Vector::Float sums[kGroup][2];
+        Vector::Float sums[kGroup][kAcross];
         multiply<kScoreStride, 1>(weights, values_of(columns, tile) + d * columns.tile, count, sums);
         for (int r = 0; r < kGroup; ++r)
-            for (int v = 0; v < 2; ++v) {
+            for (int v = 0; v < kAcross; ++v) {
                 float* at = out + r * width + d + v * kLanes;
                 Vector::store(at, Vector::fma(Vector::load(at), Vector::fill(factor[r]), sums[r][v]));
             }
