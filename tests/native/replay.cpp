@@ -1,7 +1,7 @@
 // Calls a library as record_calls.py saw another one called, and compares every array bit by bit; of floating-point
 // numbers any NaN is as good as any other, whose bits architectures differ in.
 //
-//     replay LIBRARY CALLS SETS    all of the processor's instruction sets must be SETS, "portable neon …"
+//     replay LIBRARY CALLS SETS    the library must say that this processor has SETS, "portable neon …"
 #include <dlfcn.h>
 
 #include <algorithm>
@@ -30,13 +30,13 @@ constexpr unsigned char kFenceByte = 0xa5;
 
 struct Array {
     std::uint32_t at;    // of its pointer in the request
-    std::uint32_t kind;  // 4, 8: floating point of so many bytes; 0: bits
+    std::uint32_t kind;  // 4, 8: floating point of so many bytes; 1: float32 bounds; 0: bits
     std::string before, after;
 };
 
 struct Call {
     std::string operation, test;
-    std::int32_t status, threads_at, set_at;
+    std::int32_t status, set_at;
     std::string request;
     std::vector<Array> arrays;
 };
@@ -56,7 +56,6 @@ class Reader {
         call.operation = text(number<std::uint32_t>());
         call.test = text(number<std::uint32_t>());
         call.status = number<std::int32_t>();
-        call.threads_at = number<std::int32_t>();
         call.set_at = number<std::int32_t>();
         call.request = text(number<std::uint32_t>());
         call.arrays.resize(number<std::uint32_t>());
@@ -104,7 +103,8 @@ class Memory {
         for (std::size_t i = 0; i < kFence; ++i)
             if (memory_[i] != kFenceByte || at()[bytes_ + i] != kFenceByte) return "was written beyond its ends";
         if (std::memcmp(at(), array_.after.data(), bytes_) == 0) return "";
-        return array_.kind == 4   ? differs<float, std::uint32_t>()
+        return array_.kind == 1   ? exceeds()
+               : array_.kind == 4 ? differs<float, std::uint32_t>()
                : array_.kind == 8 ? differs<double, std::uint64_t>()
                                   : std::string("differs");
     }
@@ -128,6 +128,17 @@ class Memory {
         }
         if (count == 0) return "";
         return "differs in " + std::to_string(count) + ": " + first.str();
+    }
+
+    std::string exceeds() {
+        for (std::size_t i = 0; i < bytes_ / sizeof(float); ++i) {
+            float found, most;
+            std::memcpy(&found, at() + i * sizeof found, sizeof found);
+            std::memcpy(&most, array_.after.data() + i * sizeof most, sizeof most);
+            if (!(found >= 0) || found > most)
+                return "has a bound of " + std::to_string(found) + " above " + std::to_string(most);
+        }
+        return "";
     }
 
     const Array& array_;
