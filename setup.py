@@ -43,9 +43,11 @@ FLAGS = [
     *VARIANTS[VARIANT],
 ]
 
-# A kernel that some instruction set lacks fails here, and not where it is first called; the
-# sanitizers' own functions come with the program.
-LINK = ["-pthread", *VARIANTS[VARIANT], *(["-Wl,-z,defs"] if VARIANT != "sanitize" else [])]
+# A kernel that some instruction set lacks fails here, and not where it is first called: a Mac's
+# linker is as strict by itself, and the sanitizers' own functions come with the program.
+LINK = ["-pthread", *VARIANTS[VARIANT]]
+if VARIANT != "sanitize" and not get_platform().startswith("macosx"):
+    LINK.append("-Wl,-z,defs")
 
 # Instruction set -> flags, from the narrowest to the widest. A source that defines something in the
 # set's own namespace is compiled once for each; the others are compiled once.
@@ -66,10 +68,12 @@ if get_platform().endswith(("-x86_64", "-amd64")):
     }
 elif get_platform().endswith(("-aarch64", "-arm64")):
     FLAGS.append("-DLF_ARM")
+    # Zig takes processors only, and GCC extensions only of an architecture that has them.
+    least = "-mcpu=generic" if "zig" in os.environ.get("CXX", "") else "-march=armv8.2-a"
     SETS |= {
         "neon": ["-DLF_NEON"],
-        "neon_dotprod": ["-DLF_NEON_DOTPROD", "-march=armv8.2-a+dotprod"],
-        "neon_i8mm": ["-DLF_NEON_I8MM", "-march=armv8.2-a+dotprod+i8mm"],
+        "neon_dotprod": ["-DLF_NEON_DOTPROD", f"{least}+dotprod"],
+        "neon_i8mm": ["-DLF_NEON_I8MM", f"{least}+dotprod+i8mm"],
     }
 
 

@@ -1,4 +1,4 @@
-"""Installs a built wheel in a clean environment of each Python, without a compiler, and runs it.
+"""Installs this machine's wheel in clean environments, without a compiler, and runs it.
 
 python .ci/check_wheel.py dist python3.10 python3.13 [--library-only]
 
@@ -9,6 +9,7 @@ library load, and its version be shown.
 from __future__ import annotations
 
 import os
+import platform
 import shutil
 import subprocess
 import sys
@@ -16,19 +17,24 @@ import tempfile
 from pathlib import Path
 
 _LIBRARY = """
-import ctypes, importlib.util, pathlib
+import ctypes, importlib.util, itertools, pathlib
 found = pathlib.Path(importlib.util.find_spec("letter_fast").origin).parent
 assert "site-packages" in str(found), found
 library = ctypes.CDLL(str(found / "kernels/cpp/native.so"))
-found = library.lf_instruction_set()
-flags = pathlib.Path("/proc/cpuinfo").read_text().split()
-wanted = 0
-if {"avx2", "fma", "f16c"} <= set(flags):
-    wanted = 1
-    if {"avx512f", "avx512bw", "avx512dq", "avx512vl"} <= set(flags):
-        wanted = 3 if "avx512_vnni" in flags else 2
-assert found == wanted, f"the library runs instruction set {found}, this processor has {wanted}"
-print("library: instruction set", found)
+library.lf_instruction_sets.restype = ctypes.c_char_p
+names = library.lf_instruction_sets().decode().split()
+found = names[library.lf_instruction_set()]
+needs = {
+    "avx2": "avx2 fma f16c", "avx512": "avx512f avx512bw avx512dq avx512vl",
+    "avx512_vnni": "avx512_vnni", "neon": "asimd", "neon_dotprod": "asimddp", "neon_i8mm": "i8mm",
+}
+told = pathlib.Path("/proc/cpuinfo")
+if told.is_file():
+    flags = set(told.read_text().split())
+    has = lambda name: set(needs.get(name, "").split()) <= flags
+    wanted = list(itertools.takewhile(has, names))[-1]
+    assert found == wanted, f"the library runs {found}, this processor has {wanted}"
+print("library:", found)
 """
 _CODES = """
 import torch, letter_fast as lf
@@ -43,7 +49,8 @@ print("codes: those of the reference")
 
 
 def main(folder: str, *pythons: str) -> None:
-    (wheel,) = Path(folder).resolve().glob("*.whl")
+    # A Mac's machine is called arm64, another ARM one aarch64.
+    (wheel,) = Path(folder).resolve().glob(f"*{platform.machine()}.whl")
     library_only = "--library-only" in pythons
     for python in (one for one in pythons if not one.startswith("--")):
         with tempfile.TemporaryDirectory() as place:

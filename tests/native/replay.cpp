@@ -1,7 +1,8 @@
 // Calls a library as record_calls.py saw another one called, and compares every array bit by bit; of floating-point
 // numbers any NaN is as good as any other, whose bits architectures differ in.
 //
-//     replay LIBRARY CALLS SETS    the library must say that this processor has SETS, "portable neon …"
+//     replay LIBRARY CALLS SETS EVERY    the library must say that this processor has SETS, "portable neon …";
+//                                        one call in EVERY is replayed
 #include <dlfcn.h>
 
 #include <algorithm>
@@ -178,7 +179,7 @@ bool same(void* library, const Call& call, std::int32_t set, const std::string& 
 }  // namespace
 
 int main(int count, char** arguments) {
-    if (count != 4) fail("LIBRARY CALLS SETS");
+    if (count != 5) fail("LIBRARY CALLS SETS EVERY");
     std::setvbuf(stdout, nullptr, _IOLBF, 0);
     void* const library = dlopen(arguments[1], RTLD_NOW);
     if (!library) fail(dlerror());
@@ -192,8 +193,9 @@ int main(int count, char** arguments) {
 
     Reader reader(arguments[2]);
     std::map<std::string, int> calls, wrong;
-    while (reader.more()) {
+    for (int number = 0, every = std::max(1, std::atoi(arguments[4])); reader.more(); ++number) {
         const Call call = reader.call();
+        if (number % every != 0) continue;
         const auto bytes = symbol<std::int64_t (*)()>(library, "lf_" + call.operation + "_bytes")();
         if (bytes != static_cast<std::int64_t>(call.request.size()))
             fail("a request of " + call.operation + " has other fields: record the calls anew");
