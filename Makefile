@@ -25,7 +25,6 @@ test-emulated: $(INSTALLED)
 
 # The ARM kernels under emulation: what the tests ask of the library here must come out there as well, bit by bit. Two older
 # processors, which lack one instruction or the other, run the first of them. For another library than the one it builds: ARM_LIBRARY.
-ARM_CALLS := $(addprefix tests/,kernels/cpp/test_transport.py clustering/test_kmeans.py) $(wildcard tests/kernels/test_*.py)
 ARM_LIBRARY ?= $(call NATIVE_OF,arm)
 REPLAY = timeout 600 qemu-aarch64 -L /usr/aarch64-linux-gnu -cpu $(1) build/arm/replay $(ARM_LIBRARY) build/arm/calls $(2)
 test-arm: $(INSTALLED)
@@ -33,7 +32,7 @@ test-arm: $(INSTALLED)
 	  { echo "make test-arm needs $$tool; on Debian and Ubuntu: apt-get install g++-aarch64-linux-gnu qemu-user"; exit 1; }; done
 	CXX=aarch64-linux-gnu-g++ _PYTHON_HOST_PLATFORM=linux-aarch64 $(call BUILT,arm)
 	aarch64-linux-gnu-g++ -std=c++17 -O1 -Wall -Wextra -Werror tests/native/replay.cpp -ldl -o build/arm/replay
-	$(BIN)/python -m pytest -p tests.native.record_calls --record-calls build/arm/calls $(ARM_CALLS)
+	$(BIN)/python -m pytest -p tests.native.record_calls --record-calls build/arm/calls $(KERNEL_TESTS) tests/clustering/test_balanced.py
 	$(call REPLAY,cortex-a57,"portable neon" 20)
 	$(call REPLAY,neoverse-n1,"portable neon neon_dotprod" 20)
 	$(call REPLAY,max,"portable neon neon_dotprod neon_i8mm" 1)

@@ -64,14 +64,18 @@ class Recorder:
         self.file.write(MAGIC)
         self.test = ""
         self.known: set[bytes] = set()
+        self.operations: set[str] = set()
         self.entry = library._entry
         library._entry = self.recorded  # type: ignore[assignment]
 
     def pytest_runtest_setup(self, item: pytest.Item) -> None:
         self.test = item.nodeid
 
-    def pytest_sessionfinish(self) -> None:
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
         self.file.close()
+        if unasked := _operations() - self.operations:
+            print(f"no call was recorded of {', '.join(sorted(unasked))}")
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
     def recorded(self, operation: str) -> library.Entry:
         function, request, converts = self.entry(operation)
@@ -129,6 +133,7 @@ class Recorder:
         digest = hashlib.sha256(operation.encode() + content).digest()
         if digest not in self.known:
             self.known.add(digest)
+            self.operations.add(operation)
             self.file.write(record)
 
 
@@ -148,6 +153,13 @@ class _Array:
 
     def read(self) -> bytes:
         return ctypes.string_at(self.address, self.bytes) if self.bytes else b""
+
+
+def _operations() -> set[str]:
+    """All that the library has."""
+    sources = Path(library.__file__).parent.rglob("*.cpp")
+    entries = (re.findall(r"^LF_ENTRY\((\w+), ", path.read_text(), re.M) for path in sources)
+    return set().union(*entries)
 
 
 def _bounds(given: dict[str, Any]) -> bytes:
