@@ -40,7 +40,7 @@
     namespace neon_i8mm {    \
     __VA_ARGS__;             \
     }
-#define LF_PICK(set, name)                          \
+#define LF_PICK(set, name)                              \
     ((set) == ::lf::kNeonI8mm      ? neon_i8mm::name    \
      : (set) == ::lf::kNeonDotprod ? neon_dotprod::name \
      : (set) == ::lf::kNeon        ? neon::name         \

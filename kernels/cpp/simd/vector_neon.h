@@ -145,9 +145,9 @@ struct Vector
     }
     // For a table lookup: the bytes of the lanes that are set, one after the other.
     static uint8x16_t packed(std::uint32_t lanes) {
-        static constexpr std::uint8_t kFirst[16][4] = {{0},    {0},    {4},    {0, 4},    {8},    {0, 8},
-                                                       {4, 8}, {0, 4, 8}, {12}, {0, 12},   {4, 12}, {0, 4, 12},
-                                                       {8, 12}, {0, 8, 12}, {4, 8, 12}, {0, 4, 8, 12}};
+        static constexpr std::uint8_t kFirst[16][4] = {
+            {0},  {0},     {4},     {0, 4},     {8},     {0, 8},     {4, 8},     {0, 4, 8},
+            {12}, {0, 12}, {4, 12}, {0, 4, 12}, {8, 12}, {0, 8, 12}, {4, 8, 12}, {0, 4, 8, 12}};
         static constexpr std::uint8_t kSpread[16] = {0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3},
                                       kWithin[16] = {0, 1, 2, 3, 0, 1, 2, 3, 0, 1, 2, 3, 0, 1, 2, 3};
         std::uint32_t four;

@@ -59,7 +59,8 @@ Block carve(const Softmax& softmax, Carver& carver) {
 
 // sums[r][v] = Σ_k rows[r·kRow + k·kStep] panel[k][v], in the order of k.
 template <int kRow, int kStep>
-inline void multiply(const float* rows, const float* panel, std::int64_t depth, Vector::Float (&sums)[kGroup][kAcross]) {
+inline void multiply(const float* rows, const float* panel, std::int64_t depth,
+                     Vector::Float (&sums)[kGroup][kAcross]) {
     for (auto& row : sums)
         for (auto& sum : row) sum = Vector::fill(0.0f);
     for (std::int64_t k = 0; k < depth; ++k) {
