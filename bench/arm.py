@@ -31,7 +31,7 @@ _LINE = re.compile(r"^\s*([0-9a-f]+):\s+(\S+)\s*(.*)$")
 
 @dataclass(frozen=True)
 class Processor:
-    """How many of each may start in a cycle; any multiplication counts as one vector instruction."""
+    """How many of each may start in a cycle; a multiplication of any kind is one of `vector`."""
 
     ghz: float
     vector: int
