@@ -2,11 +2,11 @@
 
     python -m bench.step --device cuda        what a step costs, and how many kernels it launches
 
-The step is `Letter.losses`, backward and AdamW on a batch that lies on the device, at LETTER's
-shape. `compiled` runs encoder and decoder through torch.compile, `graphs` lets it also capture
-CUDA graphs of them, `captured` is the whole step as one CUDA graph; a variant that this machine
-can't run says why. `products` are the matrix products of encoder and decoder alone. Variants take
-turns; figures are medians, on a CPU of processor time.
+The step is the trainer's, on a batch that lies on the device, at LETTER's shape. `compiled` runs
+encoder and decoder through torch.compile, `graphs` lets it also capture CUDA graphs of them,
+`captured` is the whole step as one CUDA graph; a variant that this machine can't run says why.
+`products` are the matrix products of encoder and decoder alone. Variants take turns; figures are
+medians, on a CPU of processor time.
 """
 
 from __future__ import annotations
@@ -24,6 +24,10 @@ import torch
 from torch import Tensor
 
 import letter_fast as lf
+from letter_fast.training import step as training
+from letter_fast.training.capture import ORDINARY_STEPS, Capture, Graph, Inputs
+from letter_fast.training.ranks import Ranks
+from letter_fast.training.run import Run
 from letter_fast.training.start import diversity_groups
 
 from . import machine
@@ -45,26 +49,19 @@ class Lane:
 
 
 class Step:
-    """A step of a model of its own, on always the same batch."""
+    """The trainer's step of a model of its own, on always the same batch."""
 
     def __init__(self, model: lf.Letter, s: Tensor, h: Tensor) -> None:
         self.model = deepcopy(model).train()
-        self.model.quantizer.nonfinite = "mark"  # as the trainer has it: nobody waits for codes
-        self._s, self._h = s, h
+        self.run = Run(self.model, lf.TrainSettings(batch_size=len(s)))
         clusters = model.config.diversity_clusters
         groups = diversity_groups(model.quantizer, clusters, seed=0, epoch=0)
-        self._groups = [group.to(s.device) for group in groups]
-        # A tensor: a captured graph would copy a number from the host, which it may not.
-        self._seed = torch.zeros((), dtype=torch.int64, device=s.device)
-        self._optimizer = torch.optim.AdamW(
-            self.model.parameters(), lr=1e-3, fused=True, capturable=s.is_cuda
-        )
+        seed = torch.zeros((), dtype=torch.int64, device=s.device)
+        self.inputs = Inputs(s, h, tuple(group.to(s.device) for group in groups), seed)
+        self.move = training.Step(self.run, Ranks(0, 1, s.device), None, torch.Generator()).move
 
     def __call__(self) -> None:
-        total = self.model.losses(self._s, self._h, self._groups, self._seed).total
-        self._optimizer.zero_grad()
-        total.backward()
-        self._optimizer.step()
+        self.move(self.inputs)
 
 
 def build(name: str, model: lf.Letter, s: Tensor, h: Tensor) -> Callable[[], object]:
@@ -90,17 +87,12 @@ def build(name: str, model: lf.Letter, s: Tensor, h: Tensor) -> Callable[[], obj
 
 
 def capture(step: Step) -> Callable[[], object]:
-    """The whole step as one graph."""
-    side = torch.cuda.Stream()
-    side.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(side):
-        for _ in range(_WARM):
-            step()
-    torch.cuda.current_stream().wait_stream(side)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        step()
-    return graph.replay
+    """The whole step as one graph, after ORDINARY_STEPS and one replay."""
+    captured = Capture(Graph(), step.run)
+    with captured.graph.stream():
+        for _ in range(ORDINARY_STEPS + 1):
+            captured.step(step.move, step.inputs)
+    return captured.graph.replay
 
 
 def products(model: lf.Letter, s: Tensor) -> Callable[[], object]:

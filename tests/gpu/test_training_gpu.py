@@ -9,6 +9,7 @@ import torch
 
 import letter_fast as lf
 from letter_fast.bench.step import Step, capture
+from letter_fast.training.capture import ORDINARY_STEPS
 from tests.support import oracle
 
 pytestmark = [
@@ -40,8 +41,8 @@ def test_moving_averages_are_the_cpu_s() -> None:
 def test_a_captured_step_learns_what_an_eager_one_does() -> None:
     s, h = oracle.clustered(512, 24, 40, seed=2).cuda(), torch.randn(512, 16).cuda()
     eager, captured = Step(letter().cuda(), s, h), Step(letter().cuda(), s, h)
-    replay = capture(captured)  # three steps; recording does none
-    for _ in range(3):
+    replay = capture(captured)
+    for _ in range(ORDINARY_STEPS + 1):
         eager()
     for _ in range(5):
         eager()
@@ -50,3 +51,15 @@ def test_a_captured_step_learns_what_an_eager_one_does() -> None:
         torch.testing.assert_close(
             captured.model.state_dict()[name], value, rtol=1e-3, atol=1e-5, msg=name
         )
+
+
+@pytest.mark.parametrize("options", [{}, {"schedule": "cosine", "clip_norm": 0.5}])
+def test_a_captured_run_has_an_ordinary_one_s_bits(options: dict[str, object]) -> None:
+    text, cf = oracle.clustered(700, 24, 40, seed=3), torch.randn(700, 16)
+    few = dict(epochs=3, batch_size=128, allow_collisions=True, **options)
+    weights = []
+    for captured in (False, True):
+        settings = lf.TrainSettings(capture=captured, **few)
+        result = lf.train(letter().cuda(), text, cf, settings=settings)
+        weights.append(result.model.state_dict().values())
+    assert all(map(torch.equal, *weights))
