@@ -1,6 +1,6 @@
 """A pytest plugin: every call of the native library by the tests that run, for a library elsewhere.
 
-python -m pytest -p tests.native.record_calls --record-calls FILE TESTS
+pytest -p tests.native.record_calls --record-calls FILE TESTS
 
 replay.cpp reads FILE on another architecture, calls the library there and compares what comes out.
 A call is the request as it lies in memory, what its pointers lead to before and after, and the
