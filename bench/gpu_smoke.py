@@ -1,6 +1,7 @@
 """python -m bench.gpu_smoke: does anything come back from this GPU, and is it right?
 
-    1 row, a row of NaN, 1,000 rows; near-ties and duplicates, which the last stage settles
+    1 row, a row of NaN, 1,000 rows; near-ties and duplicates, which the last stage settles;
+    Sinkhorn, whose programs wait for one another
 
 Each is searched on the GPU and by the reference on the CPU; a line before each, so that a hang has
 a name. --settle: only what the last stage settles, few enough rows for compute-sanitizer.
@@ -57,6 +58,21 @@ def check(backend: Backend, device: torch.device, settle: bool) -> list[str]:
     return wrong
 
 
+def check_sinkhorn(backend: Backend, device: torch.device, rows: int = 1000) -> list[str]:
+    """What came back wrong of a mapping in products, then of one in logarithms."""
+    x, book = cases(settle=False)["1,000 rows"][:rows], codebooks()[: SIZES[0]]
+    starts, wrong = torch.tensor([0, len(x)]), []
+    for epsilon in (0.003, 0.001):
+        name = f"Sinkhorn of {len(x):,} rows, ε = {epsilon}"
+        print(name, flush=True)
+        expected = reference.sinkhorn_codes(x, book, starts, epsilon, 20)
+        codes = backend.sinkhorn_codes(x.to(device), book.to(device), starts, epsilon, 20).cpu()
+        differ = int((codes != expected).sum())
+        if differ:
+            wrong.append(f"{name}: {differ} rows have wrong codes")
+    return wrong
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m bench.gpu_smoke",
@@ -68,7 +84,10 @@ def main() -> None:
     if not torch.cuda.is_available():
         sys.exit(f"gpu_smoke needs a CUDA device; torch {torch.__version__} sees none")
     device = torch.device("cuda", torch.cuda.current_device())
-    wrong = check(kernels.pick(device), device, options.settle)
+    backend = kernels.pick(device)
+    wrong = check(backend, device, options.settle)
+    if not options.settle:
+        wrong += check_sinkhorn(backend, device)
     sys.exit("\n".join(wrong))
 
 

@@ -139,6 +139,19 @@ def test_the_smoke_finds_wrong_codes_and_no_others() -> None:
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_the_smoke_finds_a_wrong_mapping() -> None:
+    class Wrong:
+        def sinkhorn_codes(self, *arguments: object) -> torch.Tensor:
+            return (reference.sinkhorn_codes(*arguments) + 1) % 16
+
+    with mock.patch.object(gpu_smoke, "SIZES", [16] * 2):
+        assert gpu_smoke.check_sinkhorn(backend, DEVICE, rows=40) == []
+        wrong = gpu_smoke.check_sinkhorn(Wrong(), torch.device("cpu"), rows=40)
+    assert wrong[0] == "Sinkhorn of 40 rows, ε = 0.003: 40 rows have wrong codes"
+    assert len(wrong) == 2
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
 @pytest.mark.skipif(DEVICE.type == "cuda", reason="a GPU has sums of its own")
 @pytest.mark.parametrize(
     ("block", "bits", "fault"),
