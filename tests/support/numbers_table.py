@@ -647,6 +647,7 @@ def raw_calls(x: Any, book: Any, table: Any, walk: Any, groups: Any) -> Iterator
         ("diversity", (walk, table, [5, 3], groups, seed, True)),
         ("contrastive", (x, x.flip(0), True)),
         ("contrastive_gradient_h", (x, x.flip(0), torch.ones(24).double())),
+        ("residuals", (x, table, [5, 3], walk)),
         ("residual_losses", (x, table, [5, 3], walk, "full", "mean")),
         ("residual_losses_backward", (x, table, [5, 3], walk, errors, x.clone(), weights)),
     ]
