@@ -286,7 +286,7 @@ def diversity(
     row_loss = torch.empty(words, dtype=torch.float64, device=device)
     losses, counted = torch.empty(L, device=device), torch.empty(L, device=device)
     gradient = torch.empty_like(codebooks if with_gradient else codebooks[:0])
-    where = (*layout[:3], layout.groups, cells)
+    where = (layout.starts, layout.sizes, layout.slots, layout.groups, cells)
     options = _options(D, device)
     blocks = SLOTS * len(layout.groups) // DIVERSITY.rows
     with torch.cuda.device_of(codebooks):
@@ -294,7 +294,7 @@ def diversity(
             codebooks, *where, drawn, peaks, logarithms, paired, row_loss, D, **options
         )
         total_kernel[(L,)](
-            codes, *layout[:2], row_loss, losses, counted, len(codes), L, BLOCK=GROUP_STEP
+            codes, *where[:2], row_loss, losses, counted, len(codes), L, BLOCK=GROUP_STEP
         )
         if with_gradient:
             slope_kernel[blocks, triton.cdiv(D, diversity_width(D))](
