@@ -35,9 +35,11 @@ def unique_codes(items: Items) -> Codes:
     """
     _check_room(items)
     codes = items.codes.copy()
+    ids = _in_order(items, codes)
     for level in range(len(items.sizes) - 1):
-        _relieve(items, codes, level)
-    _separate(items, codes)
+        if _relieve(items, codes, level, ids):
+            ids = _in_order(items, codes)
+    _separate(items, codes, ids)
     return codes
 
 
@@ -56,18 +58,20 @@ def _check_room(items: Items) -> None:
         )
 
 
-def _relieve(items: Items, codes: Codes, level: int) -> None:
-    """Moves items at this level until no code has more than IDs below it; writes `codes`."""
+def _relieve(items: Items, codes: Codes, level: int, ids: Numbers) -> bool:
+    """Moves items at this level until no code has more than IDs below it; writes `codes`.
+
+    ids [N + M]: as `_in_order` has them. -> whether any moved
+    """
     room = prod(items.sizes[level + 1 :])
-    if room >= len(codes) + len(items.held):
-        return
-    prefixes, nodes = _numbers(items, codes, level)
-    nodes.sort()
+    if room >= len(ids):
+        return False
+    nodes = _nodes(items, codes, level, ids)
     overfull = np.unique(nodes[:-room][nodes[:-room] == nodes[room:]] // items.sizes[level])
     del nodes
-    mine, taken = _members(prefixes, len(codes), overfull)
-    if len(mine.rows) == 0:
-        return
+    if len(overfull) == 0:
+        return False
+    mine, taken = _members(items, codes, level, overfull)
     residuals = items.residuals(mine.rows, codes[mine.rows, :level])
     before = codes[mine.rows, level].astype(np.int64)
     after = ops.evict_codes(
@@ -89,15 +93,18 @@ def _relieve(items: Items, codes: Codes, level: int) -> None:
     )
     codes[mine.rows[moved], level] = code.numpy()
     codes[mine.rows[moved], below] = found[0].numpy()
+    return len(moved) > 0
 
 
-def _separate(items: Items, codes: Codes) -> None:
-    """Distinct last codes wherever IDs collide; writes `codes`."""
+def _separate(items: Items, codes: Codes, ids: Numbers) -> None:
+    """Distinct last codes wherever IDs collide, and held IDs don't; writes `codes`."""
     level, last = len(items.sizes) - 1, items.codebooks[-1]
-    prefixes, ids = _numbers(items, codes, level)
-    crowded = np.unique(shared(ids[: len(codes)], ids[len(codes) :]) // len(last))
-    del ids
-    mine, taken = _members(prefixes, len(codes), crowded)
+    nodes = _nodes(items, codes, level, ids)
+    crowded = np.unique(nodes[1:][nodes[1:] == nodes[:-1]] // len(last))
+    del nodes
+    if len(crowded) == 0:
+        return
+    mine, taken = _members(items, codes, level, crowded)
     for part in mine.parts(items.at_once):
         new, old = mine.part(part), taken.part(part)
         residuals = items.residuals(new.rows, codes[new.rows, :level])
@@ -113,16 +120,31 @@ def _separate(items: Items, codes: Codes) -> None:
         codes[new.rows, level] = found.numpy()
 
 
-def _numbers(items: Items, codes: Codes, level: int) -> tuple[Numbers, Numbers]:
-    """Of the prefixes before `level`, and with its code; the items' own, then those of held IDs."""
+def _in_order(items: Items, codes: Codes) -> Numbers:
+    """The numbers of all IDs, the items' own and the held ones, ascending."""
+    ids = number(joined(codes, items.held), items.sizes)
+    ids.sort()
+    return ids
+
+
+def _nodes(items: Items, codes: Codes, level: int, ids: Numbers) -> Numbers:
+    """The numbers of all prefixes up to `level`, ascending; that of its part before is // size."""
+    if prod(items.sizes) <= 2**63:  # digits, of which the last ones are left out
+        return ids // prod(items.sizes[level + 1 :])
     size = items.sizes[level]
-    everyone = joined(codes[:, : level + 1], items.held[:, : level + 1])
-    prefixes = number(everyone[:, :level], items.sizes[:level], below=size)
-    nodes = prefixes * size
-    nodes += everyone[:, level]
-    return prefixes, nodes
+    nodes = _prefixes(items, codes, level) * size
+    nodes += joined(codes[:, level], items.held[:, level])
+    nodes.sort()
+    return nodes
 
 
-def _members(prefixes: Numbers, rows: int, chosen: Numbers) -> tuple[Groups, Groups]:
-    """The items, and the held IDs, of each chosen prefix."""
-    return rows_under(prefixes[:rows], chosen), rows_under(prefixes[rows:], chosen)
+def _prefixes(items: Items, codes: Codes, level: int) -> Numbers:
+    """The numbers of all prefixes before `level`: the items' own, then those of held IDs."""
+    everyone = joined(codes[:, :level], items.held[:, :level])
+    return number(everyone, items.sizes[:level], below=items.sizes[level])
+
+
+def _members(items: Items, codes: Codes, level: int, chosen: Numbers) -> tuple[Groups, Groups]:
+    """The items, and the held IDs, of each chosen prefix before `level`."""
+    prefixes = _prefixes(items, codes, level)
+    return rows_under(prefixes[: len(codes)], chosen), rows_under(prefixes[len(codes) :], chosen)

@@ -131,16 +131,17 @@ def summarize(
     levels = codes.shape[1]
     differs = result[:, :levels] != codes
     differs = differs[differs.any(axis=1)]
+    after = collision_statistics(joined(result, held))
     return ResolutionReport(
         policy=policy,
         before=collision_statistics(joined(codes, held[:, :levels])),
-        after=collision_statistics(joined(result, held)),
+        after=after,
         moved=len(differs),
         moved_at_level=np.bincount(differs.argmax(axis=1), minlength=levels).tolist(),
         added_distortion=growth / max(len(result), 1),
         added_distortion_of_moved=growth / max(len(differs), 1),
         rounds=rounds,
-        leftovers=_leftovers(result, held, sizes),
+        leftovers=_leftovers(result, held, sizes) if after.distinct < after.items else 0,
         seconds=0.0,
     )
 
