@@ -26,7 +26,7 @@ test-emulated: $(INSTALLED)
 # The ARM kernels under emulation: what the tests ask of the library here must come out there as well, bit by bit. Two older
 # processors, which lack one instruction or the other, run the first of them. For another library than the one it builds: ARM_LIBRARY.
 ARM_LIBRARY ?= $(call NATIVE_OF,arm)
-REPLAY = timeout 600 qemu-aarch64 -L /usr/aarch64-linux-gnu -cpu $(1) build/arm/replay $(ARM_LIBRARY) build/arm/calls $(2)
+REPLAY = timeout 1200 qemu-aarch64 -L /usr/aarch64-linux-gnu -cpu $(1) build/arm/replay $(ARM_LIBRARY) build/arm/calls $(2)
 test-arm: $(INSTALLED)
 	@for tool in aarch64-linux-gnu-g++ qemu-aarch64; do command -v $$tool >/dev/null || \
 	  { echo "make test-arm needs $$tool; on Debian and Ubuntu: apt-get install g++-aarch64-linux-gnu qemu-user"; exit 1; }; done

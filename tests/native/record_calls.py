@@ -66,7 +66,7 @@ class Recorder:
         self.known: set[bytes] = set()
         self.operations: set[str] = set()
         self.entry = library._entry
-        library._entry = self.recorded  # type: ignore[assignment]
+        library._entry = self.recorded
 
     def pytest_runtest_setup(self, item: pytest.Item) -> None:
         self.test = item.nodeid
