@@ -153,7 +153,7 @@ class _Part(io.FileIO):
 
 
 def _new_part(target: Path, mode: int) -> tuple[Path, _Part]:
-    """A new file beside `target`, locked, so that nobody takes it for an abandoned one."""
+    """A new file beside `target`, locked, so that no other run takes it for an abandoned one."""
     while True:
         part = beside(target, f".{secrets.token_hex(len(_TOKEN) // 2)}.part", prefix=".")
         file = _Part(os.open(part, os.O_RDWR | os.O_CREAT | os.O_EXCL, mode), "wb")

@@ -37,7 +37,7 @@ def only_writer(path: Path) -> Iterator[None]:
     """Keeps every other run, of this process too, out of the folder or output file `path`.
 
     The lock is on .lock in the folder, or beside the file; it is removed in the end, and what a
-    killed run leaves of it locks nobody out.
+    killed run leaves of it keeps no other run out.
     Raises:
         ValueError: another run has it.
     """

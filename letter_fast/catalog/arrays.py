@@ -53,7 +53,7 @@ class ArrayEmbeddings(Embeddings):
         self._matrix = matrix
 
     def batches(self, size: int = BLOCK_ROWS) -> Iterator[Floats]:
-        read = isinstance(self._matrix, StoredMatrix)  # and so nobody else's
+        read = isinstance(self._matrix, StoredMatrix)  # a block that no one else holds
         for start in range(0, self.rows, size):
             stop = min(start + size, self.rows)
             yield self.checked(self._slice(start, stop), np.arange(start, stop), copy=not read)
@@ -113,7 +113,7 @@ def as_array(values: Any) -> NDArray[Any] | Tensor:
 
 
 def open_npy(path: Path) -> ArrayEmbeddings:
-    """A .npy file: only what is asked for is read."""
+    """A .npy file, of which rows are read when they are wanted."""
     with reading(path):
         state = FileState(path)
         with path.open("rb") as file:
@@ -200,7 +200,7 @@ def _stored(path: Path, state: FileState, name: str) -> StoredMatrix:
 
 
 def unmap(matrix: NDArray[Any] | Tensor | StoredMatrix) -> None:
-    """Lets go of the pages of a large memory-mapped matrix; what is read again is mapped again."""
+    """Releases the pages of a large memory-mapped matrix; reading rows maps theirs again."""
     if not isinstance(matrix, np.memmap) or matrix.nbytes <= _MAPPED_BYTES:
         return
     mapping: Any = matrix.base

@@ -110,7 +110,7 @@ class Wanted:
         return vector_column(where, schema, self.vectors or self.usual.vectors, self.flags)
 
     def choose_ids(self, where: object, schema: pa.Schema) -> str | None:
-        """The column of ids; ROW where row numbers are asked for, None where nothing else is."""
+        """The column of ids; ROW if row numbers are chosen, None if there is no such column."""
         if self.ids is None and self.usual.ids not in (None, ROW):
             self._refuse_absent(where, schema, str(self.usual.ids))
         wanted = self.ids or self.usual.ids

@@ -38,7 +38,7 @@ def open_cf(
     by_row: bool,
     usual: Columns | None = None,
 ) -> Embeddings | None:
-    """The CF file, if there is one; ValueError for options that speak of it where there is none."""
+    """The CF file, if there is one; ValueError for options of a CF file without one."""
     from letter_fast.catalog import Embeddings, Flags
     from letter_fast.catalog.columns import ROW
 

@@ -13,7 +13,7 @@ from scipy.sparse.linalg import svds
 def cooccurrence_vectors(
     sequences: Sequence[Sequence[int] | NDArray[np.int64]], items: int, width: int
 ) -> NDArray[np.float32]:
-    """[items, width], scaled to a mean norm of 1; items that nobody had beside another get zeros.
+    """[items, width], scaled to a mean norm of 1; items never seen beside another get zeros.
 
     sequences: the items of each user, in any order. An item that comes twice counts twice.
     """

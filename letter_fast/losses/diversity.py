@@ -77,7 +77,7 @@ def diversity_of_found(
     groups: ArrayLike,
     seed: int | Tensor | torch.Generator | None = None,
 ) -> Tensor:
-    """`diversity_losses` of codes that a search has found: int64, and nobody need wait for a look.
+    """`diversity_losses` of codes that a search has found: int64 and in range, so unchecked.
 
     Raises:
         ValueError: the groups don't fit.

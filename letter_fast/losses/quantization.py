@@ -89,7 +89,7 @@ def losses_of_found(
     residual_grad: ResidualGrad,
     reduction: Reduction,
 ) -> ResidualLosses:
-    """`residual_losses` of codes that a search has found: int64, and nobody need wait for a look.
+    """`residual_losses` of codes that a search has found: int64 and in range, so unchecked.
 
     z [N, D], codebooks [ΣK, D], codes [N, L]
     """

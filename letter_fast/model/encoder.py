@@ -64,7 +64,7 @@ def encode_rows(encoder: nn.Sequential, s: Tensor) -> Tensor:
     block = s.new_zeros(_ROWS.get(s.device.type, 1024), width + -width % _LANES)
     encoded = []
     for part in s.split(len(block)):
-        block[: len(part), :width] = part  # below lie rows of before, which concern nobody
+        block[: len(part), :width] = part  # rows below are an earlier part's; outputs are dropped
         encoded.append(_forward(encoder, block)[: len(part)])
     return torch.cat(encoded)
 

@@ -66,7 +66,7 @@ def _save(ctx: Any, inputs: tuple[Tensor, Tensor, bool], output: tuple[Tensor, .
 
 def _backward(ctx: Any, grad: Tensor | None, *_: None) -> tuple[Tensor | None, Tensor | None, None]:
     first_derivative_only("contrastive_loss")
-    if grad is None:  # nobody uses the loss
+    if grad is None:  # the loss is not used
         return None, None, None
     q, h, log_total, gradient = ctx.saved_tensors
     wanted_q, wanted_h, _ = ctx.needs_input_grad

@@ -62,7 +62,7 @@ def _backward(
     ctx: Any, grad: Tensor | None, _: None
 ) -> tuple[None, Tensor | None, None, None, None, None]:
     first_derivative_only("diversity_loss")
-    if grad is None:  # nobody uses the losses
+    if grad is None:  # the losses are not used
         return None, None, None, None, None, None
     (gradient,) = ctx.saved_tensors
     if len(set(ctx.sizes)) == 1:  # one launch for all levels

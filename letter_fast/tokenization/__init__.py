@@ -1,4 +1,4 @@
-"""From a model and a catalog to a table of unique semantic IDs, and on to whoever uses them."""
+"""From a model and a catalog to a table of unique semantic IDs, and from it to recommenders."""
 
 from .decoding import IdConstraint
 from .diff import TableDiff, diff

@@ -37,7 +37,7 @@ class Changes(NamedTuple):
     changed: int
     """Of the kept and returned ones, those with another embedding than at first."""
     unknown: int
-    """Of the same, those of which nobody knows: the table had no digest of their embeddings."""
+    """Of the same, those that may have: the table has no digest of their embeddings."""
 
 
 class Kept(NamedTuple):
@@ -72,12 +72,12 @@ class Kept(NamedTuple):
 class Keeping(NamedTuple):
     """Rules for keeping an earlier table.
 
-    removed: what becomes of items that the catalog lacks. "reserve" marks them as removed, and
-        nobody gets their IDs, but they themselves when they come back; "keep" leaves them live, for
-        a catalog that holds only what is new; "free" drops them and gives their IDs away.
+    removed: the fate of items that the catalog lacks. "reserve" marks them as removed and reserves
+        their IDs for them, should they come back; "keep" leaves them live, for a catalog of new
+        items only; "free" drops them, and their IDs may be given to others.
     max_removed: largest share of live items that may be lacking; None sets no limit.
-    refresh: "changed" encodes items anew that have another embedding than at first; their old IDs
-        become free. "none" lets every item keep its ID.
+    refresh: "changed" encodes items anew whose embedding has changed; their old IDs become free.
+        "none" lets every item keep its ID.
     """
 
     removed: Removed = "reserve"

@@ -39,8 +39,8 @@ class SemanticIds:
         item_ids: [N] unique, of the types that `catalog.id_types` lists; None takes row numbers.
         metadata: anything JSON holds, stored with the table (policy, model fingerprint, …).
         margins: [N, L ≤ T], how much farther the runner-up was at each level; None if unknown.
-        is_live: [N] bool, false of items that are removed: their IDs stay theirs, so that nobody
-            else gets them, but nobody recommends them. None: all are live.
+        is_live: [N] bool, false of removed items: their IDs stay reserved for them, and they aren't
+            recommended. None: all are live.
         digests: [N] uint64 of the embeddings, see `digests`; 0, or None, if unknown.
 
     Length, codes and lookups are of all rows; `trie`, exports, `evaluate` and `diff` are of live

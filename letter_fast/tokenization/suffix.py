@@ -1,7 +1,7 @@
 """TIGER's way: one more token, the ordinal of an item among those that share its codes.
 
 Every row has the token. It is 0 for an item that shares its codes with none and for the first of
-those that do, so whoever wants the token only where it is needed leaves out the zeros.
+those that do; to have the token only where it is needed, leave out the zeros.
 """
 
 from __future__ import annotations

@@ -118,7 +118,7 @@ def train(
                 on_epoch(record)
 
         facts = {"items": catalog.rows, "epochs": run.epoch}
-        if run.best_weights is not None:  # of an epoch that the record doesn't speak of
+        if run.best_weights is not None:  # those of an earlier epoch than the record is of
             model.load_state_dict(run.best_weights)
         else:
             facts |= {name: run.record[name] for name in _NOTED if name in run.record}

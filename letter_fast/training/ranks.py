@@ -1,9 +1,9 @@
 """Processes that train one model together, each on its part of every batch.
 
-Encoder and decoder, where the work is, run on a process's own rows; their gradients are added. What
-looks at a whole batch (search, Sinkhorn, the losses between rows) gets the latents of all rows and
-is done by everybody alike, so that the codebooks are the same without ever being compared, and the
-result is one process's, but for rounding.
+Encoder and decoder, where the work is, run on a process's own rows; their gradients are added. The
+steps that need a whole batch (search, Sinkhorn, the losses between rows) get the latents of all
+rows, and every process does them: so the codebooks stay equal without being sent, and the result is
+that of one process, but for rounding.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class Ranks:
 
     def add_gradients(self, parameters: Iterable[nn.Parameter], repeated: Tensor) -> None:
         """Replaces gradients by their sum over the processes; that of `repeated` by its mean,
-        because everybody has computed all of it."""
+        because every process has computed all of it."""
         if self.size == 1:
             return
         if repeated.grad is not None:
@@ -80,7 +80,7 @@ class Ranks:
         nn.utils.vector_to_parameters(together, gradients)
 
     def spread(self, values: Iterable[Tensor]) -> None:
-        """Gives everybody the first process's values, in place."""
+        """Broadcasts the first process's values to all, in place."""
         if self.size > 1:
             for value in values:
                 with _in_touch():

@@ -60,7 +60,8 @@ class Run:
         Waits for the device.
         """
         values = self.model.state_dict().values()
-        # A sum reads what `isfinite` would write as well; one that is none has a term that is near.
+        # A sum needs no memory, where `isfinite` writes a mask; one that isn't finite has a term
+        # that is NaN, Inf or close to it.
         sums = torch.stack([value.sum().float() for value in values if value.is_floating_point()])
         if not bool(sums.isfinite().all()):
             raise diverged(self.epoch)
