@@ -65,7 +65,7 @@ from letter_fast.kernels.triton.residual_search_beam import (
 from letter_fast.kernels.triton.residuals import residuals_kernel
 from letter_fast.kernels.triton.screen import screen_kernel
 from letter_fast.kernels.triton.screen_wide import low_kernel, screen_wide_kernel, split_kernel
-from letter_fast.kernels.triton.settle import settle_kernel
+from letter_fast.kernels.triton.settle import named_kernel, settle_kernel
 from letter_fast.kernels.triton.sinkhorn_codes import group_kernel as sinkhorn_group_kernel
 from letter_fast.kernels.triton.sinkhorn_codes import mapping_kernel
 from letter_fast.kernels.triton.within import candidates_kernel, costs_kernel, pairs_kernel
@@ -128,7 +128,6 @@ TYPES = {
     "next_residuals": "*fp32",
     "next_alive": "*i8",
     "next_paths": "*i64",
-    "names": "*i32",
     "score": "*fp64",
     "order": "*i64",
     "ordered": "*i16",
@@ -189,7 +188,6 @@ OVERRIDES = {
     unscale_kernel: {"errors": "*fp64"},
     list_kernel: {"counts": "*i32", "words": "i32"},
     screen_paths_kernel: {"parts": "i32"},
-    screen_wide_kernel: {"words": "*i32"},
     extend_kernel: {"counts": "*i32", "slots": "i32"},
     step_kernel: {"low": "*i64", "high": "*i64", "limits": "*fp64"},
     mapping_kernel: {"least": "*fp64", "groups": "i32"},
@@ -286,21 +284,19 @@ def cases(target: str) -> Iterator[Case]:
         config = "{BLOCK_N}×{BLOCK_D}".format(**shape)
         yield Case("split", config, split_kernel, shape, 4, 3, False)
         yield Case("split low", config, low_kernel, shape, 4, 3, False)
-    for lanes in (0, tiles.WIDE[target][1].lanes):
-        for shifted, block in tiles.settle_blocks(target).items():
-            shape = tiles.block_shape(block, tiles.SETTLE_STEP)
-            warps = shape.pop("num_warps")
-            config = "{BLOCK_K}×{BLOCK_D}".format(**shape) + f" {warps}w"
-            config += f" {lanes} named" if lanes else ""
-            yield Case(
-                "settle",
-                f"{config}{' offset' if shifted else ''}",
-                settle_kernel,
-                {"HAS_OFFSET": shifted, "LANES": lanes, **shape},
-                warps,
-                3,
-                tensor_core=False,
-            )
+    for shifted, block in tiles.settle_blocks(target).items():
+        form = " offset" if shifted else ""
+        shape = tiles.block_shape(block, tiles.SETTLE_STEP)
+        warps = shape.pop("num_warps")
+        config = "{BLOCK_K}×{BLOCK_D}".format(**shape) + f" {warps}w{form}"
+        yield Case(
+            "settle", config, settle_kernel, {"HAS_OFFSET": shifted, **shape}, warps, 3, False
+        )
+        shape = tiles.named_shape(tiles.WIDE[target][1].lanes)
+        warps = shape.pop("num_warps")
+        config = "{BLOCK_N}×{LANES}×{BLOCK_D}".format(**shape) + f" {warps}w{form}"
+        shape |= {"HAS_OFFSET": shifted}
+        yield Case("settle named", config, named_kernel, shape, warps, 3, False)
     for shifted in (False, True):
         form = " offset" if shifted else ""
         for step in (32, 64):

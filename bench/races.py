@@ -23,6 +23,8 @@ from dataclasses import dataclass, field
 APART = {
     # A level of a row is loaded before it is stored, by the threads that store that very value.
     ("screen_kernel", "codes"),
+    # Loaded are the levels before the one that is stored.
+    ("named_kernel", "codes"),
 }
 
 # Operations that give a pointer of the buffer of these operands.

@@ -53,6 +53,7 @@ KERNELS: tuple[str, ...] = (
     "split",
     "split low",
     "settle",
+    "settle named",
     "runner-up",
     "runner-up ×3",
     "margins",

@@ -6,6 +6,7 @@
     queue.py              device  the rows one stage leaves to the next
     screen.py             kernel  D ≤ 128: all levels in one launch, the residual in registers
     screen_wide.py        kernel  D > 128: one level a launch, a tiled product ending in arg-min
+    residual_at.py        device  r before a level, from x and codes
     exact.py, settle.py   kernel  rows no screen certifies: float64, then integer limbs
     gather.py             kernel  quantized = Σ codewords
     residuals.py          kernel  x − Σ codewords, between levels with and without Sinkhorn

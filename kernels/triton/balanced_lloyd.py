@@ -40,9 +40,12 @@ HOST_PAIRS = 1 << 20
 PASSES, WARM_PASSES, LAST_PASSES = 60, 12, 40
 COARSE, COARSE_PASSES, COARSE_ROWS = 8, 40, 128
 # Share of the rows that is to have a second cluster within the slack, which is at least such a part
-# of the ascent's scale. Where the repair stops for lack of it, the next collection is at the prices
-# reached; after PATIENCE of them the slack grows. And clusters a row that are too many: the CPU's.
-CONTESTED, LEAST_SLACK, PATIENCE, ASKED, MOST_ARCS = 0.1, 1 / 256, 6, 4.0, 16.0
+# of the ascent's scale. Where the repair stops for lack of it, it has moved prices by as much, and
+# the next collection is at these: with ASKED times the slack where that lists at most SHORT_ARCS
+# clusters a row, or, for the second half of PATIENCE collections, MOST_ARCS. Then the CPU's kernels
+# do it.
+CONTESTED, LEAST_SLACK, PATIENCE, ASKED = 0.1, 1 / 256, 32, 2.0
+SHORT_ARCS, MOST_ARCS = 3.0, 16.0
 # What float64 may lose of a cost and its bound, as a share of the largest terms.
 _ROUNDING = 2.0**-42
 
@@ -195,7 +198,11 @@ class _Problem:
             gap = (scores_.kthvalue(2, dim=1).values - best[:, 0]).quantile(CONTESTED)
             least = torch.maximum(LEAST_SLACK * self._start.scale, 2.0**-40 * scores_.abs().max())
             self._slack = float(torch.maximum(gap, least))
-        if float((scores_ <= best + self._slack).sum()) > MOST_ARCS * len(scores_):
+        arcs, wider = self._listed(scores_ - best)
+        most = SHORT_ARCS if 2 * self._patience > PATIENCE else MOST_ARCS
+        if self._patience < PATIENCE and wider <= most:
+            self._slack, arcs = ASKED * self._slack, wider
+        if arcs > MOST_ARCS or self._patience == 0:
             return False
         starts, words, costs = within(self._rows, self.centroids, self._prices, self._slack)
         number = starts.diff()
@@ -209,6 +216,12 @@ class _Problem:
         )
         self._collected = _to_host(self._prices)[0]
         return True
+
+    def _listed(self, gaps: Tensor) -> list[float]:
+        """Clusters a row within the slack, and within the next one, of a sample's gaps [S, K]."""
+        slacks = gaps.new_tensor([self._slack, ASKED * self._slack])
+        numbers = (gaps[..., None] <= slacks).sum(dim=(0, 1)) / len(gaps)
+        return [float(number) for number in numbers.tolist()]
 
     def repair(self) -> Transport:
         """On the host, in any thread."""
@@ -233,9 +246,7 @@ class _Problem:
             cost, bound, terms = self._certificate(labels)
             if cost - bound <= _ROUNDING * terms or torch.equal(found.prices, self._collected):
                 return Proven(labels, cost, min(bound, cost))
-        # It ends: a wider slack at last lists more than MOST_ARCS clusters a row: the host's.
         self._patience -= 1
-        self._slack *= 1.0 if self._patience > 0 else ASKED
         return None
 
     def _certificate(self, labels: Tensor) -> tuple[float, float, float]:

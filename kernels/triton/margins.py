@@ -24,8 +24,9 @@ from torch import Tensor
 
 from .codebook import Packed
 from .queue import Queue, dequeue, queues
-from .screen_wide import residual_before, screen_wide, split_low, split_rows
-from .settle import distances, residual_of_row
+from .residual_at import residual_before, residual_of_row
+from .screen_wide import screen_wide, split_low, split_rows
+from .settle import distances
 from .tiles import MARGINS, MEASURED, SLAB_BYTES, WIDE_STEP, block_shape, programs, wide
 
 

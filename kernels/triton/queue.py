@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import triton
@@ -17,11 +17,11 @@ class Queue(NamedTuple):
     length: Tensor  # [1] int64
 
 
-def queues(rows: int, device: torch.device) -> tuple[Queue, Queue, Tensor]:
-    """Two with room for `rows` items, and the lengths of both: 0 before they are filled."""
-    items = torch.empty((2, rows), dtype=torch.int64, device=device)
-    lengths = torch.empty((2, 1), dtype=torch.int64, device=device)
-    return Queue(items[0], lengths[0]), Queue(items[1], lengths[1]), lengths
+def queues(rows: int, device: torch.device, number: int = 2) -> tuple[Any, ...]:
+    """Queues with room for `rows` items, and last their lengths: 0 before they are filled."""
+    items = torch.empty((number, rows), dtype=torch.int64, device=device)
+    lengths = torch.empty((number, 1), dtype=torch.int64, device=device)
+    return *map(Queue, items, lengths), lengths
 
 
 @triton.jit

@@ -19,7 +19,7 @@ from .margins import measure
 from .queue import queues
 from .screen import screen
 from .screen_wide import screen_wide, split_low, split_rows
-from .settle import Names, settle
+from .settle import settle, settle_named
 from .tiles import NARROW_LIMIT, QUEUE_ROWS, SLAB_BYTES, narrow, padded_width, wide
 
 
@@ -101,7 +101,7 @@ def _search_wide(
     N, L = codes.shape
     P = packed.high.shape[1]
     slab = min(N, max(1, SLAB_BYTES // (4 * P)))
-    first, second, lengths = queues(slab, x.device)
+    first, second, third, lengths = queues(slab, x.device, 3)
     halves = torch.empty((2, slab, P), dtype=torch.float16, device=x.device)
     facts = torch.empty((5, slab), dtype=torch.float32, device=x.device)
     one, three = wide(packed.layout.counts, x.device)
@@ -115,6 +115,7 @@ def _search_wide(
             screen_wide(*at, None, first, one)
             split_low(x, rows, level, codebooks, packed, codes, halves, facts, first)
             screen_wide(*at, first, second, three, words=words)
-            settle(
-                x, codebooks, offset, packed, codes, second, mark, Names(words, rows.start, level)
+            settle_named(
+                x, rows, level, codebooks, offset, packed, codes, facts, words, second, third
             )
+            settle(x, codebooks, offset, packed, codes, third, mark, until=level + 1)

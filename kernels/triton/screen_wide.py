@@ -26,6 +26,7 @@ from torch import Tensor
 
 from .codebook import Packed
 from .queue import Queue, dequeue, enqueue
+from .residual_at import residual_before
 from .score import (
     CHUNK,
     NEVER,
@@ -45,21 +46,6 @@ from .score import (
     stays_finite,
 )
 from .tiles import WIDE_STEP, ScreenTile, programs, split_shape
-
-
-@triton.jit
-def residual_before(x, stride_n, stride_d, row, live, d, D, L, level, codebooks, starts, codes):
-    """r before `level`, rows × columns d."""
-    mask = live[:, None] & (d < D)[None, :]
-    r = tl.load(
-        x + row[:, None] * stride_n + d.to(tl.int64)[None, :] * stride_d, mask=mask, other=0.0
-    )
-    r = r.to(tl.float32)
-    for before in range(level):
-        code = tl.load(codes + row * L + before, mask=live, other=0)
-        word = codebooks + tl.load(starts + before) * D + code[:, None] * D + d[None, :]
-        r -= tl.load(word, mask=mask & (code >= 0)[:, None], other=0.0)
-    return r
 
 
 @triton.jit(do_not_specialize=["first", "rows", "L", "level"])

@@ -9,12 +9,12 @@ least, d_k − E_k ≤ min(d + E), stays; if more than one does, exact.py decide
 
 In:  x [N, D] any strides; codebooks [ΣK, D] float32; offset [ΣK] float64; allowed [ΣK] int8;
      a queue of (row, level)s, of which the codes of lower levels stand in `codes`; `residuals`
-     [programs, D] float32, a row of it a program's own; with LANES, the only codewords that come
-     into question.
+     [programs, D] float32, a row of it a program's own.
 Out: codes [N, L] int64; −1 at all levels if x or, with `mark`, a residual isn't finite, or no
      codeword is allowed.
 
-A program takes one row at a time: rows left over are few, and K·D differences fill a block.
+A program takes one row at a time: rows left over are few, and K·D differences fill a block. Where
+the last screen has named who may be nearest, named_kernel first looks at these alone.
 
 Its threads share the residual through memory. A value of BLOCK_D elements lies in every warp's
 registers, but one warp stores it: so a barrier stands between each store and the loads after it,
@@ -25,8 +25,6 @@ there). bench/races.py checks the compiled kernels for it.
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import torch
 import triton
 import triton.language as tl
@@ -34,18 +32,11 @@ from torch import Tensor
 
 from .codebook import Packed
 from .exact import exact_least
-from .queue import Queue, dequeue
-from .tiles import architecture, block_shape, programs, settle_blocks
+from .queue import Queue, dequeue, enqueue
+from .residual_at import residual_before, residual_of_row
+from .tiles import architecture, block_shape, named_shape, programs, settle_blocks
 
 _NONE = tl.constexpr(2147483647)
-
-
-class Names(NamedTuple):
-    """Who may be nearest at one level, of the rows of a slab (score.named)."""
-
-    words: Tensor  # [slab, lanes] int32
-    first: int  # row of the slab
-    level: int
 
 
 @triton.jit
@@ -138,41 +129,69 @@ def nearest_of_row(
     return code
 
 
-@triton.jit
-def residual_of_row(x, stride_n, stride_d, row, d, D, L, level, codebooks, starts, codes):
-    """Columns d of one row's r before `level`."""
-    r = tl.load(x + row * stride_n + d.to(tl.int64) * stride_d, mask=d < D, other=0.0)
-    r = r.to(tl.float32)
-    for before in range(level):
-        at = tl.load(starts + before) + tl.load(codes + row * L + before)
-        r -= tl.load(codebooks + at * D + d, mask=d < D, other=0.0)
-    return r
-
-
-@triton.jit
-def nearest_of_named(
-    r_row,
-    codebook,
-    offset,
-    allowed,
-    k,
+@triton.jit(do_not_specialize=["L", "level", "first", "rows"])
+def named_kernel(
+    x,
+    stride_n,
+    stride_d,
     D,
+    L,
+    level,
+    first,
+    rows,
+    codebooks,
+    offset,
+    starts,
+    codes,
+    facts,
+    words,
+    queue,
+    count,
+    left,
+    left_count,
     HAS_OFFSET: tl.constexpr,
     LANES: tl.constexpr,
+    BLOCK_N: tl.constexpr,
     BLOCK_D: tl.constexpr,
 ):
-    """argmin d_k of one row among the codewords k [LANES], none where k < 0."""
-    d, error = distances(r_row, codebook, offset, allowed, k, k >= 0, D, HAS_OFFSET, LANES, BLOCK_D)
-    staying = (d - error <= tl.min(d + error, axis=0)) & (d < float("inf"))
-    code = tl.min(tl.where(staying, k, _NONE), axis=0)
-    if tl.sum(staying.to(tl.int32), axis=0) > 1:
-        r = r_row + 0 * k
-        e = codebook + k.to(tl.int64) * D
-        code = exact_least(r, e, offset + k, k, staying, D, HAS_OFFSET, LANES, BLOCK_D)
-    return code
+    """Queued rows among the codewords that the last screen named; who isn't sure joins `left`."""
+    total = tl.load(count)
+    start = tl.load(starts + level)
+    for block in range(tl.program_id(0), tl.cdiv(total, BLOCK_N), tl.num_programs(0)):
+        i = tl.cast(block, tl.int64) * BLOCK_N + tl.arange(0, BLOCK_N)
+        live = i < total
+        row, _ = dequeue(queue, i, live)
+        at = tl.where(live, row - first, 0)
+        place = words + at[:, None] * LANES + tl.arange(0, LANES)[None, :]
+        k = tl.load(place, mask=live[:, None], other=-1)
+        d_k = tl.zeros([BLOCK_N, LANES], tl.float64)
+        for d0 in range(0, D, BLOCK_D):
+            d = d0 + tl.arange(0, BLOCK_D)
+            r = residual_before(
+                x, stride_n, stride_d, row, live, d, D, L, level, codebooks, starts, codes
+            )
+            word = (start + k.to(tl.int64))[:, :, None] * D + d[None, None, :]
+            mask = (k >= 0)[:, :, None] & (d < D)[None, None, :]
+            e = tl.load(codebooks + word, mask=mask, other=0.0)
+            gap = r.to(tl.float64)[:, None, :] - e.to(tl.float64)
+            d_k += tl.sum(gap * gap, axis=2)
+        size = d_k
+        if HAS_OFFSET:
+            shift = tl.load(offset + start + k, mask=k >= 0, other=0.0)
+            size = d_k + tl.abs(shift)
+            d_k += shift
+        error = size * ((D + 8) * 2.0**-52)
+        d_k = tl.where(k >= 0, d_k, float("inf"))
+        staying = (d_k - error <= tl.min(d_k + error, axis=1)[:, None]) & (k >= 0)
+        # A row that settle.py may have to mark has an infinite size there.
+        sure = tl.sum(staying.to(tl.int32), axis=1) == 1
+        sure = sure & (tl.load(facts + rows + at) < float("inf"))
+        code = tl.max(tl.where(staying, k, -1), axis=1)
+        tl.store(codes + row * L + level, code.to(tl.int64), mask=live & sure)
+        enqueue(left, left_count, row, level, live & (sure == 0))
 
 
-@triton.jit(do_not_specialize=["N", "L", "mark", "until", "names_first"])
+@triton.jit(do_not_specialize=["N", "L", "mark", "until"])
 def settle_kernel(
     x,
     stride_n,
@@ -191,10 +210,7 @@ def settle_kernel(
     queue,
     count,
     residuals,
-    names,
-    names_first,
     HAS_OFFSET: tl.constexpr,
-    LANES: tl.constexpr,
     BLOCK_K: tl.constexpr,
     BLOCK_D: tl.constexpr,
 ):
@@ -215,38 +231,17 @@ def settle_kernel(
                 tl.debug_barrier()  # r_row is written
                 start = tl.load(starts + level)
                 K = tl.load(sizes + level).to(tl.int32)
-                words = codebooks + start * D
-                named = -2
-                code = _NONE
-                if LANES > 0:
-                    named = tl.load(names + (row - names_first) * LANES)
-                if named == -2:
-                    code = nearest_of_row(
-                        r_row,
-                        words,
-                        offset + start,
-                        allowed + start,
-                        K,
-                        D,
-                        HAS_OFFSET,
-                        BLOCK_K,
-                        BLOCK_D,
-                    )
-                else:
-                    if LANES > 0:
-                        lane = tl.arange(0, LANES)
-                        k = tl.load(names + (row - names_first) * LANES + lane)
-                        code = nearest_of_named(
-                            r_row,
-                            words,
-                            offset + start,
-                            allowed + start,
-                            k,
-                            D,
-                            HAS_OFFSET,
-                            LANES,
-                            BLOCK_K * BLOCK_D // LANES,
-                        )
+                code = nearest_of_row(
+                    r_row,
+                    codebooks + start * D,
+                    offset + start,
+                    allowed + start,
+                    K,
+                    D,
+                    HAS_OFFSET,
+                    BLOCK_K,
+                    BLOCK_D,
+                )
                 if code == _NONE:
                     finite = 0
                 else:
@@ -274,9 +269,9 @@ def settle(
     codes: Tensor,
     queue: Queue,
     mark: bool = True,
-    names: Names | None = None,
+    until: int | None = None,
 ) -> None:
-    """Decides the queued (row, level)s and what follows them, or, with names, one level."""
+    """Decides the queued (row, level)s and what follows them, up to level `until`."""
     N, D = x.shape
     L = codes.shape[1]
     shifted = offset is not None
@@ -289,7 +284,7 @@ def settle(
         D,
         L,
         int(mark),
-        L if names is None else names.level + 1,
+        L if until is None else until,
         codebooks,
         packed.allowed if offset is None else offset,
         packed.allowed,
@@ -298,9 +293,43 @@ def settle(
         codes,
         *queue,
         torch.empty((grid, D), dtype=torch.float32, device=x.device),
-        codes if names is None else names.words,
-        0 if names is None else names.first,
         HAS_OFFSET=shifted,
-        LANES=0 if names is None else names.words.shape[1],
         **block_shape(settle_blocks(architecture(x.device))[shifted], D),
+    )
+
+
+def settle_named(
+    x: Tensor,
+    rows: range,
+    level: int,
+    codebooks: Tensor,
+    offset: Tensor | None,
+    packed: Packed,
+    codes: Tensor,
+    facts: Tensor,
+    words: Tensor,
+    queue: Queue,
+    left: Queue,
+) -> None:
+    """One level of the slab's queued rows, of whom words [slab, lanes] names who may be nearest."""
+    shape = named_shape(words.shape[1])
+    named_kernel[(programs(len(rows), shape["BLOCK_N"], x.device, persistent=True),)](
+        x,
+        x.stride(0),
+        x.stride(1),
+        x.shape[1],
+        codes.shape[1],
+        level,
+        rows.start,
+        len(rows),
+        codebooks,
+        codebooks if offset is None else offset,
+        packed.layout.starts,
+        codes,
+        facts,
+        words,
+        *queue,
+        *left,
+        HAS_OFFSET=offset is not None,
+        **shape,
     )

@@ -73,7 +73,7 @@ NARROW["sm_120"] = NARROW["sm_80"] | {64: (NARROW["sm_80"][64][0], ScreenTile(12
 NARROW["interpreter"] = {P: (ScreenTile(16, 32, 1, 1),) * 2 for P in NARROW["sm_80"]}
 
 # The same two for D > 128; a step of the product takes WIDE_STEP of D. What L2 is read for binds
-# them: with 256 words a row is read once a level. 256 × 128 on sm_90 spills (30).
+# them: 256 words a tile halve how often a row is read. 256 × 128 on sm_90 spills (30).
 WIDE: dict[str, tuple[ScreenTile, ScreenTile]] = {
     "sm_80": (ScreenTile(128, 128, 8, 3, lanes=16), ScreenTile(128, 32, 8, 2)),
     "sm_90": (ScreenTile(128, 256, 8, 3), ScreenTile(128, 64, 8, 3)),
@@ -141,8 +141,10 @@ class Block(NamedTuple):
 SETTLE = {False: Block(1024, 4), True: Block(4096, 8)}
 # Architecture -> those that spill there with the ones above (8 and 24), and don't with these.
 SETTLE_ON = {"sm_86": {False: Block(2048, 8)}, "sm_120": {True: Block(2048, 8)}}
+# Of named codewords; 1024 on 4 warps spills on sm_90, 2048 on sm_80.
+NAMED = Block(512, 4)
 # Of margins, and rows × columns of residuals that a program measures at once.
-MARGINS = Block(1024, 4)
+MARGINS = Block(512, 4)
 MEASURED = 1024
 # At most this much of them along D.
 SETTLE_STEP = 32
@@ -240,6 +242,12 @@ def extend_shape(keep: int, parts: int) -> dict[str, int]:
     room = max(16, int(triton.next_power_of_2(2 * keep * parts)))
     step = max(1, min(SETTLE_STEP, EXTEND_ELEMENTS // room))
     return {"BLOCK_C": room, "BLOCK_D": step, "num_warps": min(8, room // 16)}
+
+
+def named_shape(lanes: int) -> dict[str, int]:
+    """Launch options of the rows whose nearest codewords are named."""
+    rows = max(1, NAMED.elements // (lanes * SETTLE_STEP))
+    return {"LANES": lanes, "BLOCK_N": rows, "BLOCK_D": SETTLE_STEP, "num_warps": NAMED.warps}
 
 
 def contrastive_tile(D: int, device: torch.device) -> Tile:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from itertools import pairwise
 from unittest import mock
 
 import pytest
@@ -35,7 +36,7 @@ def on_the_device() -> Iterator[None]:
         return reference.nearest(x, words, offset)[0][:, None], None
 
     few = {"HOST_PAIRS": 0, "PASSES": 12, "WARM_PASSES": 5, "LAST_PASSES": 5, "COARSE_PASSES": 8}
-    few["PATIENCE"] = 2
+    few["PATIENCE"] = 24
     codes = search if DEVICE.type == "cuda" else plain_search
     large = {P: (tiles.ScreenTile(128, 32, 1, 1),) * 2 for P in tiles.NARROW["interpreter"]}
     with (
@@ -140,15 +141,39 @@ def test_what_lists_most_clusters_is_the_cpu_s() -> None:
     assert torch.equal(labels, expected)
 
 
-def test_more_slack_where_the_repair_asks_for_it() -> None:
-    """All rows lie at one cluster's centroid, and most must go far away."""
+@pytest.mark.parametrize(("short", "larger"), [(3.0, False), (5.0, True)])
+def test_more_slack_while_lists_are_short(short: float, larger: bool) -> None:
+    """All rows lie at one cluster's centroid, and most must go far away. Prices get there in
+    several rounds with the same slack, or sooner with more."""
     x = torch.cat([oracle.clustered(60, 3, 1, seed=3), 50 + oracle.clustered(4, 3, 1, seed=4)])
     words = torch.cat([x[:1], x[60:63], x[:1] + 20])
-    with mock.patch.object(balancing, "within", wraps=balancing.within) as within:
+    on_host = mock.Mock(side_effect=AssertionError)
+    with (
+        mock.patch.object(balancing, "within", wraps=balancing.within) as within,
+        mock.patch.object(balancing._Problem, "on_host", on_host),
+        mock.patch.object(balancing, "SHORT_ARCS", short),
+    ):
         check(x, words, full(5, 12), full(5, 13))
     slacks = [call.args[3] for call in within.call_args_list]
-    assert slacks[1] == slacks[0]
-    assert slacks[-1] > slacks[0]
+    assert len(slacks) > 1
+    assert {after / before for before, after in pairwise(slacks)} == {2.0 if larger else 1.0}
+
+
+def test_the_cpu_s_when_patience_ends() -> None:
+    """A repair that never has what it needs."""
+    x = oracle.clustered(80, 4, 5, seed=9)
+
+    def never(*arguments: object) -> object:
+        return balancing_transport(*arguments)._replace(done=False)
+
+    balancing_transport = balancing.transport
+    with (
+        mock.patch.object(balancing, "PATIENCE", 3),
+        mock.patch.object(balancing, "transport", never),
+        mock.patch.object(balancing, "within", wraps=balancing.within) as within,
+    ):
+        check(x, x[:5].clone(), full(5, 16), full(5, 16))
+    assert within.call_count == 3
 
 
 @pytest.mark.parametrize("kind", ["zeros", "noise", "huge"])

@@ -60,10 +60,10 @@ def left_over(
     """How many rows the one-product and the three-product screen of a stage leave."""
     kept = []
 
-    def spy(rows: int, device: torch.device) -> tuple[object, object, Tensor]:
-        first, second, lengths = queues(rows, device)
-        kept.append(lengths)
-        return first, second, lengths
+    def spy(rows: int, device: torch.device, *number: int) -> tuple[object, ...]:
+        found = queues(rows, device, *number)
+        kept.append(found[-1])
+        return found
 
     module = sys.modules[f"{backend.__name__}.{stage}"]
     queues = module.queues
@@ -226,7 +226,16 @@ def test_small_integers_and_halves(data: st.DataObject) -> None:
 def test_each_stage_gets_its_rows(width: int) -> None:
     for gap, left in ((0.3, [0, 0]), (1e-4, [20, 0]), (1e-9, [20, 20])):
         case = _listed(oracle.between(20, width, gap))
-        assert left_over(*case, "residual_search", check) == left
+        assert left_over(*case, "residual_search", check)[:2] == left
+
+
+@pytest.mark.parametrize(("other", "left"), [(1, 0), (8, 20)])
+def test_named_codewords_are_settled_alone(other: int, left: int) -> None:
+    """Of two in one lane a third might be lost."""
+    x, book = oracle.between(20, 192, 1e-9)
+    far = book.mean(dim=0) + 9.0 + torch.arange(9.0)[:, None]
+    far[[0, other]] = book
+    assert left_over(x, [far], "residual_search", check) == [20, 20, left]
 
 
 def with_middle(case: tuple[Tensor, Tensor]) -> tuple[Tensor, list[Tensor]]:
