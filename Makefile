@@ -32,7 +32,7 @@ test-arm: $(INSTALLED)
 	  { echo "make test-arm needs $$tool; on Debian and Ubuntu: apt-get install g++-aarch64-linux-gnu qemu-user"; exit 1; }; done
 	CXX=aarch64-linux-gnu-g++ _PYTHON_HOST_PLATFORM=linux-aarch64 $(call BUILT,arm)
 	aarch64-linux-gnu-g++ -std=c++17 -O1 -Wall -Wextra -Werror tests/native/replay.cpp -ldl -o build/arm/replay
-	$(BIN)/python -m pytest -p tests.native.record_calls --record-calls build/arm/calls $(KERNEL_TESTS) tests/clustering/test_balanced.py
+	$(BIN)/python -m pytest -p tests.native.record_calls --record-calls build/arm/calls $(KERNEL_TESTS)
 	$(call REPLAY,cortex-a57,"portable neon" 20)
 	$(call REPLAY,neoverse-n1,"portable neon neon_dotprod" 20)
 	$(call REPLAY,max,"portable neon neon_dotprod neon_i8mm" 1)

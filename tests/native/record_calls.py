@@ -74,7 +74,7 @@ class Recorder:
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
         self.file.close()
         if unasked := _operations() - self.operations:
-            print(f"no call was recorded of {', '.join(sorted(unasked))}")
+            print(f"\nno call was recorded of {', '.join(sorted(unasked))}")
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
     def recorded(self, operation: str) -> library.Entry:
