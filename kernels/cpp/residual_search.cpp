@@ -2,9 +2,10 @@
 //
 // Compiled once per instruction set. A block of rows stays in the thread's scratch through all levels:
 // residuals in float32, and at each level their bytes and the scores of one tile of codewords (screen.h).
-// Whoever could be nearest is scored in float32; where that leaves more than one, settle.h decides. Nothing of
-// the size rows × codewords exists.
+// Whoever could be nearest goes into one list of candidates; who still could be when all tiles have been seen is
+// scored in float32; where that leaves more than one, settle.h decides. Nothing of the size rows × codewords exists.
 #include "abi.h"
+#include "search/candidates.h"
 #include "search/run.h"
 #include "search/screen.h"
 #include "search/settle.h"
@@ -24,29 +25,27 @@ namespace {
 // Codewords a row remembers having scored, should their scores be too close to tell.
 constexpr int kRemembered = 32;
 
-// Rows that go through a tile's stages together, so that one's latency hides behind the others' work.
-constexpr int kTogether = 8;
+// Rows that go through a tile's stages together: what is joined across their lanes is joined for all at once.
+constexpr int kTogether = kLanes;
+// Candidates that a block's list holds.
+constexpr int kMostCandidates = kMostFound + 1024;
 
 struct Block {
-    float* residual;       // [rows, stride]
-    float* quantized;      // [rows, stride], if asked for
-    bool* dead;            // [rows]: NaN or Inf
-    std::uint8_t* bytes;   // [rows, stride]
-    Rounded rounded;       // [rows] each
-    bool* blind;           // [rows]: the screen's bound says nothing
-    float* ceiling;        // [rows] U: no score of a nearest codeword is above (two: of the two nearest)
-    float* first;          // [rows] two: the least upper bound, where `ceiling` is the second least
-    float* best;           // [rows] the least float32 score so far
-    float* second;         // [rows] the next
-    std::int64_t* word;    // [rows] whose score `best` is
-    float* rest;           // [rows] lower: the least lower bound of all that were not scored
-    int* count;            // [rows] how many were scored
-    std::int32_t* scored;  // [rows, kRemembered] the first of them
-    Choice* choice;        // [rows] two: the same in float64
-    float* tile_scores;    // [kTogether, kTileScores]
-    float* tile_lower;     // [kTogether, kTilePanels, kLanes]
-    float* tile_lowest;    // [kTogether, kLanes]
-    float* tile_bounds;    // [kTogether, kTileBounds] E of each panel
+    float* residual;        // [rows, stride]
+    float* quantized;       // [rows, stride], if asked for
+    bool* dead;             // [rows]: NaN or Inf
+    std::uint8_t* bytes;    // [rows, stride]
+    Rounded rounded;        // [rows] each
+    bool* blind;            // [rows]: the screen's bound says nothing
+    float* ceiling;         // [rows] U: no score of a nearest codeword is above (two: of the two nearest)
+    std::int64_t* best;     // [rows] the least key so far: a float32 score and whose it is
+    std::int64_t* second;   // [rows] the next
+    float* rest;            // [rows] lower: the least lower bound of all that were not scored
+    int* count;             // [rows] how many were scored
+    std::int32_t* scored;   // [rows, kRemembered] the first of them
+    Tiles tiles;            // of kLanes rows
+    Candidate* candidates;  // [kMostCandidates] not yet scored in float32
+    int found;              // how many
 };
 
 Block carve(const Search& search, Carver& carver) {
@@ -59,156 +58,175 @@ Block carve(const Search& search, Carver& carver) {
     Rounded& of = block.rounded;
     float** const numbers[] = {&of.largest,    &of.square,   &of.half,    &of.scale,     &of.error,
                                &of.inverse,    &of.along,    &of.across,  &of.float32,   &of.product,
-                               &block.ceiling, &block.first, &block.best, &block.second, &block.rest};
+                               &block.ceiling, &block.rest};
     for (float** number : numbers) *number = carver.take<float>(rows);
     block.blind = carver.take<bool>(rows);
-    block.word = carver.take<std::int64_t>(rows);
+    block.best = carver.take<std::int64_t>(rows);
+    block.second = carver.take<std::int64_t>(rows);
     block.count = carver.take<int>(rows);
     block.scored = carver.take<std::int32_t>(rows * kRemembered);
-    block.choice = carver.take<Choice>(rows);
-    block.tile_scores = carver.take<float>(kTogether * kTileScores);
-    block.tile_lower = carver.take<float>(kTogether * kTilePanels * kLanes);
-    block.tile_lowest = carver.take<float>(kTogether * kLanes);
-    block.tile_bounds = carver.take<float>(kTogether * kTileBounds);
+    block.tiles.carve(carver, kTogether, search.codebooks, search.levels);
+    block.candidates = carver.take<Candidate>(kMostCandidates);
     return block;
 }
 
 float* residual_of(const Search& search, const Block& block, int row) { return block.residual + row * search.stride; }
 
-// Scores a codeword in float32, and lowers U to that score and its error.
-void consider(const Search& search, const Codebook& book, Block& block, int row, std::int64_t word) {
-    const float score = score32(book, residual_of(search, block, row), word), best = block.best[row];
-    if (block.count[row] < kRemembered)
-        block.scored[row * kRemembered + block.count[row]] = static_cast<std::int32_t>(word);
-    ++block.count[row];
-    const bool better = score < best;
-    const float larger = better ? best : score;
-    block.best[row] = better ? score : best;
-    block.word[row] = better ? word : block.word[row];
-    block.second[row] = larger < block.second[row] ? larger : block.second[row];
-    block.ceiling[row] = block.best[row] + score32_error(block.rounded, row);
-}
+// A score and its codeword as one integer: keys are ordered as their scores, and need no branch to be compared.
+std::int32_t ordered(std::int32_t bits) { return bits ^ (bits >> 31 & 0x7fffffff); }
 
-// Lowers U to the second least upper bound of a score.
-void lower_second(Block& block, int row, const Tile& tile) {
-    float least = block.first[row], second = block.ceiling[row];
-    for (std::int64_t i = 0; i < tile.panels * kLanes; ++i) {
-        const float upper = tile.lower[i] + 2 * tile.bounds[i / kLanes];
-        const float larger = upper < least ? least : upper;
-        least = upper < least ? upper : least;
-        second = larger < second ? larger : second;
+std::int64_t key_of(float score, std::int32_t word) {
+    std::int32_t bits;
+    std::memcpy(&bits, &score, sizeof bits);
+    return static_cast<std::int64_t>(std::uint64_t(std::uint32_t(ordered(bits))) << 32 | std::uint32_t(word));
+}
+float score_of(std::int64_t key) {
+    const std::int32_t bits = ordered(static_cast<std::int32_t>(key >> 32));
+    float score;
+    std::memcpy(&score, &bits, sizeof score);
+    return score;
+}
+std::int32_t word_of(std::int64_t key) { return static_cast<std::int32_t>(key); }
+constexpr std::int64_t kNoKey = 0x7f800000ffffffff;  // of infinity
+
+// Float32 scores of all candidates, kLanes at a time.
+LF_LOOP void score_candidates(const Codebook& book, const Block& block, int found) {
+    std::int64_t *const best_of = block.best, *const second_of = block.second;
+    std::int32_t *const scored = block.scored, *const count_of = block.count;
+    for (const Candidate *of = block.candidates, *const end = of + found; of < end; of += kLanes) {
+        const int some = end - of < kLanes ? static_cast<int>(end - of) : kLanes;
+        float scores[kLanes];
+        score_some(book, block.residual, of, some, scores);
+        for (int i = 0; i < some; ++i) {
+            const int row = of[i].row, count = count_of[row];
+            const std::int64_t key = key_of(scores[i], of[i].word), best = best_of[row], second = second_of[row];
+            const std::int64_t larger = best < key ? key : best;
+            best_of[row] = best < key ? best : key;
+            second_of[row] = second < larger ? second : larger;
+            scored[row * kRemembered + (count < kRemembered ? count : kRemembered - 1)] = of[i].word;
+            count_of[row] = count + 1;
+        }
     }
-    block.first[row] = least;
-    block.ceiling[row] = second;
 }
 
-// Lowers `rest` to the least lower bound in a tile; who was scored in float32 is no longer there.
-void lower_rest(Block& block, int row, const Tile& tile) {
-    auto least = Vector::fill(block.rest[row]);
-    for (std::int64_t panel = 0; panel < tile.panels; ++panel) {
-        const float* scores = tile.scores + panel * kPanelWords;
-        auto smallest = Vector::load(scores);
-        for (int v = 1; v < kVectors; ++v) smallest = Vector::smaller(smallest, Vector::load(scores + v * kLanes));
-        least = Vector::smaller(least, Vector::subtract(smallest, Vector::fill(tile.bounds[panel])));
+// Forgets the candidates whose lower bound is above U by now; -> how many are left.
+LF_LOOP int drop_far(const Search& search, const Codebook& book, const Block& block) {
+    const Candidate *from = block.candidates, *const end = from + block.found;
+    Candidate* to = block.candidates;
+    const float* const ceiling = block.ceiling;
+    for (; from < end; ++from) {
+        const Candidate candidate = *from;
+        const bool near = candidate.lower <= ceiling[candidate.row];
+        *to = candidate;
+        to += near;
+        // It will be scored soon.
+        __builtin_prefetch(book.exact + candidate.word * book.stride);
+        __builtin_prefetch(book.exact + candidate.word * book.stride + 16);
+        if (!search.lower || near) continue;
+        float& rest = block.rest[candidate.row];
+        if (candidate.lower < rest) rest = candidate.lower;
     }
-    block.rest[row] = Vector::smallest(least);
+    return static_cast<int>(to - block.candidates);
 }
 
-// Calls `take` with every codeword of a tile, but for `known`, whose lower bound is at most U.
-template <class Take>
-void for_candidates(const Codebook& book, const Block& block, int row, const Tile& tile, std::int64_t known,
-                    Take take) {
-    for (std::int64_t begin = 0; begin < tile.panels; begin += kGroup)
-        for (std::uint64_t hits = lanes_below(tile, begin, block.ceiling[row]); hits; hits &= hits - 1) {
-            const int bit = __builtin_ctzll(hits);
-            const std::int64_t panel = begin + bit / kLanes, at = panel * kPanelWords + bit % kLanes;
-            const std::int64_t word = tile.first * kPanelWords + at;
-            const float limit = block.ceiling[row] + tile.bounds[panel];
-            unsigned below = 0;
-            for (int v = 0; v < kVectors; ++v)
-                below |= unsigned((tile.scores[at + v * kLanes] <= limit) & (word + v * kLanes != known)) << v;
-            for (; below; below &= below - 1) {
-                const std::int64_t candidate = word + __builtin_ctz(below) * kLanes;
-                if (candidate < book.words) take(candidate);  // not the padding
+// Lowers U to the least upper bound of a tile's scores; two: to the second least, each lane's is another codeword's.
+void lower_ceilings(Block& block, int begin, int together, const Tile* tiles, bool two) {
+    float least[kTogether];
+    typename Vector::Float uppers[kTogether];
+    const auto join = [&] {
+        for (int i = 0; i < kTogether; ++i) uppers[i] = Vector::load(tiles[i < together ? i : 0].upper);
+        Vector::store(least, Vector::smallest_of_each(uppers));
+    };
+    join();
+    if (two) {
+        for (int i = 0; i < together; ++i) {
+            const std::uint32_t lanes = Vector::at_most(Vector::load(tiles[i].upper), Vector::fill(least[i]));
+            tiles[i].upper[__builtin_ctz(lanes | 1u << (kLanes - 1))] = FLT_MAX;
+        }
+        join();
+    }
+    for (int i = 0; i < together; ++i)
+        block.ceiling[begin + i] = least[i] < block.ceiling[begin + i] ? least[i] : block.ceiling[begin + i];
+}
+
+// Lowers `rest` to the least lower bound in kGroup panels, but for their candidates, those from `known` on.
+void lower_rest(Block& block, int begin, int together, const Tile* tiles, std::int64_t from, int known) {
+    for (int i = known; i < block.found; ++i) {
+        const Candidate& candidate = block.candidates[i];
+        const Tile& tile = tiles[candidate.row - begin];
+        tile.scores[candidate.word - tile.first * kPanelWords] = FLT_MAX;
+    }
+    const std::int64_t end = from + kGroup < tiles[0].panels ? from + kGroup : tiles[0].panels;
+    for (int i = 0; i < together; ++i) {
+        auto least = Vector::fill(block.rest[begin + i]);
+        for (std::int64_t panel = from; panel < end; ++panel) {
+            const float* scores = tiles[i].scores + panel * kPanelWords;
+            auto smallest = Vector::load(scores);
+            for (int v = 1; v < kVectors; ++v) smallest = Vector::smaller(smallest, Vector::load(scores + v * kLanes));
+            least = Vector::smaller(least, Vector::subtract(smallest, Vector::fill(tiles[i].bound(panel))));
+        }
+        block.rest[begin + i] = Vector::smallest(least);
+    }
+}
+
+// The candidates of a tile, for rows from `begin` on.
+void compare(const Search& search, const Codebook& book, Block& block, int begin, int together, const Tile* tiles,
+             bool two) {
+    lower_ceilings(block, begin, together, tiles, two);
+    for (std::int64_t panel = 0; panel < tiles[0].panels; panel += kGroup) {
+        if (block.found > kMostCandidates - kMostFound) {
+            block.found = drop_far(search, book, block);
+            if (block.found > kMostCandidates - kMostFound) {
+                score_candidates(book, block, block.found);
+                block.found = 0;
             }
         }
-}
-
-// The candidates of a tile, for rows from `begin` on: float32 scores.
-void compare(const Search& search, const Codebook& book, Block& block, int begin, int together, const Tile* tiles) {
-    const auto take = [&](int i, std::int64_t word) {
-        consider(search, book, block, begin + i, word);
-        if (search.lower) tiles[i].scores[word - tiles[i].first * kPanelWords] = FLT_MAX;
-    };
-    std::int64_t known[kTogether];
-    for (int i = 0; i < together; ++i) known[i] = most_promising(tiles[i], block.ceiling[begin + i]);
-    for (int i = 0; i < together; ++i)
-        if (known[i] >= 0 && known[i] < book.words) take(i, known[i]);
-    for (int i = 0; i < together; ++i)
-        if (known[i] >= 0 && !block.blind[begin + i])
-            for_candidates(book, block, begin + i, tiles[i], known[i], [&](std::int64_t word) { take(i, word); });
-    if (search.lower)
-        for (int i = 0; i < together; ++i) lower_rest(block, begin + i, tiles[i]);
-}
-
-// The same where the runner-up is asked for too: in float64.
-void compare_two(const Search& search, const Codebook& book, Block& block, int begin, int together, const Tile* tiles) {
-    for (int i = 0; i < together; ++i) {
-        const int row = begin + i;
-        lower_second(block, row, tiles[i]);
-        if (block.blind[row]) continue;
-        for_candidates(book, block, row, tiles[i], -1, [&](std::int64_t word) {
-            contend(residual_of(search, block, row), book, word, block.choice[row]);
-        });
+        const int known = block.found;
+        block.found +=
+            find_candidates(block.ceiling + begin, begin, together, tiles, panel, block.candidates + known);
+        if (search.lower) lower_rest(block, begin, together, tiles, panel, known);
     }
 }
 
 void screen(const Search& search, const Codebook& book, Block& block, int rows, bool two) {
     constexpr int kRows = Vector::kRows;
     round_rows(block.residual, rows, book, block.rounded, block.bytes);
+    block.found = 0;
     for (int row = 0; row < rows; ++row) {
-        block.ceiling[row] = block.first[row] = FLT_MAX;
-        block.best[row] = block.second[row] = block.rest[row] = INFINITY;
-        block.word[row] = -1;
+        block.best[row] = block.second[row] = kNoKey;
+        block.rest[row] = INFINITY;
         block.count[row] = 0;
-        block.choice[row] = Choice();
         // A bound that is huge or no number rules nobody out. It is so for all panels or for none: only the row
         // can make it so.
         block.blind[row] = !(bound_of(book, block.rounded, row, book.panels - 1) < 0x1p100f);
+        block.ceiling[row] = block.blind[row] ? -FLT_MAX : FLT_MAX;
     }
     const ScoreTile score = score_tile_for(book);
     const std::int64_t panels = tile_panels(book);
     Tile tiles[kTogether];
     for (std::int64_t first = 0; first < book.panels; first += panels) {
         for (int i = 0; i < kTogether; ++i)
-            tiles[i] = {first,
-                        first + panels < book.panels ? panels : book.panels - first,
-                        block.tile_scores + i * kTileScores,
-                        block.tile_lower + i * kTilePanels * kLanes,
-                        block.tile_lowest + i * kLanes,
-                        block.tile_bounds + i * kTileBounds};
+            tiles[i] = block.tiles.of(i, first, first + panels < book.panels ? panels : book.panels - first);
         for (int begin = 0; begin < rows; begin += kTogether) {
             const int together = rows - begin < kTogether ? rows - begin : kTogether;
-            for (int i = 0; i < together; ++i) find_bounds(book, block.rounded, begin + i, tiles[i]);
+            find_bounds(book, block.rounded, begin, tiles[0]);
             for (int i = 0; i < together; i += kRows)
-                score(book, first, tiles[i].panels, block.bytes + (begin + i) * search.stride,
-                      block.rounded.inverse + begin + i, tiles[i].bounds, tiles[i].scores, tiles[i].lower,
-                      tiles[i].lowest);
-            two ? compare_two(search, book, block, begin, together, tiles)
-                : compare(search, book, block, begin, together, tiles);
+                score(book, block.bytes + (begin + i) * search.stride, tiles[i]);
+            compare(search, book, block, begin, together, tiles, two);
         }
     }
+    score_candidates(book, block, drop_far(search, book, block));
 }
 
 // The nearest codeword of a row, as the screen found it or as it is settled.
 Choice choose(const Search& search, const Codebook& book, const Block& block, int row, bool two) {
     const float* residual = residual_of(search, block, row);
     if (!book.screened || block.blind[row]) return settle_all(residual, book);
-    if (two) return block.choice[row];
     Choice choice;
-    const float ceiling = block.best[row] + 2 * score32_error(block.rounded, row) * (1 + 0x1p-10f);
-    if (block.second[row] > ceiling) {
-        choice.word = block.word[row];
+    const float known = score_of(two ? block.second[row] : block.best[row]);
+    const float ceiling = known + 2 * score32_error(block.rounded, row) * (1 + 0x1p-10f);
+    if (score_of(block.second[row]) > ceiling) {
+        choice.word = word_of(block.best[row]);
         return choice;
     }
     const bool remembered = block.count[row] <= kRemembered;
@@ -225,10 +243,10 @@ Choice choose(const Search& search, const Codebook& book, const Block& block, in
 float bound_others(const Codebook& book, const Block& block, int row, const Choice& choice, double chosen) {
     double square = choice.runner_up;
     if (book.screened && !block.blind[row]) {
-        if (choice.word != block.word[row]) return 0.0f;  // it took float64: too close to be told apart later
-        const double error = score32_error(block.rounded, row), second = block.second[row] - error,
+        if (choice.word != word_of(block.best[row])) return 0.0f;  // it took float64: too close to be told apart later
+        const double error = score32_error(block.rounded, row), second = score_of(block.second[row]) - error,
                      rest = block.rest[row];
-        square = chosen + 2 * ((rest < second ? rest : second) - block.best[row] - error);
+        square = chosen + 2 * ((rest < second ? rest : second) - score_of(block.best[row]) - error);
     }
     return square > 0 ? below(std::sqrt(square), 0x1p-20) : 0.0f;
 }
@@ -258,6 +276,20 @@ void bury_unless_finite(const Search& search, Block& block, int row) {
     std::memset(block.residual + row * search.stride, 0, search.stride * sizeof(float));
 }
 
+// ‖r‖² of each row, added in order; eight rows side by side, since each addition waits for the one before.
+void measure_errors(const Search& search, std::int64_t level, std::int64_t first, const Block& block, int rows) {
+    constexpr int kSide = 8;
+    for (int begin = 0; begin < rows; begin += kSide) {
+        const float* of[kSide];
+        double sums[kSide] = {};
+        for (int i = 0; i < kSide; ++i) of[i] = residual_of(search, block, begin + i < rows ? begin + i : begin);
+        for (std::int64_t d = 0; d < search.width; ++d)
+            for (int i = 0; i < kSide; ++i) sums[i] += double(of[i][d]) * of[i][d];
+        for (int i = 0; i < kSide && begin + i < rows; ++i)
+            search.errors[search.at(first + begin + i) * search.levels + level] = static_cast<float>(sums[i]);
+    }
+}
+
 void search_level(const Search& search, std::int64_t level, std::int64_t first, Block& block, int rows) {
     const Codebook& book = search.codebooks[level];
     const bool two = search.margins != nullptr;
@@ -284,12 +316,8 @@ void search_level(const Search& search, std::int64_t level, std::int64_t first, 
                 choice.runner_up > choice.score ? static_cast<float>(choice.runner_up - choice.score) : 0.0f;
         subtract(search, book, block, row, choice.word);
         bury_unless_finite(search, block, row);
-        if (two) {
-            double error = 0.0;
-            for (std::int64_t d = 0; d < search.width; ++d) error += double(residual[d]) * residual[d];
-            search.errors[at] = static_cast<float>(error);
-        }
     }
+    if (two) measure_errors(search, level, first, block, rows);
 }
 
 void write(const Search& search, std::int64_t first, const Block& block, int rows) {

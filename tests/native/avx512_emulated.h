@@ -184,6 +184,18 @@ template <class Register> inline Register emulated_compress(std::uint16_t mask, 
 inline __m512 _mm512_maskz_compress_ps(std::uint16_t mask, __m512 a) { return emulated_compress(mask, a); }
 inline __m512i _mm512_maskz_compress_epi32(std::uint16_t mask, __m512i a) { return emulated_compress(mask, a); }
 inline void _mm512_storeu_si512(void* to, __m512i a) { std::memcpy(to, &a, sizeof a); }
+inline __m512 _mm512_shuffle_ps(__m512 a, __m512 b, int choice) {
+    return emulated_floats([&](int i) {
+        const __m512& from = i % 4 < 2 ? a : b;
+        return from.lanes[i / 4 * 4 + (choice >> (2 * (i % 4)) & 3)];
+    });
+}
+inline __m512 _mm512_shuffle_f32x4(__m512 a, __m512 b, int choice) {
+    return emulated_floats([&](int i) {
+        const __m512& from = i < 8 ? a : b;
+        return from.lanes[4 * (choice >> (2 * (i / 4)) & 3) + i % 4];
+    });
+}
 inline float _mm512_reduce_add_ps(__m512 a) {
     float sum = 0.0f;
     for (float value : a.lanes) sum += value;

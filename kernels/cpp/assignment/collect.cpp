@@ -35,10 +35,7 @@ struct Rows {
     double* wide;         // [stride] one row in float64
     std::int32_t* name;   // [list] the candidates of one row by cluster …
     double* cost;         // [list] … and what they cost
-    float* scores;        // [kRows, kTileScores]
-    float* panel_lower;   // [kRows, kTilePanels, kLanes]
-    float* lowest;        // [kRows, kLanes]
-    float* bounds;        // [kRows, kTileBounds]
+    Tiles tiles;          // of kLanes rows
 };
 
 std::int64_t all_words(const Search& search) { return search.codebooks[0].words + search.codebooks[1].words; }
@@ -64,10 +61,7 @@ Rows carve(const Search& search, Carver& carver) {
     block.wide = carver.take<double>(search.stride);
     block.name = carver.take<std::int32_t>(list);
     block.cost = carver.take<double>(list);
-    block.scores = carver.take<float>(Vector::kRows * kTileScores);
-    block.panel_lower = carver.take<float>(Vector::kRows * kTilePanels * kLanes);
-    block.lowest = carver.take<float>(Vector::kRows * kLanes);
-    block.bounds = carver.take<float>(Vector::kRows * kTileBounds);
+    block.tiles.carve(carver, kLanes, search.codebooks, 2);
     return block;
 }
 
@@ -87,7 +81,7 @@ inline std::int64_t take_candidates(const Codebook& book, const Tile& tile, floa
     for (std::int64_t begin = 0; begin < tile.panels; begin += kGroup) {
         if (!lanes_below(tile, begin, limit)) continue;
         for (std::int64_t panel = begin; panel < std::min(begin + kGroup, tile.panels); ++panel) {
-            const auto bound = Vector::fill(tile.bounds[panel]);
+            const auto bound = Vector::fill(tile.bound(panel));
             for (int v = 0; v < kVectors; ++v) {
                 const std::int64_t at = panel * kPanelWords + v * kLanes;
                 const auto of = Vector::subtract(Vector::load(tile.scores + at), bound);
@@ -127,20 +121,13 @@ void screen(const Search& search, std::int32_t which, Rows& block, int rows) {
     const ScoreTile score = score_tile_for(book);
     const std::int64_t panels = tile_panels(book);
     for (std::int64_t first = 0; first < book.panels; first += panels)
-        for (int begin = 0; begin < rows; begin += kRows) {
-            const int count = std::min(kRows, rows - begin);
-            Tile tiles[kRows];
-            for (int i = 0; i < kRows; ++i) {
-                tiles[i] = {first,
-                            first + panels < book.panels ? panels : book.panels - first,
-                            block.scores + i * kTileScores,
-                            block.panel_lower + i * kTilePanels * kLanes,
-                            block.lowest + i * kLanes,
-                            block.bounds + i * kTileBounds};
-                find_bounds(book, block.rounded, begin + i, tiles[i]);
-            }
-            score(book, first, tiles[0].panels, block.bytes + begin * search.stride, block.rounded.inverse + begin,
-                  tiles[0].bounds, tiles[0].scores, tiles[0].lower, tiles[0].lowest);
+        for (int begin = 0; begin < rows; begin += kLanes) {
+            const int count = std::min(kLanes, rows - begin);
+            Tile tiles[kLanes];
+            for (int i = 0; i < kLanes; ++i) tiles[i] = block.tiles.of(i, first, std::min(panels, book.panels - first));
+            find_bounds(book, block.rounded, begin, tiles[0]);
+            for (int i = 0; i < count; i += kRows)
+                score(book, block.bytes + (begin + i) * search.stride, tiles[i]);
             // Stage by stage: what one row waits for, the others fill.
             for (int i = 0; which == 0 && i < count; ++i)
                 if (const int row = begin + i; block.seen[row])

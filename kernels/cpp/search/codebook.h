@@ -32,7 +32,7 @@ struct Codebook {
     const double* offset;       // [words], or null
     const std::int64_t* name;   // [words] the caller's index of each
 
-    // The screen: b_k = β e_k rounded to int8. See screen.h for what each number bounds.
+    // The screen: b_k = β_p e_k rounded to int8, β_p of its panel. See screen.h for what each number bounds.
     bool screened;              // false: out of the screen's range, every row is settled over all words
     std::int64_t panels;
     std::int64_t panel_bytes;
@@ -40,9 +40,9 @@ struct Codebook {
     const std::int8_t* packed;  // [panels][blocks]: kVectors initial sums, then the block's steps
     const float* half;          // [panels, kVectors, lanes] ½‖e‖² + ½offset − shift; huge in the padding
     double shift;               // what all scores leave out
-    float scale;                // β
-    const float* rounding;      // [panels, and a vector beyond] max_k ‖b_k − round(b_k)‖
-    const float* reach;         // likewise, max_k ‖round(b_k)‖
+    const float* unit;          // [panels, and a vector beyond] 1/β_p
+    const float* rounding;      // likewise, max_k ‖b_k − round(b_k)‖/β_p
+    const float* reach;         // likewise, max_k ‖round(b_k)‖/β_p
     float lane_limit;           // largest norm of a row's half block whose 16-bit sums can't overflow
     float longest;              // max_k ‖e_k‖
     float highest;              // max_k |half_k|, and room for half's own rounding

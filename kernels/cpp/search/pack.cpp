@@ -121,23 +121,24 @@ void PackedCodebook::sort_by_length(const float* words, std::int64_t width) {
 
 void PackedCodebook::quantize(std::int64_t width, Layout layout) {
     const std::int64_t count = view_.words;
-    // The largest sum of same-signed neighbours, which is also no less than the largest element:
-    // 255·(b_j + b_{j+1}) must fit in 16 bits, for vpmaddubsw saturates.
-    float pair = 0.0f;
+    // What must fit in a byte: the largest element, or, as vpmaddubsw saturates and 255·(b_j + b_{j+1}) must fit in
+    // 16 bits, the largest sum of same-signed neighbours.
+    std::vector<float> extent(count);
     double longest = 0.0, magnitude = 0.0;
     std::vector<double> half(count);
     for (std::int64_t k = 0; k < count; ++k) {
         const float* word = &exact_[k * view_.stride];
-        float sums = 0.0f;
+        float largest = 0.0f, sums = 0.0f;
         double square = 0.0;
-#pragma omp simd reduction(max : sums) reduction(+ : square)
+#pragma omp simd reduction(max : largest, sums) reduction(+ : square)
         for (std::int64_t d = 0; d < view_.stride; d += 2) {
             const float a = word[d], b = word[d + 1];
             square += static_cast<double>(a) * a + static_cast<double>(b) * b;
+            largest = std::max(largest, std::max(std::abs(a), std::abs(b)));
             sums = std::max(sums,
                             std::max(std::max(a, 0.0f) + std::max(b, 0.0f), std::max(-a, 0.0f) + std::max(-b, 0.0f)));
         }
-        pair = std::max(pair, sums);
+        extent[k] = layout.narrow_sums ? sums : largest;
         longest = std::max(longest, std::sqrt(square));
         const double shift = view_.offset ? 0.5 * view_.offset[k] : 0.0;
         half[k] = 0.5 * square + shift;
@@ -152,14 +153,13 @@ void PackedCodebook::quantize(std::int64_t width, Layout layout) {
     // What an offset cancels or has in common with all others leaves its rounding behind: (stride + 8)·2⁻⁵³
     // of the magnitudes. The screen takes 2⁻²⁰ of `highest` for the rounding of scores.
     highest += static_cast<double>(view_.stride + 8) * 0x1p-33 * magnitude;
-    view_.screened =
-        count > 1 && pair >= kSmallest && pair <= kLargest && highest < kLargest * kLargest && view_.stride <= kWidest;
+    const float widest = count ? *std::max_element(extent.begin(), extent.end()) : 0.0f;
+    view_.screened = count > 1 && widest >= kSmallest && widest <= kLargest && highest < kLargest * kLargest &&
+                     view_.stride <= kWidest;
     if (!view_.screened) return;
 
     view_.longest = static_cast<float>(longest * (1 + 1e-6));
     view_.highest = static_cast<float>(highest * (1 + 1e-6));
-    const float scale = static_cast<float>(126.9 / pair);
-    view_.scale = scale;
     const std::int64_t block_steps = width <= kShortWidth ? kShortBlockSteps : kBlockSteps;
     view_.blocks = view_.stride / (block_steps * kStepWidth);
     const std::int64_t vector_bytes = 4 * layout.lanes;
@@ -169,11 +169,17 @@ void PackedCodebook::quantize(std::int64_t width, Layout layout) {
     packed_.assign(view_.panels * view_.panel_bytes, 0);
     half_.assign(view_.panels * panel_words, kNever);
 
-    rounding_.assign(view_.panels + layout.lanes, 0.0f);
-    reach_.assign(view_.panels + layout.lanes, 0.0f);
+    for (auto* of : {&unit_, &rounding_, &reach_}) of->assign(view_.panels + layout.lanes, 0.0f);
     double lane_reach = 0.0;
+    float scale = 0.0f;
     std::vector<std::int8_t> word(view_.stride);
     for (std::int64_t k = 0; k < count; ++k) {
+        const std::int64_t panel = k / panel_words, vector = k % panel_words / layout.lanes;
+        if (k % panel_words == 0) {
+            const auto begin = extent.begin() + k, end = begin + std::min(panel_words, count - k);
+            scale = static_cast<float>(126.9 / std::max(*std::max_element(begin, end), kSmallest));
+            unit_[panel] = 1.0f / scale;
+        }
         double error = 0.0, square = 0.0;
         const float* exact = &exact_[k * view_.stride];
 #pragma omp simd reduction(+ : error, square)
@@ -183,9 +189,8 @@ void PackedCodebook::quantize(std::int64_t width, Layout layout) {
             square += rounded * rounded;
             word[d] = static_cast<std::int8_t>(static_cast<std::int32_t>(-rounded));  // negated: scores subtract it
         }
-        const std::int64_t panel = k / panel_words, vector = k % panel_words / layout.lanes;
-        rounding_[panel] = std::max(rounding_[panel], static_cast<float>(std::sqrt(error) * (1 + 1e-6)));
-        reach_[panel] = std::max(reach_[panel], static_cast<float>(std::sqrt(square) * (1 + 1e-6)));
+        rounding_[panel] = std::max(rounding_[panel], static_cast<float>(std::sqrt(error) / scale * (1 + 1e-6)));
+        reach_[panel] = std::max(reach_[panel], static_cast<float>(std::sqrt(square) / scale * (1 + 1e-6)));
         const std::int64_t lane = k % layout.lanes;
         half_[k] = static_cast<float>(half[k]);
         std::int8_t* target = &packed_[panel * view_.panel_bytes + vector * vector_bytes + 4 * lane];
@@ -220,6 +225,7 @@ void PackedCodebook::quantize(std::int64_t width, Layout layout) {
     }
     view_.packed = packed_.data();
     view_.half = half_.data();
+    view_.unit = unit_.data();
     view_.rounding = rounding_.data();
     view_.reach = reach_.data();
     // ‖round(a)‖ over the 16 numbers of a half block is at most ‖a‖ + ½√16, and Cauchy–Schwarz bounds

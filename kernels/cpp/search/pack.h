@@ -39,7 +39,7 @@ class PackedCodebook {
     std::vector<double> offset_;
     std::vector<std::int64_t> name_;
     std::vector<std::int8_t> packed_;
-    std::vector<float> half_, rounding_, reach_;
+    std::vector<float> half_, unit_, rounding_, reach_;
 };
 
 }  // namespace lf

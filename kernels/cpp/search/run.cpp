@@ -99,7 +99,8 @@ void run_search(const SearchRequest& request, const SearchKernels& kernels) {
     search.lower = packed.back()->left_out() ? nullptr : request.lower;
     search.index = request.index;
     search.stride = views.front().stride;
-    search.block = search.beam > 1 ? 1 : search.stride > kWide ? kWideBlockRows : kBlockRows;
+    search.block = search.stride > kWide ? kWideBlockRows : kBlockRows;
+    if (search.beam > 1) search.block = search.beam < search.block ? search.block / search.beam : 1;
     share_out(search, kernels, request.threads);
 }
 

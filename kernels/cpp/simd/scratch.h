@@ -30,17 +30,17 @@ class Carver {
 // Row `row` of x as float32, zeros up to the stride.
 template <class V> void load_row(const Matrix& matrix, std::int64_t row, std::int64_t stride, float* to) {
     const std::int64_t width = matrix.width, step = matrix.column_stride;
-    std::memset(to + width, 0, (stride - width) * sizeof(float));
+    constexpr std::int64_t kLanes = V::kLayout.lanes;
     if (matrix.element == Element::float32) {
         const float* from = static_cast<const float*>(matrix.x) + row * matrix.row_stride;
-        if (step == 1)
-            std::memcpy(to, from, width * sizeof(float));
-        else
-            for (std::int64_t d = 0; d < width; ++d) to[d] = from[d * step];
+        std::int64_t d = 0;
+        for (; step == 1 && d + kLanes <= width; d += kLanes) V::store(to + d, V::load(from + d));
+        for (; d < width; ++d) to[d] = from[d * step];
+        for (; d < stride; ++d) to[d] = 0.0f;
         return;
     }
+    std::memset(to + width, 0, (stride - width) * sizeof(float));
     const auto* from = static_cast<const std::uint16_t*>(matrix.x) + row * matrix.row_stride;
-    constexpr std::int64_t kLanes = V::kLayout.lanes;
     for (std::int64_t d = 0; d < width; d += kLanes) {
         const std::int64_t count = width - d < kLanes ? width - d : kLanes;
         std::uint16_t part[kLanes] = {};

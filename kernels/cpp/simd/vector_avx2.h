@@ -97,6 +97,15 @@ struct Vector : Broadcasts<Vector> {
         first = _mm_cvtss_f32(c);
         second = _mm_cvtss_f32(_mm_movehl_ps(c, c));
     }
+    // The same of each of 8 vectors, a lane each.
+    static void halves_of_each(const Float* of, Float& first, Float& second) {
+        across(of, [](Float a, Float b) { return add(a, b); }, first, second);
+    }
+    static Float smallest_of_each(const Float* of) {
+        Float first, second;
+        across(of, [](Float a, Float b) { return smaller(a, b); }, first, second);
+        return smaller(first, second);
+    }
     // |a| as bits, whose order is that of the magnitudes, NaN and Inf on top.
     static Wide magnitude(Float a) { return _mm256_and_si256(_mm256_castps_si256(a), _mm256_set1_epi32(0x7fffffff)); }
     static Wide larger(Wide a, Wide b) { return _mm256_max_epi32(a, b); }
@@ -118,6 +127,25 @@ struct Vector : Broadcasts<Vector> {
     static Float from_bfloat(const std::uint16_t* from) {
         const __m256i wide = _mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i*)from));
         return _mm256_castsi256_ps(_mm256_slli_epi32(wide, 16));
+    }
+
+  private:
+    // Neighbours of two vectors joined: what was in four lanes of one is then in two of four.
+    template <class Join> static Float neighbours(Float a, Float b, Join join) {
+        return join(_mm256_shuffle_ps(a, b, 0x88), _mm256_shuffle_ps(a, b, 0xdd));
+    }
+    // Lanes of 8 vectors joined in one tree for all, 3 instructions a vector; halves as in `halves`.
+    template <class Join> static void across(const Float* of, Join join, Float& first, Float& second) {
+        Float one[2], other[2];
+        for (int i = 0; i < 2; ++i) {
+            const Float a = neighbours(of[4 * i], of[4 * i + 1], join),
+                        b = neighbours(of[4 * i + 2], of[4 * i + 3], join);
+            one[i] = _mm256_shuffle_ps(a, b, 0x88);
+            other[i] = _mm256_shuffle_ps(a, b, 0xdd);
+        }
+        first = join(_mm256_permute2f128_ps(one[0], one[1], 0x20), _mm256_permute2f128_ps(one[0], one[1], 0x31));
+        second =
+            join(_mm256_permute2f128_ps(other[0], other[1], 0x20), _mm256_permute2f128_ps(other[0], other[1], 0x31));
     }
 };
 

@@ -94,6 +94,15 @@ struct Vector : Broadcasts<Vector> {
         first = _mm512_reduce_add_ps(_mm512_maskz_mov_ps(0x3333, a));
         second = _mm512_reduce_add_ps(_mm512_maskz_mov_ps(0xcccc, a));
     }
+    // The same of each of 16 vectors, a lane each.
+    static void halves_of_each(const Float* of, Float& first, Float& second) {
+        across(of, [](Float a, Float b) { return add(a, b); }, first, second);
+    }
+    static Float smallest_of_each(const Float* of) {
+        Float first, second;
+        across(of, [](Float a, Float b) { return smaller(a, b); }, first, second);
+        return smaller(first, second);
+    }
     static Wide magnitude(Float a) { return _mm512_and_si512(_mm512_castps_si512(a), _mm512_set1_epi32(0x7fffffff)); }
     static Wide larger(Wide a, Wide b) { return _mm512_max_epi32(a, b); }
     static Wide zero() { return _mm512_setzero_si512(); }
@@ -110,6 +119,27 @@ struct Vector : Broadcasts<Vector> {
     static Float from_bfloat(const std::uint16_t* from) {
         const __m512i wide = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i*)from));
         return _mm512_castsi512_ps(_mm512_slli_epi32(wide, 16));
+    }
+
+  private:
+    // Neighbours of two vectors joined: what was in four lanes of one is then in two of four.
+    template <class Join> static Float neighbours(Float a, Float b, Join join) {
+        return join(_mm512_shuffle_ps(a, b, 0x88), _mm512_shuffle_ps(a, b, 0xdd));
+    }
+    template <class Join> static Float quarters(Float a, Float b, Join join) {
+        return join(_mm512_shuffle_f32x4(a, b, 0x88), _mm512_shuffle_f32x4(a, b, 0xdd));
+    }
+    // Lanes of 16 vectors joined in one tree for all, 3 instructions a vector; halves as in `halves`.
+    template <class Join> static void across(const Float* of, Join join, Float& first, Float& second) {
+        Float one[4], other[4];
+        for (int i = 0; i < 4; ++i) {
+            const Float a = neighbours(of[4 * i], of[4 * i + 1], join),
+                        b = neighbours(of[4 * i + 2], of[4 * i + 3], join);
+            one[i] = _mm512_shuffle_ps(a, b, 0x88);
+            other[i] = _mm512_shuffle_ps(a, b, 0xdd);
+        }
+        first = quarters(quarters(one[0], one[1], join), quarters(one[2], one[3], join), join);
+        second = quarters(quarters(other[0], other[1], join), quarters(other[2], other[3], join), join);
     }
 };
 

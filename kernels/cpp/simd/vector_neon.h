@@ -177,6 +177,15 @@ struct Vector
         first = vgetq_lane_f32(sums, 0);
         second = vgetq_lane_f32(sums, 1);
     }
+    // The same of each of four vectors, a lane each.
+    static void halves_of_each(const Float* of, Float& first, Float& second) {
+        const Float low = vpaddq_f32(of[0], of[1]), high = vpaddq_f32(of[2], of[3]);
+        first = vuzp1q_f32(low, high);
+        second = vuzp2q_f32(low, high);
+    }
+    static Float smallest_of_each(const Float* of) {
+        return vpminnmq_f32(vpminnmq_f32(of[0], of[1]), vpminnmq_f32(of[2], of[3]));
+    }
     static Wide magnitude(Float a) { return vandq_s32(vreinterpretq_s32_f32(a), vdupq_n_s32(0x7fffffff)); }
     static Wide larger(Wide a, Wide b) { return vmaxq_s32(a, b); }
     static Wide zero() { return vdupq_n_s32(0); }

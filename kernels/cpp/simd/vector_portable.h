@@ -145,6 +145,13 @@ struct Vector : Broadcasts<Vector> {
         first = a.at[0] + a.at[1] + a.at[4] + a.at[5];
         second = a.at[2] + a.at[3] + a.at[6] + a.at[7];
     }
+    // The same of each of kLanes vectors, a lane each.
+    static void halves_of_each(const Float* of, Float& first, Float& second) {
+        for (int i = 0; i < kLanes; ++i) halves(of[i], first.at[i], second.at[i]);
+    }
+    static Float smallest_of_each(const Float* of) {
+        return map([&](int i) { return smallest(of[i]); });
+    }
     static Wide magnitude(Float a) {
         Wide bits = copy<Wide>(&a);
         for (std::int32_t& value : bits.at) value &= 0x7fffffff;
