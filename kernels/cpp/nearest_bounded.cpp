@@ -61,7 +61,7 @@ namespace {
 // A lower bound of ‖a − b‖; 0 where it says nothing.
 double distance_at_least(const float* a, const float* b, std::int64_t stride) {
     constexpr int kLanes = Vector::kLayout.lanes, kSums = 32 / kLanes;  // 32 divides the stride
-    typename Vector::Float sums[kSums];
+    Vector::Float sums[kSums];
     for (auto& sum : sums) sum = Vector::fill(0.0f);
     for (std::int64_t d = 0; d < stride; d += 32)
         for (int i = 0; i < kSums; ++i) {

@@ -79,7 +79,8 @@ def nearest_bounded(
         lower=lower,
     )
     rest = (~kept).nonzero().squeeze(1)
-    _search(x, codebook, [len(codebook)], code, index=rest, scores=score, lower=lower)
+    if len(rest):  # an index of nothing would mean all rows
+        _search(x, codebook, [len(codebook)], code, index=rest, scores=score, lower=lower)
     return code, score, lower
 
 

@@ -101,8 +101,8 @@ std::int64_t forward_block(const ResidualWalk& walk, std::int64_t first, double*
 
 // A slice of one row in parts that are one register each on AVX2; elsewhere the compiler splits or pads them.
 constexpr int kPart = 4, kParts = kWalkSlice / kPart;
-typedef float FloatPart __attribute__((vector_size(kPart * sizeof(float))));
-typedef double Part __attribute__((vector_size(kPart * sizeof(double))));
+using FloatPart = float __attribute__((vector_size(kPart * sizeof(float))));
+using Part = double __attribute__((vector_size(kPart * sizeof(double))));
 
 struct Floats {
     FloatPart part[kParts];

@@ -244,8 +244,8 @@ float bound_others(const Codebook& book, const Block& block, int row, const Choi
     double square = choice.runner_up;
     if (book.screened && !block.blind[row]) {
         if (choice.word != word_of(block.best[row])) return 0.0f;  // it took float64: too close to be told apart later
-        const double error = score32_error(block.rounded, row), second = score_of(block.second[row]) - error,
-                     rest = block.rest[row];
+        const double error = tested(Bound::others, score32_error(block.rounded, row)),
+                     second = score_of(block.second[row]) - error, rest = block.rest[row];
         square = chosen + 2 * ((rest < second ? rest : second) - score_of(block.best[row]) - error);
     }
     return square > 0 ? below(std::sqrt(square), 0x1p-20) : 0.0f;

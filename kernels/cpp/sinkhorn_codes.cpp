@@ -270,7 +270,7 @@ template <class Each> void map_by_scaling(const Mapping& mapping, const Group& g
 // f_i = −ln Σ_k exp(A_ik + g_k).
 void balance_row_log(const Mapping& mapping, const Group& group, std::int64_t row) {
     const double* const plan = group.plan + row * mapping.stride;
-    Doubles most = fill(-INFINITY), sum = fill(0.0);
+    Doubles most = fill(-HUGE_VAL), sum = fill(0.0);
     for (std::int64_t k = 0; k < mapping.stride; k += kPanel)
         most = larger(most, load(plan + k) + load(group.column + k));
     const Doubles peak = fill(largest(most));
@@ -286,7 +286,7 @@ void add_rows_log(const Mapping& mapping, const Group& group, std::int64_t block
     double* const sums = zero_sums(mapping, group, block);
     double* const peaks = group.peaks + block * mapping.stride;
     for (std::int64_t k = 0; k < mapping.stride; k += kPanel) {
-        Doubles most = fill(-INFINITY), sum = fill(0.0);
+        Doubles most = fill(-HUGE_VAL), sum = fill(0.0);
         for_rows(group, block, [&](std::int64_t row) {
             most = larger(most, load(group.plan + row * mapping.stride + k) + fill(group.most[row]));
         });
@@ -316,13 +316,13 @@ void add_blocks_log(const Mapping& mapping, const Group& group) {
 void balance_columns_log(const Mapping& mapping, const Group& group) {
     for (std::int64_t k = 0; k < mapping.stride; k += kPanel)
         store(group.column + k, fill(0.0) - (load(group.peak + k) + log_of(load(group.column + k))));
-    silence(mapping, group, -INFINITY);
+    silence(mapping, group, -HUGE_VAL);
 }
 
 template <class Each> void map_by_logarithms(const Mapping& mapping, const Group& group, Each each) {
     const std::int64_t stride = mapping.stride;
     std::memset(group.column, 0, stride * sizeof(double));
-    silence(mapping, group, -INFINITY);
+    silence(mapping, group, -HUGE_VAL);
     for (std::int64_t sweep = 0; sweep < mapping.sweeps; ++sweep) {
         if (sweep > 0) balance_columns_log(mapping, group);
         each([&](std::int64_t block) {

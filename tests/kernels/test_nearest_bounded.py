@@ -85,6 +85,8 @@ def test_what_is_proven_is_not_searched() -> None:
     codes, bounds = torch.tensor([0, 0]), torch.tensor([2.0, 0.5])
     found, _, _ = cpp.nearest_bounded(x, book, codes, bounds, torch.zeros(2))
     assert found.tolist() == [0, 1]
+    found, _, _ = cpp.nearest_bounded(x[:1], book, codes[:1], bounds[:1], torch.zeros(2))
+    assert found.tolist() == [0]
 
 
 def test_movement_is_never_rounded_down() -> None:

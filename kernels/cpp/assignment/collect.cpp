@@ -49,8 +49,8 @@ Rows carve(const Search& search, Carver& carver) {
     block.residual = carver.take<float>(all);
     block.bytes = carver.take<std::uint8_t>(all);
     Rounded& of = block.rounded;
-    float** const numbers[] = {&of.largest,     &of.square, &of.half,   &of.scale,   &of.error,
-                               &of.inverse,     &of.along,  &of.across, &of.float32, &of.product,
+    float** const numbers[] = {&of.largest,     &of.square,      &of.half,      &of.scale,   &of.error,
+                               &of.inverse,     &of.along,       &of.across,    &of.float32, &of.product,
                                &block.reach[0], &block.reach[1], &block.ceiling};
     for (float** number : numbers) *number = carver.take<float>(rows);
     block.slack = carver.take<double>(rows);
@@ -66,11 +66,11 @@ Rows carve(const Search& search, Carver& carver) {
 }
 
 // Lowers U by the float32 score of the tile's most promising codeword.
-inline void lower_ceiling(const Codebook& book, Rows& block, int row, const float* residual, const Tile& tile) {
+inline void lower_ceiling(const Codebook& book, const Rows& block, int row, const float* residual, const Tile& tile) {
     const std::int64_t word = most_promising(tile, block.ceiling[row]);
     if (word < 0 || word >= book.words) return;
     const float upper = score32(book, residual, word) + score32_error(block.rounded, row);
-    if (upper < block.ceiling[row]) block.ceiling[row] = upper;
+    block.ceiling[row] = std::min(block.ceiling[row], upper);
 }
 
 // Candidates of a tile: those whose bound is at most `limit`.
@@ -98,7 +98,7 @@ inline std::int64_t take_candidates(const Codebook& book, const Tile& tile, floa
 
 // The screen of one codebook: lowers U if it is the first, and takes candidates. A row that it says nothing of
 // takes all words.
-void screen(const Search& search, std::int32_t which, Rows& block, int rows) {
+void screen(const Search& search, std::int32_t which, const Rows& block, int rows) {
     constexpr int kRows = Vector::kRows;
     const Codebook& book = search.codebooks[which];
     const std::int64_t list = list_size(search);
@@ -110,7 +110,7 @@ void screen(const Search& search, std::int32_t which, Rows& block, int rows) {
         const double added = 0.5 * block.slack[row] + shift;
         const double rounding =
             static_cast<double>(search.stride) * 0x1p-48 * block.rounded.square[row] + 0x1p-20 * std::fabs(added);
-        block.reach[which][row] = static_cast<float>(added + rounding);
+        block.reach[which][row] = tested(Bound::slack, static_cast<float>(added + rounding));
         block.seen[row] = book.screened && bound_of(book, block.rounded, row, book.panels - 1) < 0x1p100f;
         if (block.seen[row]) continue;
         std::iota(block.words + last(row), block.words + last(row) + book.words, 0);
@@ -191,7 +191,7 @@ struct Wanted {
 
 void append(const Search& search, const Reach& reach, const Wanted& wanted, void* scratch, ArcList& arcs) {
     Carver carver(scratch);
-    Rows block = carve(search, carver);
+    const Rows block = carve(search, carver);
     const double slack = reach.slack[search.codebooks[0].name[0]];
     arcs.begin.reserve(wanted.count + 1);
     arcs.cluster.reserve(2 * wanted.count);

@@ -341,8 +341,8 @@ bool Repair::raise_prices(double length) {
     const double raised = std::max(std::min(length, shortest), 0.0);
     const double asked = std::min(length, kAsked * raised);
     for (std::int32_t k = 0; k < sink_; ++k) {
-        cheaper_[k] |= limit(k) < asked;
-        dearer_[k] |= beyond(k) + asked > most + shortest;
+        if (limit(k) < asked) cheaper_[k] = true;
+        if (beyond(k) + asked > most + shortest) dearer_[k] = true;
     }
     for (std::int32_t node : reached_)
         if (final_[node]) potential_[node] += std::max(raised - distance_[node], 0.0);

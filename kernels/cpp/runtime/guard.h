@@ -24,7 +24,8 @@ enum Status : std::int32_t {
 };
 
 // What is wrong with the numbers asked about: one of the last statuses.
-struct Refused {
+struct Refused : std::exception {
+    explicit Refused(Status what) : status(what) {}
     Status status;
 };
 

@@ -61,7 +61,7 @@ class Job {
                     call_(work_, part, thread);
         } catch (...) {
             next_ = parts_;
-            const std::lock_guard<std::mutex> lock(thrown_mutex_);
+            const std::scoped_lock lock(thrown_mutex_);
             if (!thrown_) thrown_ = std::current_exception();
         }
     }
@@ -88,7 +88,7 @@ class Pool {
   public:
     void run(Job& job, int helpers) {
         {
-            const std::lock_guard<std::mutex> lock(mutex_);
+            const std::scoped_lock lock(mutex_);
             hire(helpers);
             jobs_.push_back(&job);
             posted_.fetch_add(1, std::memory_order_release);

@@ -22,14 +22,14 @@ class Cache {
   public:
     std::shared_ptr<const PackedCodebook> get(const float* words, std::int64_t count, std::int64_t width,
                                               Layout layout) {
-        const std::lock_guard<std::mutex> lock(mutex_);
+        const std::scoped_lock lock(mutex_);
         for (const Entry& entry : entries_)
             if (entry.layout == layout && entry.packed->holds(words, count, width)) return entry.packed;
         return nullptr;
     }
     void put(std::shared_ptr<const PackedCodebook> packed, Layout layout) {
         if (packed->bytes() > kBytes || packed->left_out()) return;
-        const std::lock_guard<std::mutex> lock(mutex_);
+        const std::scoped_lock lock(mutex_);
         held_ += packed->bytes();
         entries_.push_back({std::move(packed), layout});
         while (held_ > kBytes || entries_.size() > kEntries) {

@@ -19,10 +19,10 @@ constexpr int kPieceBytes = 16;
 
 constexpr int kDoubles = 8, kPieces = kDoubles * 8 / kPieceBytes;
 
-typedef double Piece __attribute__((vector_size(kPieceBytes)));
-typedef double Loose __attribute__((vector_size(kPieceBytes), aligned(8), may_alias));  // in memory
-typedef float LooseFloats __attribute__((vector_size(kPieceBytes / 2), aligned(4), may_alias));
-typedef std::int64_t Bits __attribute__((vector_size(kPieceBytes)));
+using Piece = double __attribute__((vector_size(kPieceBytes)));
+using Loose = double __attribute__((vector_size(kPieceBytes), aligned(8), may_alias));  // in memory
+using LooseFloats = float __attribute__((vector_size(kPieceBytes / 2), aligned(4), may_alias));
+using Bits = std::int64_t __attribute__((vector_size(kPieceBytes)));
 
 struct Doubles {
     Piece at[kPieces];  // a register each
@@ -43,7 +43,8 @@ inline Doubles load(const float* from) {
 #if defined(__AVX512F__)
     return {{reinterpret_cast<Piece>(_mm512_cvtps_pd(_mm256_loadu_ps(from)))}};  // GCC would convert each half
 #else
-    return by_piece([&](int i) { return __builtin_convertvector(reinterpret_cast<const LooseFloats*>(from)[i], Piece); });
+    return by_piece(
+        [&](int i) { return __builtin_convertvector(reinterpret_cast<const LooseFloats*>(from)[i], Piece); });
 #endif
 }
 inline void store(double* to, Doubles a) {
@@ -109,7 +110,8 @@ inline Doubles exp_of(Doubles x) {
         const Piece high =
             (r * (1.0 / 39916800.0) + 1.0 / 3628800.0) + (r * (1.0 / 6227020800.0) + 1.0 / 479001600.0) * r2;
         const Piece q = low + (middle + high * r4) * r4;
-        const Piece scale = (Piece)((Bits)rounded << 52);  // 2ⁿ: n + 1023 becomes the exponent
+        // 2ⁿ: n + 1023 becomes the exponent.
+        const auto scale = reinterpret_cast<Piece>(reinterpret_cast<Bits>(rounded) << 52);
         return x.at[i] < kExpFloor ? Piece{} : ((q * r2 + r) + 1.0) * scale;
     });
 }
@@ -118,8 +120,9 @@ inline Doubles exp_of(Doubles x) {
 // the cube of y's. They start from the bits of s: read as an integer they are its binary logarithm to within 0.043.
 inline Doubles log_of(Doubles s) {
     Doubles y = by_piece([&](int i) -> Piece {
-        const Bits shifted = (Bits)((Bits)s.at[i] >> 20) | std::int64_t{0x4330000000000000};  // 2⁵² + bits·2⁻²⁰
-        return (((Piece)shifted - 0x1p52) * 0x1p-32 + (0.043 - 1023.0)) * 0x1.62e42fefa39efp-1;
+        // 2⁵² + bits·2⁻²⁰.
+        const Bits shifted = (reinterpret_cast<Bits>(s.at[i]) >> 20) | std::int64_t{0x4330000000000000};
+        return ((reinterpret_cast<Piece>(shifted) - 0x1p52) * 0x1p-32 + (0.043 - 1023.0)) * 0x1.62e42fefa39efp-1;
     });
     for (int step = 0; step < 2; ++step) {
         const Doubles e = exp_of(y);

@@ -19,12 +19,15 @@ struct Vector : Broadcasts<Vector> {
     using Float = __m256;
 
     static Bytes load_bytes(const std::int8_t* from) {
-        Bytes bytes = _mm256_loadu_si256((const __m256i*)from);
+        // NOLINTNEXTLINE(misc-const-correctness): what follows may write it.
+        Bytes bytes = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from));
         // Into a register, once for all rows: as an operand in memory it would be loaded row by row.
         asm("" : "+x"(bytes));
         return bytes;
     }
-    static Sums load_sums(const std::int8_t* from) { return _mm256_loadu_si256((const __m256i*)from); }
+    static Sums load_sums(const std::int8_t* from) {
+        return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from));
+    }
     static Bytes broadcast_step(const std::uint8_t* from) {
         int four;
         __builtin_memcpy(&four, from, sizeof four);
@@ -120,12 +123,14 @@ struct Vector : Broadcasts<Vector> {
         const __m256i rounded = _mm256_cvtps_epi32(a);
         const __m128i words = _mm_packs_epi32(_mm256_castsi256_si128(rounded), _mm256_extracti128_si256(rounded, 1));
         const __m128i bytes = _mm_xor_si128(_mm_packs_epi16(words, words), _mm_set1_epi8(-128));
-        _mm_storel_epi64((__m128i*)to, bytes);
+        _mm_storel_epi64(reinterpret_cast<__m128i*>(to), bytes);
         return _mm256_cvtepi32_ps(rounded);
     }
-    static Float from_half(const std::uint16_t* from) { return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i*)from)); }
+    static Float from_half(const std::uint16_t* from) {
+        return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from)));
+    }
     static Float from_bfloat(const std::uint16_t* from) {
-        const __m256i wide = _mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i*)from));
+        const __m256i wide = _mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from)));
         return _mm256_castsi256_ps(_mm256_slli_epi32(wide, 16));
     }
 

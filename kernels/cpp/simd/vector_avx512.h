@@ -30,11 +30,11 @@ struct Vector : Broadcasts<Vector> {
     using Float = __m512;
 
     static Bytes load_bytes(const std::int8_t* from) {
-        Bytes bytes = _mm512_loadu_si512((const void*)from);
+        Bytes bytes = _mm512_loadu_si512(from);
         LF_KEEP(bytes);
         return bytes;
     }
-    static Sums load_sums(const std::int8_t* from) { return _mm512_loadu_si512((const void*)from); }
+    static Sums load_sums(const std::int8_t* from) { return _mm512_loadu_si512(from); }
     static Bytes broadcast_step(const std::uint8_t* from) {
         int four;
         __builtin_memcpy(&four, from, sizeof four);
@@ -110,14 +110,14 @@ struct Vector : Broadcasts<Vector> {
     static Float store_rounded(std::uint8_t* to, Float a) {
         const __m512i rounded = _mm512_cvtps_epi32(a);
         const __m128i bytes = _mm_xor_si128(_mm512_cvtepi32_epi8(rounded), _mm_set1_epi8(-128));
-        _mm_storeu_si128((__m128i*)to, bytes);
+        _mm_storeu_si128(reinterpret_cast<__m128i*>(to), bytes);
         return _mm512_cvtepi32_ps(rounded);
     }
     static Float from_half(const std::uint16_t* from) {
-        return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i*)from));
+        return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(from)));
     }
     static Float from_bfloat(const std::uint16_t* from) {
-        const __m512i wide = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i*)from));
+        const __m512i wide = _mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(from)));
         return _mm512_castsi512_ps(_mm512_slli_epi32(wide, 16));
     }
 

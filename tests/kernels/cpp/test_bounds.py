@@ -19,8 +19,8 @@ from tests.support import oracle
 SOURCES = Path(__file__).parents[3] / "kernels/cpp"
 COMPILER = shutil.which("g++") or shutil.which("clang++")
 # `enum class Bound` of bounds.h.
-BOUNDS = ("screen", "float32", "float64", "movement", "distance")
-OPERATIONS = ("residual_search", "residual_search_beam", "nearest_bounded")
+BOUNDS = ("screen", "float32", "float64", "movement", "distance", "others", "slack")
+OPERATIONS = ("residual_search", "residual_search_beam", "nearest_bounded", "balanced_lloyd")
 
 pytestmark = [
     pytest.mark.slow,
@@ -33,7 +33,11 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The portable kernels, whose bounds can be weakened."""
     path = tmp_path_factory.mktemp("weak") / "weak.so"
     flags = "-std=c++17 -O1 -fPIC -shared -fvisibility=hidden -fno-math-errno -ffp-contract=off"
-    shared = (part for name in ("search", "runtime") for part in (SOURCES / name).glob("*.cpp"))
+    shared = (
+        part
+        for name in ("search", "assignment", "runtime")
+        for part in (SOURCES / name).glob("*.cpp")
+    )
     sources = [*(SOURCES / f"{name}.cpp" for name in OPERATIONS), *shared]
     options = [*flags.split(), "-pthread", "-DLF_WEAK_BOUNDS", f"-I{SOURCES}"]
     subprocess.run([str(COMPILER), *options, *map(str, sources), "-o", str(path)], check=True)
@@ -125,3 +129,41 @@ def test_a_far_codeword_s_distance_too_sure(weaken: Weaken) -> None:
     assert cpp.nearest_bounded(*arguments)[0].tolist() == expected
     weaken("distance", 0.0)
     assert cpp.nearest_bounded(*arguments)[0].tolist() != expected
+
+
+def test_other_codewords_nearer_than_believed(weaken: Weaken) -> None:
+    """Far from 0 a float32 score errs by more than distances differ. Who believes the bound keeps a
+    codeword that moved away nearly as far, though another one is nearer."""
+    x, words = 300 + oracle.clustered(200, 8, 4, seed=6), 300 + oracle.clustered(64, 8, 4, seed=7)
+
+    def kept() -> tuple[list[int], list[int]]:
+        """Each row's code once its codeword has moved, and what it should be."""
+        unknown, nothing = torch.full((200,), -1), torch.zeros(200)
+        codes, _, bounds = cpp.nearest_bounded(x, words, unknown, nothing, torch.zeros(64))
+        found, expected = [], []
+        for row, code, bound in zip(x.split(1), codes.tolist(), bounds.tolist()):
+            moved, movement = words.clone(), torch.zeros(64)
+            moved[code], movement[code] = row[0], 1e3
+            moved[code, 0] += 0.999 * bound
+            known = (torch.tensor([code]), torch.tensor([bound]), movement)
+            found += cpp.nearest_bounded(row, moved, *known)[0].tolist()
+            expected += oracle.nearest(row, moved)
+        return found, expected
+
+    found, expected = kept()
+    assert found == expected
+    weaken("others", 0.0)
+    found, expected = kept()
+    assert found != expected
+
+
+def test_an_arc_too_few(weaken: Weaken) -> None:
+    x = oracle.clustered(1400, 6, 5, seed=1400)[None]
+    low, high = torch.full((50,), 20), torch.full((50,), 32)
+    arguments = (x, x[:, :50].contiguous(), low, high, 1, 0.0, 20)
+    _, labels, cost, bound = cpp.balanced_lloyd(*arguments)
+    assert float(cost) <= float(bound) * (1 + 1e-12)
+    weaken("slack", 0.2)
+    _, other, dearer, _ = cpp.balanced_lloyd(*arguments)
+    assert float(dearer) > float(cost)
+    assert not torch.equal(other, labels)
