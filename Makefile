@@ -5,13 +5,29 @@ INSTALLED := .venv/.installed
 DEMO_DATA := .venv/.demo-data
 NATIVE := $(wildcard kernels/cpp/*.cpp kernels/cpp/*.h kernels/cpp/*/*.cpp kernels/cpp/*/*.h)
 
-.PHONY: test lint docs demo format clean bench gpu-check gpu-warm test-emulated test-arm sanitize wheels wheels-check
+CXX_FILES := $(NATIVE) $(wildcard tests/*/*.cpp tests/*/*.h)
+
+.PHONY: test quick coverage lint tidy docs demo format clean bench gpu-check gpu-warm \
+  test-emulated test-arm sanitize wheels wheels-check
 
 # A file of tests stays on one of so many processes.
 TEST_JOBS ?= 2
 
 test: $(INSTALLED) $(DEMO_DATA)
 	$(BIN)/python -m pytest --numprocesses=$(TEST_JOBS) --dist=loadfile
+
+# What breaks first, in a minute or so. No kernel is interpreted, nothing is trained for long, no process is started.
+QUICK_TESTS := $(wildcard tests/test_*.py) tests/clustering tests/evaluation tests/losses tests/model tests/ops tests/catalog \
+  $(addprefix tests/kernels/test_,backends.py nearest.py nearest_bounded.py cluster_sums.py residual_losses.py) \
+  $(addprefix tests/tokenization/test_,policies.py semantic_ids.py trie.py formats.py) \
+  tests/docs/test_links.py tests/docs/test_references.py
+quick: $(INSTALLED)
+	$(BIN)/python -m pytest --numprocesses=$(TEST_JOBS) --dist=loadfile -m "not slow" --exitfirst $(QUICK_TESTS)
+
+# `test`, and which public functions it ran.
+coverage: $(INSTALLED) $(DEMO_DATA)
+	$(BIN)/python -m pytest --numprocesses=$(TEST_JOBS) --dist=loadfile --cov --cov-report=json:build/coverage.json
+	$(BIN)/python .ci/uncovered.py build/coverage.json
 
 # The C++ kernels again: those for AVX-512 with their intrinsics emulated, and all under the sanitizers.
 # Those of the CPU backends: the others ask nothing of the library.
@@ -46,10 +62,16 @@ lint: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/clang-format --dry-run -Werror $(CXX_FILES)
+
+# The C++ kernels of one instruction set, by the checks of .clang-tidy.
+tidy: $(INSTALLED)
+	$(BIN)/python .ci/tidy.py $(BIN)/clang-tidy
 
 format: $(INSTALLED)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+	$(BIN)/clang-format -i $(CXX_FILES)
 
 # The site, from docs/ and the docstrings, into build/site; it works from a folder as well as from a server.
 docs: $(INSTALLED)

@@ -56,9 +56,8 @@ Block carve(const Search& search, Carver& carver) {
     block.dead = carver.take<bool>(rows);
     block.bytes = carver.take<std::uint8_t>(all);
     Rounded& of = block.rounded;
-    float** const numbers[] = {&of.largest,    &of.square,   &of.half,    &of.scale,     &of.error,
-                               &of.inverse,    &of.along,    &of.across,  &of.float32,   &of.product,
-                               &block.ceiling, &block.rest};
+    float** const numbers[] = {&of.largest, &of.square, &of.half,    &of.scale,   &of.error,      &of.inverse,
+                               &of.along,   &of.across, &of.float32, &of.product, &block.ceiling, &block.rest};
     for (float** number : numbers) *number = carver.take<float>(rows);
     block.blind = carver.take<bool>(rows);
     block.best = carver.take<std::int64_t>(rows);
@@ -182,8 +181,7 @@ void compare(const Search& search, const Codebook& book, Block& block, int begin
             }
         }
         const int known = block.found;
-        block.found +=
-            find_candidates(block.ceiling + begin, begin, together, tiles, panel, block.candidates + known);
+        block.found += find_candidates(block.ceiling + begin, begin, together, tiles, panel, block.candidates + known);
         if (search.lower) lower_rest(block, begin, together, tiles, panel, known);
     }
 }
@@ -210,8 +208,7 @@ void screen(const Search& search, const Codebook& book, Block& block, int rows, 
         for (int begin = 0; begin < rows; begin += kTogether) {
             const int together = rows - begin < kTogether ? rows - begin : kTogether;
             find_bounds(book, block.rounded, begin, tiles[0]);
-            for (int i = 0; i < together; i += kRows)
-                score(book, block.bytes + (begin + i) * search.stride, tiles[i]);
+            for (int i = 0; i < together; i += kRows) score(book, block.bytes + (begin + i) * search.stride, tiles[i]);
             compare(search, book, block, begin, together, tiles, two);
         }
     }

@@ -124,8 +124,8 @@ bool precedes(const Level& of, const Beams& beams, const Pair& a, const Pair& b)
 
 // Adds a pair to the chosen, who stand in their order, if it belongs there; -> how many are chosen.
 int settle_pair(const Level& of, Beams& beams, int count, std::int32_t path, std::int32_t word) {
-    const double distance = distance64(beams.now.residual + path * of.book.stride, word_at(of.book, word),
-                                       of.book.stride);
+    const double distance =
+        distance64(beams.now.residual + path * of.book.stride, word_at(of.book, word), of.book.stride);
     const Pair pair{path, word, distance};
     if (count == of.keep && !precedes(of, beams, pair, beams.chosen[count - 1])) return count;
     int at = count < of.keep ? count++ : count - 1;
@@ -310,8 +310,8 @@ int choose(const Level& of, Beams& beams, int row, bool screened) {
     }
     const Candidate* const candidates = beams.sorted + at.begin;
     const float* const lowers = beams.lowers + at.bounds;
-    const float tau = bound_of_least(beams.uppers + at.bounds, round_up(at.found) / kLanes, of.keep, 40,
-                                     beams.narrow[of.level]);
+    const float tau =
+        bound_of_least(beams.uppers + at.bounds, round_up(at.found) / kLanes, of.keep, 40, beams.narrow[of.level]);
     std::int64_t left = 0;
     for (std::int64_t i = 0; i < at.found; ++i) left += lowers[i] <= tau;
     for (std::int64_t i = 0; i < at.found; ++i) {
@@ -382,9 +382,8 @@ void beam_block(const Search& search, std::int64_t first, void* scratch) {
         paths += finite;
     }
     for (std::int64_t level = 0; level < search.levels; ++level)
-        paths = extend({search, search.codebooks[level], level, rows, paths,
-                        level + 1 < search.levels ? search.beam : 1},
-                       beams);
+        paths = extend(
+            {search, search.codebooks[level], level, rows, paths, level + 1 < search.levels ? search.beam : 1}, beams);
     for (int row = 0; row < rows; ++row) {
         const Row& at = beams.rows[row];
         std::int64_t* codes = search.codes + (first + row) * search.levels;

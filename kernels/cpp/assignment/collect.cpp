@@ -126,8 +126,7 @@ void screen(const Search& search, std::int32_t which, const Rows& block, int row
             Tile tiles[kLanes];
             for (int i = 0; i < kLanes; ++i) tiles[i] = block.tiles.of(i, first, std::min(panels, book.panels - first));
             find_bounds(book, block.rounded, begin, tiles[0]);
-            for (int i = 0; i < count; i += kRows)
-                score(book, block.bytes + (begin + i) * search.stride, tiles[i]);
+            for (int i = 0; i < count; i += kRows) score(book, block.bytes + (begin + i) * search.stride, tiles[i]);
             // Stage by stage: what one row waits for, the others fill.
             for (int i = 0; which == 0 && i < count; ++i)
                 if (const int row = begin + i; block.seen[row])

@@ -60,8 +60,8 @@ inline void score_some(const Codebook& book, const float* residual, const Candid
     typename Vector::Float products[kLanes];
     for (int i = 0; i < kLanes; ++i) {
         const Candidate candidate = of[i < some ? i : 0];
-        products[i] = products_of(residual + candidate.row * book.stride, book.exact + candidate.word * book.stride,
-                                  book.stride);
+        products[i] =
+            products_of(residual + candidate.row * book.stride, book.exact + candidate.word * book.stride, book.stride);
         scores[i] = book.half[candidate.word];
     }
     typename Vector::Float first, second;

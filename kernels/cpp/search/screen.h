@@ -181,8 +181,7 @@ struct Tiles {
     std::int64_t most;  // panels of a tile
 
     // rows: a multiple of kLanes; books: those that will be screened
-    template <class Carver>
-    void carve(Carver& carver, std::int64_t rows, const Codebook* books, std::int64_t count) {
+    template <class Carver> void carve(Carver& carver, std::int64_t rows, const Codebook* books, std::int64_t count) {
         most = 1;
         for (const Codebook* book = books; book < books + count; ++book) {
             const std::int64_t panels = book->screened ? tile_panels(*book) : 0;
