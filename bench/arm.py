@@ -1,4 +1,4 @@
-"""What the ARM screen can't beat, predicted from its instructions. Nothing here is measured.
+"""A bound of the ARM screen's time, predicted from its instructions. Nothing here is measured.
 
     make test-arm; python -m bench.arm [LIBRARY]
 
@@ -31,7 +31,7 @@ _LINE = re.compile(r"^\s*([0-9a-f]+):\s+(\S+)\s*(.*)$")
 
 @dataclass(frozen=True)
 class Processor:
-    """How many of each may start in a cycle; a multiplication of any kind is one of `vector`."""
+    """Instructions that may start in a cycle; a multiplication of any kind is one of `vector`."""
 
     ghz: float
     vector: int
@@ -50,7 +50,7 @@ PROCESSORS = {
 
 
 def kind(name: str, operands: str) -> Counter[str]:
-    """What an instruction takes of a processor."""
+    """The parts of a processor that an instruction takes."""
     vector = re.match(r"\{?[vqsd]\d", operands) is not None
     pair = 2 if name in ("ldp", "stp") else 1
     if name.startswith(("ld", "prf")):
@@ -61,7 +61,7 @@ def kind(name: str, operands: str) -> Counter[str]:
 
 
 def panel_loop(text: str) -> tuple[Counter[str], Counter[str]]:
-    """What the loop over panels of a score_tile takes: outside and inside of that over blocks.
+    """Instructions of a score_tile's loop over panels: outside and inside of that over blocks.
 
     With one block all is outside.
     """
@@ -98,7 +98,7 @@ def loops(library: Path) -> dict[tuple[str, str], tuple[Counter[str], Counter[st
 def of_row_level(
     loop: tuple[Counter[str], Counter[str]], workload: Workload, set_: str
 ) -> dict[str, float]:
-    """What a row takes at one level of a workload, on average over its levels."""
+    """Instructions of a row at one level of a workload, on average over its levels."""
     blocks = 1 if workload.dim <= BLOCK else math.ceil(workload.dim / BLOCK)
     panels = sum(math.ceil(size / PANEL) for size in workload.sizes) / len(workload.sizes)
     outside, inside = loop

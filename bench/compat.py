@@ -52,7 +52,7 @@ class Line:
 
     @property
     def ratio(self) -> float:
-        """How many times as fast ours is: taken round by round, then the median."""
+        """The peer's seconds over ours: the ratio of each round, then the median."""
         return median(a / b for a, b in zip(self.peer_seconds, self.our_seconds, strict=True))
 
 

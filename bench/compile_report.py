@@ -1,4 +1,4 @@
-"""What the compiler says of the Triton kernels without a GPU: registers, spills, tensor cores.
+"""The compiler's report on the Triton kernels, without a GPU: registers, spills, tensor cores.
 
     python -m bench.compile_report [--json FILE] [--only NAME] [--target NAME]
 
@@ -215,7 +215,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Row:
-    """What came out. Shared memory in bytes; spills as instructions (AMD: registers)."""
+    """One compiled kernel. Shared memory in bytes; spills as instructions (AMD: registers)."""
 
     kernel: str
     target: str

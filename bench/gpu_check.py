@@ -110,7 +110,7 @@ def main() -> None:
 
 
 def _no_build() -> str:
-    """Why the C++ library isn't built."""
+    """The reason why the C++ library isn't built."""
     try:
         load()
     except NativeLibraryError:

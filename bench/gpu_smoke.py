@@ -46,7 +46,7 @@ def codebooks() -> Tensor:
 
 
 def check(backend: Backend, device: torch.device, settle: bool) -> list[str]:
-    """What came back wrong."""
+    """The cases with wrong codes, a line each."""
     books, wrong = codebooks(), []
     for name, rows in cases(settle).items():
         print(name, flush=True)
@@ -59,7 +59,7 @@ def check(backend: Backend, device: torch.device, settle: bool) -> list[str]:
 
 
 def check_sinkhorn(backend: Backend, device: torch.device, rows: int = 1000) -> list[str]:
-    """What came back wrong of a mapping in products, then of one in logarithms."""
+    """The mappings with wrong codes, a line each: one in products, then one in logarithms."""
     x, book = cases(settle=False)["1,000 rows"][:rows], codebooks()[: SIZES[0]]
     starts, wrong = torch.tensor([0, len(x)]), []
     for epsilon in (0.003, 0.001):

@@ -166,7 +166,7 @@ def looped(code: Tensor, group: Tensor, members: Tensor) -> Tensor:
 
 
 def loops(batch: Batch) -> Tensor:
-    """What `looped` costs beside `_positives`: those rows of every level."""
+    """The draws of `looped`, to be timed beside `_positives`: those rows of every level."""
     for group, members in zip(batch.groups, batch.members):
         looped(torch.randint(len(group), (_LOOPED,)), group, members)
     return torch.zeros(())
@@ -272,7 +272,7 @@ def _clock(run: Callable[[], object], calls: int, cpu_time: bool) -> float:
 
 
 def extra_bytes(step: Step, rows: int) -> int:
-    """What one step adds to this process's peak."""
+    """Bytes that one step adds to this process's peak."""
     small = make_batch(2048)
     step_and_gradients(step, small)  # loads libraries, starts threads
     batch = make_batch(rows)

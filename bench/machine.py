@@ -1,4 +1,4 @@
-"""Where it was measured: the facts without which a figure means nothing."""
+"""The machine of a measurement: the facts without which a figure means nothing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How it is measured: all peers take turns, round by round, so that a busy machine slows all alike.
+"""The measurement: all peers take turns, round by round, so that a busy machine slows all alike.
 
 Speed is rows a second. A slow peer gets fewer rows (the first ones), so that each turn takes about
 as long; what machine and task would at best allow takes its turns like a peer.
@@ -71,7 +71,7 @@ class Clock(NamedTuple):
 
 
 class Turn(NamedTuple):
-    """What a lane does when it is its turn."""
+    """The work of a lane when it is its turn."""
 
     lane: Lane
     run: Callable[[], object]
@@ -80,7 +80,7 @@ class Turn(NamedTuple):
 
 @dataclass(frozen=True)
 class Comparison:
-    """What one workload gave. `left_out`: peer -> why it could not run."""
+    """The results of one workload. `left_out`: peer -> why it could not run."""
 
     workload: Workload
     rows: int
@@ -89,7 +89,7 @@ class Comparison:
 
 
 def ratio(lane: Lane, other: Lane) -> float:
-    """How many times as fast `lane` is: taken round by round, then the median."""
+    """The speed of `lane` over that of `other`: the ratio of each round, then the median."""
     return float(median(a / b for a, b in zip(lane.rates, other.rates, strict=True)))
 
 
@@ -160,7 +160,7 @@ class Exact:
         self._codes: dict[torch.dtype, Tensor] = {}
 
     def differing(self, codes: Tensor, dtype: torch.dtype) -> int:
-        """How many rows have any other code than the exact one. codes [≤ rows, L]"""
+        """The number of rows with any other code than the exact one. codes [≤ rows, L]"""
         if dtype not in self._codes:
             x = self._problem.x[: self.rows].to(dtype)
             with kernels.use_backend("reference"):
@@ -218,7 +218,7 @@ def _fastest(peer: Peer, codebooks: list[Tensor], x: Tensor) -> tuple[str, Encod
 
 
 def _limits(workload: Workload, device: torch.device, threads: int) -> list[Turn]:
-    """What bounds a plain float32 search: the matrix product, and on a GPU also memory."""
+    """The limits of a plain float32 search: the matrix product, and on a GPU also memory."""
     # Square products of these sizes; the fastest is the limit.
     widths = (8192,) if device.type == "cuda" else (1024, 2048)
     products = [_product(width, device) for width in widths]

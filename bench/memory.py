@@ -44,7 +44,7 @@ def extra_bytes(rows: int, device: torch.device) -> int:
 
 
 def peak_of(run: Callable[[], Result], device: torch.device) -> tuple[Result, int]:
-    """What `run` gives, and by how many bytes memory grew at the most while it ran."""
+    """The result of `run`, and the most bytes by which memory grew while it ran."""
     before = start(device)
     result = run()
     return result, peak(device) - before

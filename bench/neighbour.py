@@ -97,7 +97,7 @@ CONDITIONS: dict[str, Callable[[], AbstractContextManager[None]]] = {
 
 
 def tasks() -> dict[str, Callable[[], object]]:
-    """What is timed, ours and the peers'; each takes some tenths of a second."""
+    """The work that is timed, ours and the peers'; each takes some tenths of a second."""
     problem = make(available()["W1"], 65_536, torch.device("cpu"))
     x, words = problem.x, torch.cat(problem.codebooks)
     sizes = [len(level) for level in problem.codebooks]

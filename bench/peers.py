@@ -1,4 +1,4 @@
-"""Who is measured. A peer turns codebooks into an encoder; of its settings the fastest is kept.
+"""The peers. Each turns codebooks into an encoder; of its settings the fastest is kept.
 
 Everything that depends on the codebooks alone (packing, norms, tables) is made before the clock
 starts, for every peer and for us. Codes are all that is asked for.

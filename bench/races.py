@@ -1,4 +1,4 @@
-"""Where a compiled kernel's threads may race through memory, read off its TTGIR.
+"""The places where a compiled kernel's threads may race through memory, read off its TTGIR.
 
 The threads of a program share what they store in global memory only across a barrier: a value whose
 layout is replicated over the warps is stored by one warp, while all of them load it. So, with no

@@ -1,4 +1,4 @@
-"""What people and machines read: one table, a sentence a workload, JSON with every turn."""
+"""The report for people and machines: one table, a sentence a workload, JSON with every turn."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Line(NamedTuple):
 
 
 class Verdict(NamedTuple):
-    """What a workload comes down to at one number of threads."""
+    """The figures that sum up a workload at one number of threads."""
 
     ours: Lane
     best_peer: Lane | None

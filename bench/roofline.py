@@ -1,4 +1,4 @@
-"""What the compiled search can't beat, predicted from its instructions. Nothing here is measured.
+"""A bound of the compiled search's time, predicted from its instructions. Nothing is measured.
 
     python -m bench.roofline [--only NAME] [--target NAME] [--update]
 
@@ -124,7 +124,7 @@ MEETING = 1.5e-6
 
 @dataclass(frozen=True)
 class Kernel:
-    """What the compiler made of one case."""
+    """The compiled kernel of one case."""
 
     case: Case
     target: str

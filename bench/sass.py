@@ -48,7 +48,7 @@ def opcode(text: str) -> str:
 
 
 def pipe(text: str) -> str:
-    """Where an instruction is executed; all that is in no list goes to the ALU."""
+    """The pipe that executes an instruction; all that is in no list goes to the ALU."""
     name = opcode(text)
     if name in _PIPE:
         return _PIPE[name]

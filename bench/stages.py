@@ -141,7 +141,7 @@ def _started(stage: Stage, folder: Path, last: deque[str]) -> Iterator[subproces
 
 
 def _pass_on(lines: IO[str], last: deque[str]) -> None:
-    """What a stage prints, printed and kept."""
+    """Print the lines of a stage as they come, and keep the last ones."""
     with lines:
         for line in lines:
             print(line, end="", flush=True)

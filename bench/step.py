@@ -113,7 +113,7 @@ def products(model: lf.Letter, s: Tensor) -> Callable[[], object]:
 
 
 def launches(run: Callable[[], object]) -> int:
-    """How often the host tells the GPU to start something."""
+    """The number of times that the host tells the GPU to start something."""
     activities = [torch.profiler.ProfilerActivity.CPU, torch.profiler.ProfilerActivity.CUDA]
     with torch.profiler.profile(activities=activities) as profile:
         run()

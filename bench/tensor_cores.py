@@ -37,7 +37,7 @@ class Sums(NamedTuple):
 
     @property
     def fault(self) -> str:
-        """What of the assumption doesn't hold; empty where all does."""
+        """The part of the assumption that doesn't hold; empty where all does."""
         least = 24 if self.block < 16 else 23
         if self.block < 8:
             return f"blocks of {self.block} products, fewer than 8"

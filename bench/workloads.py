@@ -1,4 +1,4 @@
-"""What is measured: workloads as data, their rows, and codebooks that fit the rows.
+"""Workloads as data, their rows, and codebooks that fit the rows.
 
 Rows come from a tree of clusters of very unequal sizes, turned at random, so that no axis is
 special. Codebooks come from residual k-means on a separate sample: deeper levels then see the

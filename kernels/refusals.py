@@ -1,4 +1,4 @@
-"""What kernels refuse once they look at the numbers, in one line each, and the check of codes."""
+"""The numbers that kernels refuse once they see them, a line each, and the check of codes."""
 
 from __future__ import annotations
 

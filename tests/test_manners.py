@@ -1,4 +1,4 @@
-"""What a stranger looks for first: a version, completion, a citation; and that they agree."""
+"""The things a stranger looks for first: a version, completion, a citation; and that they agree."""
 
 from __future__ import annotations
 

@@ -71,7 +71,7 @@ def _compare(options: argparse.Namespace) -> None:
 
 
 def _plans(options: argparse.Namespace, datasets: dict[str, data.Dataset]) -> list[runs.Plan]:
-    """What is to be run, seed by seed: an unfinished comparison is a whole one of fewer seeds."""
+    """The runs to be done, seed by seed: an unfinished comparison is a whole one of fewer seeds."""
     shape, budget = _size(options)
     seeds = options.seeds or ([0] if options.quick else [0, 1, 2])
     plans = []

@@ -1,4 +1,4 @@
-"""What needs no IDs: the most popular items, and those that were had together with the last one."""
+"""Recommenders without IDs: the most popular items, and those had together with the last one."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def ranks(dataset: Dataset, name: str, cases: Cases) -> NDArray[np.int64]:
 
 
 def _together(dataset: Dataset) -> sparse.csr_matrix:
-    """How many users had both items. [N, N]"""
+    """The number of users who had both items. [N, N]"""
     pairs = [(user, item) for user, s in enumerate(dataset.sequences) for item in set(s)]
     users, items = np.array(pairs).T
     shape = (len(dataset.sequences), dataset.items)

@@ -21,7 +21,7 @@ from .generator import check_positive
 
 @dataclass(frozen=True)
 class Shape:
-    """What all tokenizers of a comparison share.
+    """The shape that all tokenizers of a comparison share.
 
     levels × codewords; hidden: encoder widths; epochs, batch_size: of the tokenizers that train.
     """
@@ -151,7 +151,7 @@ def random_ids(items: int, sizes: tuple[int, ...], seed: int) -> lf.SemanticIds:
 
 
 def facts(codes: NDArray[np.int32], sizes: list[int], dataset: Dataset) -> dict[str, Any]:
-    """What the IDs look like: perplexity of each level, and who shares prefixes.
+    """The figures that describe IDs: perplexity of each level, and shares of equal prefixes.
 
     Shares of pairs with the same first l codes, l = 1, 2, …: cf_prefix, an item and its nearest one
     by CF (cosine); next_prefix, an item and the different one that came next, in training and among

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 
 class Columns(NamedTuple):
-    """What the columns are called."""
+    """The names of the columns."""
 
     user: str = "user_id"
     item: str = "item_id"

@@ -13,7 +13,7 @@ NAMES = tuple(f"{name}@{cut}" for name in ("recall", "ndcg") for cut in CUTS)
 
 
 def gains(ranks: NDArray[np.int64], name: str) -> NDArray[np.float64]:
-    """What each case adds to the mean. ranks [M] from 0 -> [M]"""
+    """The value of each case, whose mean is the metric. ranks [M] from 0 -> [M]"""
     kind, cut = name.split("@")
     hit = ranks < int(cut)
     if kind == "recall":

@@ -39,7 +39,7 @@ class Plan:
     budget: Budget
 
     def configuration(self) -> dict[str, Any]:
-        """What kind, shape and budget mean, the seed left out."""
+        """The settings that kind, shape and budget stand for, the seed left out."""
         kind = asdict(ids.KINDS[self.kind])
         del kind["about"]
         if "preset" in kind["model"]:  # what it means today, α for text of width 1
@@ -55,7 +55,7 @@ class Plan:
         return plain
 
     def file(self, folder: Path) -> Path:
-        """Where the result is kept: the name holds a hash of the configuration."""
+        """The file of the result: the name holds a hash of the configuration."""
         text = json.dumps(self.configuration(), sort_keys=True)
         key = hashlib.sha256(text.encode()).hexdigest()[:10]
         dataset = self.dataset.replace("/", "_")

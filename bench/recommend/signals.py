@@ -1,4 +1,4 @@
-"""What text and CF know of the next item, before any IDs are made of them.
+"""The knowledge that text and CF have of the next item, before any IDs are made of them.
 
 No model: the items nearest to the last one of a history, by cosine, are the recommendation. Cosines
 of text and of CF are added, CF's times `weight`. Where no weight is better on validation than

@@ -37,7 +37,7 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
 
 
 def _commands(page: Any) -> str:
-    """What `--help` says of each command, as markdown."""
+    """The text of `--help` for each command, as markdown."""
     if page.file.src_uri != "api/commands.md":
         return ""
     import typer.main

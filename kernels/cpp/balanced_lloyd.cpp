@@ -59,7 +59,7 @@ constexpr int kCollections = 12, kPatience = 24;
 constexpr double kContested = 0.5;
 // The least slack, in parts of the typical one: where most rows have several equally good clusters.
 constexpr double kLeast = 1.0 / 256;
-// How many standard deviations of a sample's sizes the slack covers.
+// The number of standard deviations of a sample's sizes that the slack covers.
 constexpr double kNoise = 2.0;
 // An ascent ends with kFewPaths misplaced rows a cluster and kFewMisplaced of all rows (kRoughly of a sample), or when a
 // collection leaves more than kProgress of the misplaced rows there were. Iteration t, but for the last, is content with
@@ -123,7 +123,7 @@ Arcs collect(const Balanced& problem, const float* centroids, Prices& prices, st
     return arcs;
 }
 
-// What lies between a row's best cluster and its third best, typically; where that is nothing, all that lies
+// The median over rows of the gap between the best cluster and the third best; where that is 0, the widest gap
 // between a row's clusters. 0 if none of these rows has a choice.
 double typical_slack(const Balanced& problem, const float* centroids) {
     const std::int64_t step = std::max<std::int64_t>(1, problem.rows.rows / kScaleRows), k = problem.bounds->clusters();

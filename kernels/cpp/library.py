@@ -81,7 +81,7 @@ def load() -> ctypes.CDLL:
 
 
 def instruction_set() -> str:
-    """What the kernels run on: LETTER_FAST_INSTRUCTION_SET, or the widest this processor has.
+    """The kernels' instruction set: LETTER_FAST_INSTRUCTION_SET, or the widest this processor has.
 
     Raises:
         ValueError: the variable names no set, or one that this processor lacks.

@@ -8,7 +8,7 @@
 //     every difference is rounded once, every square and its addition once more, so that a sum of D squares is
 //     below its real number's (1 + 2⁻²³)^(D+2), and D squares, each below 2⁻¹²⁶, may vanish.
 //
-// What holds from now on is L′ = min(L − δ, nearest far codeword), rounded down. Compiled once per instruction set.
+// From now on the bound is L′ = min(L − δ, nearest far codeword), rounded down. Compiled once per instruction set.
 #include <algorithm>
 #include <cfloat>
 #include <cmath>

@@ -235,7 +235,7 @@ Choice choose(const Search& search, const Codebook& book, const Block& block, in
     return choice.word < 0 ? settle_all(residual, book) : choice;
 }
 
-// What the distance of a row to any codeword but the chosen one is at least, in real numbers: distances are
+// Lower bound of a row's distance to any codeword but the chosen one, in real numbers: distances are
 // compared like scores, ‖r − e_k‖² − ‖r − e_c‖² = 2(s_k − s_c), and the chosen one's is known.
 float bound_others(const Codebook& book, const Block& block, int row, const Choice& choice, double chosen) {
     double square = choice.runner_up;

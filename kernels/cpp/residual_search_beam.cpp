@@ -98,7 +98,7 @@ Beams carve(const Search& search, Carver& carver) {
     return beams;
 }
 
-// What one level works on.
+// The data that one level works on.
 struct Level {
     const Search& search;
     const Codebook& book;

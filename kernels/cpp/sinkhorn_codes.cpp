@@ -39,7 +39,7 @@ namespace lf {
 // Codewords lie in panels of this many, one column after the other: [panels][width][kPanel].
 constexpr std::int64_t kPanel = 8;
 
-// What all groups share.
+// The arguments that all groups share.
 struct Mapping {
     const float* x;           // [N, width]
     std::int64_t width;

@@ -1,4 +1,4 @@
-"""How many threads the kernels use: what torch was told, but no more than the machine gives."""
+"""The number of threads of the kernels: what torch was told, but no more than the machine gives."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the assignments within groups of rows share."""
+"""The parts that the assignments within groups of rows share."""
 
 from __future__ import annotations
 

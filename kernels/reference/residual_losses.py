@@ -1,4 +1,4 @@
-"""What the losses of residual quantization need of the walk that codes describe, level by level.
+"""The sums and gradients that the losses of residual quantization need, level by level of codes.
 
     r_0 = x,   r_l = fl32(r_{l−1} − e_{c_l}),   q = Σ_l e_{c_l},   error_l = Σ_i ‖r_l‖²
 

@@ -1,4 +1,4 @@
-"""What codes leave of rows: r = x − e_{c_1} − … − e_{c_L}, each difference rounded to float32."""
+"""The residuals of rows: r = x − e_{c_1} − … − e_{c_L}, each difference rounded to float32."""
 
 from __future__ import annotations
 

@@ -41,7 +41,7 @@ FIRST_STEP, LARGEST_STEP = 0.25, 4.0
 
 
 class Start(NamedTuple):
-    """Where an ascent begins: prices [K] float64, and scale [] float64, a power of two or 0."""
+    """The beginning of an ascent: prices [K] float64, and scale [] float64, a power of two or 0."""
 
     prices: Tensor
     scale: Tensor

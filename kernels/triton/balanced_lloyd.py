@@ -114,7 +114,7 @@ def _prove(problems: list[_Problem]) -> list[Proven]:
 
 
 class _Arcs(NamedTuple):
-    """What one collection found: of all rows on the device, of those with a choice on the host."""
+    """The arcs of one collection: of all rows on the device, of those with a choice on the host."""
 
     own: Tensor  # [N] int32, a row's first cluster within the slack
     contested: Tensor  # [C] int64, rows with more than one

@@ -51,7 +51,7 @@ _MIX_AGAIN = tl.constexpr(0x3F58476D1CE4E5B9)
 
 
 class Layout(NamedTuple):
-    """Where each level stands; integers only, so it is kept per list of sizes."""
+    """The place of each level; integers only, so it is kept per list of sizes."""
 
     counts: tuple[int, ...]  # [L] on the host, as sizes
     starts: Tensor  # [L] int64, first row in the codebooks

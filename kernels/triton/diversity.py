@@ -365,6 +365,6 @@ def _draw(codes: Tensor, sizes: list[int], groups: Tensor, seed: Tensor) -> Tens
 
 @lru_cache(maxsize=64)
 def _cells(sizes: tuple[int, ...], device: torch.device) -> Tensor:
-    """Where each level's K × K cells begin, [L] int64."""
+    """The first of each level's K × K cells, [L] int64."""
     area = torch.tensor(sizes) ** 2
     return (area.cumsum(0) - area).to(device)

@@ -1,4 +1,4 @@
-"""Which of several codewords is nearest when float64 can't tell: sums in fixed point, top down.
+"""The nearest of several codewords where float64 can't tell: sums in fixed point, top down.
 
     ‖r − e‖² + offset = Σ_j (r_j² − 2r_j·e_j + e_j²) + offset =: Σ_t t        T = 3D + 1 terms
 

@@ -1,4 +1,4 @@
-"""How much nearer the chosen codeword of a level is than the next one, and the error it leaves.
+"""The margin of a level's codeword, by which the next one is farther, and the error it leaves.
 
     margin_l = min_{k ≠ c_l} d_k − d_{c_l},    d_k = ‖r_{l−1} − e_k‖² + offset_k
     error_l = ‖r_l‖²

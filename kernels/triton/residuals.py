@@ -1,4 +1,4 @@
-"""What codes leave of rows, as kernels/reference/residuals.py defines it.
+"""The residuals that codes leave of rows, as kernels/reference/residuals.py defines it.
 
 In:  x [N, D] any strides; codebooks [ΣK, D] float32; codes [N, L] int64.  Out: [N, D] float32.
 A program takes BLOCK_N rows × BLOCK_D columns through all levels.

@@ -1,4 +1,4 @@
-"""What the screens share: split a row, bound the error of its scores, keep the best two.
+"""The steps that the screens share: split a row, bound the error of its scores, keep the best two.
 
 Units are those of codebook.py. With v = αr, α a power of two a row, and ρ = β/α,
 

@@ -392,7 +392,7 @@ def choose_codes(
     BLOCK_N: tl.constexpr,
     BLOCK_K: tl.constexpr,
 ):
-    """Where Q, whose columns add up to 1, is largest in a row: the lowest index among equals."""
+    """The column of a row's largest Q, whose columns add up to 1: the lowest index among equals."""
     i = tl.arange(0, BLOCK_N)
     inside = i < tl.load(block + 2)
     place = tl.load(block + 1) + i
@@ -545,7 +545,7 @@ def sinkhorn_codes(
 
 
 class Mapping(NamedTuple):
-    """What all groups share."""
+    """The arguments that all groups share."""
 
     x: Tensor
     codebook: Tensor

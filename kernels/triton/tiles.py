@@ -267,7 +267,7 @@ def walk_shape(D: int) -> dict[str, int]:
 
 
 def product_precision(device: torch.device) -> str:
-    """How `tl.dot` multiplies float32 where the product is a loss's or a gradient's.
+    """The precision of `tl.dot` in float32 where the product is a loss's or a gradient's.
 
     One TF32 product would err by 2⁻¹⁰ of |q|·|h|, and logits without temperature reach 10². AMD has
     no such split; there ieee is the matrix core's own float32.

@@ -190,7 +190,7 @@ def test_threads_keep_order_errors_and_the_backend(threads: int) -> None:
 
 
 def test_threads_are_as_many_within_quiet_torch(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where PyTorch's operations are kept on one thread, batches still share the threads."""
+    """Batches still share the threads while PyTorch's operations are kept on one."""
     monkeypatch.setattr("letter_fast.kernels.cpp.threads._allowed", lambda: 2)
     monkeypatch.setattr("letter_fast.kernels.cpp.threads._quota", lambda: 2)
     two_at_once = Barrier(2, timeout=60)

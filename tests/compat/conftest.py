@@ -1,4 +1,4 @@
-"""What the tests of the drop-ins share."""
+"""Fixtures that the tests of the drop-ins share."""
 
 from __future__ import annotations
 

@@ -75,7 +75,7 @@ def test_weights_that_are_not_finite(folder: Path, value: float) -> None:
 def test_a_folder_that_is_not_there(
     name: str, spelled: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What can name no repository of the hub is not asked for there."""
+    """The hub is not asked for a name that no repository can have."""
     (tmp_path / "config.json").write_text("{}")
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")

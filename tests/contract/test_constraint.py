@@ -24,7 +24,7 @@ def scores(rows: int) -> torch.Tensor:
 
 
 def grown(prompts: torch.Tensor, codes: np.ndarray) -> list[torch.Tensor]:
-    """What a constraint sees, step by step. prompts [B, P], codes [B, T]"""
+    """The sequences that a constraint sees, step by step. prompts [B, P], codes [B, T]"""
     tokens = torch.from_numpy(codes + IDS.vocabulary().offsets + START)
     return [torch.cat([prompts, tokens[:, :step]], dim=1) for step in range(tokens.shape[1] + 1)]
 

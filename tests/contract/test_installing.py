@@ -57,7 +57,7 @@ def run(
 
 
 def copied_sources(folder: Path) -> Path:
-    """What a source archive holds."""
+    """A copy of the files that a source archive holds."""
     built = shutil.ignore_patterns("*.so", "__pycache__", "results")
     for name in ("kernels", "letter_fast", "bench"):
         shutil.copytree(ROOT / name, folder / name, ignore=built, symlinks=True)

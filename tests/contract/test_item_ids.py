@@ -1,4 +1,4 @@
-"""Which row is which item: ids of every type that identifies are read, the rest is asked for.
+"""The item of each row: ids of every type that identifies are read, the rest is asked for.
 
 Types × readers × what becomes of ids afterwards × commands.
 """

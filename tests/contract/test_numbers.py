@@ -24,7 +24,7 @@ TABLE = Path(numbers_table.__file__)
 
 
 def outcomes(count: int) -> dict[int, tuple[str, str]]:
-    """What was wrong with each call ("" if nothing), and what came of it."""
+    """The fault of each call ("" if there is none), and what came of the call."""
     found: dict[int, tuple[str, str]] = {}
     path = os.pathsep.join(sys.path)
     while len(found) < count:

@@ -1,4 +1,4 @@
-"""Where output goes: what can't be a file is refused, files keep their nature, nobody collides."""
+"""The places of outputs: what can't be a file is refused, files keep their nature, none collide."""
 
 from __future__ import annotations
 

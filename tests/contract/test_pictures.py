@@ -1,4 +1,4 @@
-"""What a picture shows is what was trained and what is reported."""
+"""A picture shows what was trained and what is reported."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the documentation's pages are made of, and how their code is run.
+"""The parts of the documentation's pages, and how their code is run.
 
 A page's Python blocks share one namespace, its shell blocks one folder, in the order of the page.
 What stands before a block in an HTML comment, which no reader sees, says how:

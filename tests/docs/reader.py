@@ -1,4 +1,4 @@
-"""What the reader of a page has already, tiny: a catalog, a tokenizer, a recommender."""
+"""The things that the reader of a page has already, tiny: a catalog, a tokenizer, a recommender."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What prose names in this repository is there: files, tests, modules, functions, commands, pages.
+"""The things that prose names in this repository exist: files, tests, modules, names, commands.
 
 Prose is a page outside of its blocks, a comment, a docstring. Links and their sections are those of
 test_links.py.

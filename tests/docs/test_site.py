@@ -97,7 +97,7 @@ def broken(folder: Path) -> Iterator[str]:
 
 
 def measured(folder: Path, widths: tuple[int, ...]) -> list[str]:
-    """What a browser finds wrong with the pages at these widths."""
+    """The faults that a browser finds in the pages at these widths."""
     pages = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.html"))
     text = HARNESS.replace("PAGES", json.dumps(pages)).replace("WIDTHS", json.dumps(widths))
     (folder / "harness.html").write_text(text)

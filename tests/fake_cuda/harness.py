@@ -41,7 +41,7 @@ _VIEWS = {
 
 @dataclass
 class Record:
-    """What one piece of host code asked of the card."""
+    """The requests of one piece of host code to the card."""
 
     launches: list[str] = field(default_factory=list)
     operations: Counter[str] = field(default_factory=Counter)
@@ -217,7 +217,7 @@ def _driver(card: Card, shared: int, multiprocessors: int) -> Any:
 
 
 def _pretend(capability: int, multiprocessors: int) -> None:
-    """What the backend asks torch about the card."""
+    """Replace what the backend asks torch about the card."""
 
     # Tensors of the host have values: so few numbers that all their arithmetic is kept.
     fake_tensor.CONSTANT_NUMEL_LIMIT = 1024

@@ -130,7 +130,7 @@ class Step:
         self._means.add(self._losses)
 
     def captured(self) -> None:
-        """What `Capture` records: no graph can hold a wait or a copy from the host."""
+        """The step that `Capture` records: no graph can hold a wait or a copy from the host."""
         ranks = Ranks(0, 1, torch.device("cuda"))
         step = training.Step(self._run, ranks, None, torch.Generator())
         inputs = self._inputs()

@@ -18,7 +18,7 @@ import torch
 
 
 class Codec(NamedTuple):
-    """How a kind of file is read as lists, dictionaries, arrays and tensors, and written."""
+    """Reader and writer of a kind of file, as lists, dictionaries, arrays and tensors."""
 
     load: Callable[[bytes], Any]
     dump: Callable[[Any], bytes]

@@ -24,7 +24,7 @@ _LONGEST = 1500
 
 
 class Fault(NamedTuple):
-    """What went wrong with input `number` of a target."""
+    """The fault that input `number` of a target brought out."""
 
     target: str
     number: int
@@ -36,7 +36,7 @@ class Hang(BaseException):
 
 
 def faults(name: str, numbers: range, seed: int = 0, keep: Path | None = None) -> Iterator[Fault]:
-    """What goes wrong with these inputs of a target, each of which is a function of its number.
+    """The faults of these inputs of a target, each of which is a function of its number.
 
     keep: a folder for the inputs that fail.
     """
@@ -62,7 +62,7 @@ def faults(name: str, numbers: range, seed: int = 0, keep: Path | None = None) -
 
 
 def fault_of(target: Target, folder: Path) -> str | None:
-    """What is wrong with how this input is read; None if nothing is."""
+    """The fault in how this input is read; None if there is none."""
     before = _listing(folder)
     signal.signal(signal.SIGALRM, _give_up)
     signal.setitimer(signal.ITIMER_REAL, _SECONDS)

@@ -1,4 +1,4 @@
-"""What is damaged and who reads it: every reader, importer and checkpoint, a target each."""
+"""The damaged files and their readers: every reader, importer and checkpoint, a target each."""
 
 from __future__ import annotations
 

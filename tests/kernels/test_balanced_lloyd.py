@@ -141,7 +141,7 @@ def test_a_crowd_must_leave(backend: kernels.Backend, crowded: int) -> None:
 
 @pytest.mark.parametrize("kind", ["one point", "eight points", "half equal", "equal start"])
 def test_ties_leave_prices_room_to_rise(kind: str) -> None:
-    """Where most rows have several best clusters, no margin tells how far arcs should reach."""
+    """No margin tells how far arcs should reach if most rows have several best clusters."""
     random = torch.Generator().manual_seed(10)
     x = torch.randn(3000, 4, generator=random)
     k = 60

@@ -74,7 +74,7 @@ def test_what_does_not_fit_is_streamed(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 def residuals(kmeans: lf.ResidualKMeans, rows: Tensor) -> list[Tensor]:
-    """What each level was made of, by the oracle."""
+    """The rows that each level was made of, by the oracle."""
     books = [kmeans.quantizer.codebook(level).detach() for level in range(kmeans.quantizer.levels)]
     return [rows] + [oracle.residual_search(rows, books[: n + 1])[1] for n in range(len(books) - 1)]
 

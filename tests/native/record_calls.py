@@ -138,7 +138,7 @@ class Recorder:
 
 
 class _Array:
-    """What a pointer of a request leads to."""
+    """The array that a pointer of a request leads to."""
 
     def __init__(self, address: int, value: Any) -> None:
         self.address = address
@@ -163,7 +163,7 @@ def _operations() -> set[str]:
 
 
 def _bounds(given: dict[str, Any]) -> bytes:
-    """What `lower` is at most: each row's distance to all codewords but its own."""
+    """The upper limit of `lower`: each row's distance to all codewords but its own."""
     x, codebook = given["x"].double(), given.get("codebooks", given.get("codebook")).double()
     distances = torch.cdist(x, codebook, compute_mode="donot_use_mm_for_euclid_dist")
     own = given["codes"].view(-1, 1)

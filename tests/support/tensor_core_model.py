@@ -1,4 +1,4 @@
-"""How a tensor core adds, for the interpreter's `tl.dot`, which adds as numpy does.
+"""The sums of a tensor core, for the interpreter's `tl.dot`, which adds as numpy does.
 
 Model of one step: b products, exact, and the accumulator are aligned to the largest of them,
 truncated to F bits behind its leading one, added, and the sum is truncated to float32 (Fasi,

@@ -18,7 +18,7 @@ VOCABULARY = START + sum(SIZES) + 2
 
 
 def sample(constraint: IdConstraint, prompts: torch.Tensor, steps: int) -> torch.Tensor:
-    """What transformers' sampling does with a processor: mask, softmax, draw."""
+    """The way transformers samples with a processor: mask, softmax, draw."""
     sequences = prompts
     for _ in range(steps):
         scores = constraint(sequences, torch.randn(len(sequences), VOCABULARY))

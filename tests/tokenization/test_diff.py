@@ -1,4 +1,4 @@
-"""What moved between two tables, and what was only numbered anew."""
+"""The items that moved between two tables, and those that were only numbered anew."""
 
 from __future__ import annotations
 

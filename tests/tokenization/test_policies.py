@@ -1,4 +1,4 @@
-"""What each policy promises, on random and on adversarial groups."""
+"""The promises of each policy, on random and on adversarial groups."""
 
 from __future__ import annotations
 

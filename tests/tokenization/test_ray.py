@@ -48,7 +48,7 @@ def same_ids(left: lf.SemanticIds, right: lf.SemanticIds) -> bool:
 @pytest.mark.parametrize("policy", ["none", "letter", "suffix", "optimal"])
 @pytest.mark.parametrize("sizes", [(6, 8, 40), (3, 2, 84)])
 def test_groups_are_resolved_as_the_whole(policy: str, sizes: tuple[int, ...]) -> None:
-    """What the workers do, without workers. With 3 × 2 × 84 codes one first code is over-full."""
+    """The workers' work without workers. With 3 × 2 × 84 codes one first code is over-full."""
     model = make_model(sizes)
     existing = lf.tokenize(model, TEXT[:90], policy, item_ids=NAMES[:90])
     new = slice(90, ROWS)

@@ -151,7 +151,7 @@ def test_margins_stay_with_their_items(model: Letter, tmp_path: Path) -> None:
 
 
 class Killed(Exception):
-    """What stops a run here; tests/cli/test_kill.py does it with a signal."""
+    """The error that stops a run here; tests/cli/test_kill.py does it with a signal."""
 
 
 def stop_after(rows: int) -> Callable[[int, int], None]:

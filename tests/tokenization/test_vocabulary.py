@@ -15,7 +15,7 @@ from letter_fast.tokenization.vocabulary import ONEREC_TOKEN
 
 
 class Tokenizer:
-    """What `add_to` uses of a Hugging Face tokenizer."""
+    """The part of a Hugging Face tokenizer that `add_to` uses."""
 
     def __init__(self, words: list[str]) -> None:
         self.ids = {word: place for place, word in enumerate(words)}

@@ -1,4 +1,4 @@
-// Which clusters may take a row: those whose price for it is near its best one's.
+// The clusters that may take a row: those whose price for it is near its best one's.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -46,8 +46,8 @@ class Arcs {
     std::vector<ArcList> lists_;
 };
 
-// Which clusters count as near: price λ_k, and by how much the least score of a row, that of cluster j, may be
-// exceeded: slack_k + leave_j.
+// The clusters that count as near: price λ_k, and by how much the least score of a row, that of cluster j, may
+// be exceeded: slack_k + leave_j.
 struct Reach {
     const double* price;  // [K]
     const double* slack;  // [K]

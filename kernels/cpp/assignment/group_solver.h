@@ -1,4 +1,4 @@
-// What the assignments within groups of rows share: the request, distances on the chosen instruction set, the
+// The parts that assignments within groups of rows share: the request, distances on the chosen instruction set, the
 // canonical order of a group's rows, and the loop over groups. Compiled for no particular instruction set.
 #pragma once
 #include <algorithm>

@@ -71,7 +71,7 @@ constexpr double kFirstStep = 0.05;
 // Factor by which slack and leave grow where a price came to its limit. Not measured by itself.
 constexpr double kAsked = 4.0;
 
-// How an ascent ended.
+// The end of an ascent.
 struct Ascent {
     double misplaced;           // Σ_k by how much n_k misses what complementary slackness asks
     std::vector<char> cheaper;  // [K] those whose price would fall beyond what the slack covers

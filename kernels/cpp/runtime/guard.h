@@ -1,4 +1,4 @@
-// How an entry point ends: with a status. An exception that left it would end the process.
+// An entry point ends with a status. An exception that left it would end the process.
 #pragma once
 #include <algorithm>
 #include <cmath>
@@ -23,13 +23,13 @@ enum Status : std::int32_t {
     kNotFinite = 6
 };
 
-// What is wrong with the numbers asked about: one of the last statuses.
+// The fault of the numbers asked about: one of the last statuses.
 struct Refused : std::exception {
     explicit Refused(Status what) : status(what) {}
     Status status;
 };
 
-// What the last failure on this thread says of itself.
+// The message of the last failure on this thread.
 inline thread_local char last_failure[256] = "";
 
 // The status of `work`, which may throw.

@@ -1,4 +1,4 @@
-// What Python asks of the library as a whole.
+// The entry points that concern the library as a whole.
 #if defined(LF_X86) && !defined(LF_EMULATED)
 #include <cpuid.h>
 #elif defined(LF_ARM) && defined(__APPLE__)
@@ -14,7 +14,7 @@ namespace lf {
 namespace {
 
 #if defined(LF_X86) && !defined(LF_EMULATED)
-// What processor and operating system both have, asked of cpuid itself: zig's __builtin_cpu_supports
+// The features that processor and operating system both have, asked of cpuid itself: zig's __builtin_cpu_supports
 // knows of nothing, and a library that it built would run the portable kernels everywhere.
 class Processor {
   public:
@@ -79,7 +79,7 @@ Set widest_set() {
 LF_EXPORT const char* lf_instruction_sets() { return lf::set_names; }
 LF_EXPORT std::int32_t lf_instruction_set() { return lf::widest_set(); }
 
-// What went wrong when an entry point last returned kFailed to this thread.
+// The message of the last entry point that returned kFailed to this thread.
 LF_EXPORT const char* lf_last_failure() { return lf::last_failure; }
 
 #ifdef LF_WEAK_BOUNDS

@@ -12,7 +12,7 @@ constexpr int kStepWidth = 4;
 constexpr int kBlockSteps = 8, kShortBlockSteps = 4;
 constexpr int kShortWidth = kShortBlockSteps * kStepWidth;
 
-// How an instruction set wants its codewords laid out.
+// The order of codewords in memory that an instruction set wants.
 struct Layout {
     int lanes;         // codewords a vector: 32-bit lanes of a register
     bool narrow_sums;  // true: products are summed in 16 bits, half a block of them (vpmaddubsw); false: 32 (VNNI)

@@ -8,7 +8,7 @@
 
 namespace lf {
 
-// Which codewords a search needs: those that can be nearest, or (all finite) every one.
+// The codewords that a search needs: those that can be nearest, or (all finite) every one.
 enum class Keep { winners, all };
 
 class PackedCodebook {

@@ -1,4 +1,4 @@
-// What a search is asked by Python, and the loop over its blocks of rows.
+// The search that Python asks for, and the loop over its blocks of rows.
 #pragma once
 #include <cstddef>
 #include <cstdint>

@@ -1,4 +1,4 @@
-// What a search is asked, in plain data: built once by run.cpp, read by every instruction set.
+// The request of a search, in plain data: built once by run.cpp, read by every instruction set.
 #pragma once
 #include <cstddef>
 #include <cstdint>

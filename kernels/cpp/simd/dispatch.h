@@ -1,4 +1,4 @@
-// What the entry points of the C ABI share: the instruction sets, and arithmetic nobody else has changed.
+// The parts that entry points of the C ABI share: the instruction sets, and arithmetic nobody else has changed.
 #pragma once
 #include <cfenv>
 #include <cstdint>

@@ -1,4 +1,4 @@
-// Which instruction set this object is compiled for: its registers, and its own namespace, so that the
+// The instruction set that this object is compiled for: its registers, and its own namespace, so that the
 // linker can't merge inline code of one set into another's.
 #pragma once
 

@@ -138,7 +138,7 @@ double weigh(float* scores, std::int64_t padded, float highest) {
     return total;
 }
 
-// What a score loses or gives in `partner`'s place.
+// Copies the score in `partner`'s place to `partner_score`, or sets it to −∞ where that is null.
 void take_partner(const Softmax& softmax, std::int64_t tile, std::int64_t row, float* scores) {
     if (!softmax.partner || row >= softmax.count) return;
     const std::int64_t at = softmax.partner[row] - tile * softmax.columns.tile;

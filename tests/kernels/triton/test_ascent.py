@@ -54,7 +54,7 @@ def literal(
 def check(
     x: Tensor, words: Tensor, low: Tensor, high: Tensor, passes: int = 8, searched: bool = False
 ) -> int:
-    """How many rows the best pass misplaced. searched: by the real search, slow if interpreted."""
+    """The rows that the best pass misplaced. searched: by the real search, slow if interpreted."""
     start = climbing.begin(x, words, low)
     expected, misplaced = literal(x, words, low, high, start, 0.25, passes)
     moved = [each.to(DEVICE) for each in (x, words, low, high)]

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")
 
 
 def first_of_equals(book: Tensor, offset: Tensor, distinct: bool) -> Tensor:
-    """Which codewords of one level may win, [K] bool."""
+    """The codewords of one level that may win, [K] bool."""
     finite = book.isfinite().all(dim=1) & offset.isfinite()
     if not distinct:
         return finite

@@ -1,4 +1,4 @@
-"""What the Triton backend leaves to the host, and the cards that it leaves to the reference."""
+"""The Triton backend's work on the host, and the cards that it leaves to the reference."""
 
 from __future__ import annotations
 

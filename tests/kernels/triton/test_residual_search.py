@@ -57,7 +57,7 @@ def check_margins(x: Tensor, books: list[Tensor]) -> None:
 def left_over(
     x: Tensor, books: list[Tensor], stage: str, check: Callable[[Tensor, list[Tensor]], None]
 ) -> list[int]:
-    """How many rows the one-product and the three-product screen of a stage leave."""
+    """The numbers of rows that the one-product and the three-product screen of a stage leave."""
     kept = []
 
     def spy(rows: int, device: torch.device, *number: int) -> tuple[object, ...]:

@@ -95,7 +95,7 @@ def test_a_bound_too_small_gives_wrong_paths(width: int) -> None:
 
 
 def test_paths_as_long_as_one_another() -> None:
-    """What float32 loses of their squares is more than what the next codeword makes of them."""
+    """Float32 loses more of their squares than the next codeword changes."""
     generator = torch.Generator().manual_seed(1)
     one = torch.randn(16, generator=generator)
     order = torch.rand(12, 16, generator=generator).argsort(dim=1)

@@ -1,4 +1,4 @@
-"""What codes leave of rows: the reference is the chain of float32 differences itself."""
+"""The residuals of rows: the reference is the chain of float32 differences itself."""
 
 from __future__ import annotations
 

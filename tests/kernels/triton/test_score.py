@@ -71,7 +71,7 @@ def found(score: Tensor, largest: Tensor, lanes: int, near: bool) -> tuple[Tenso
 def searched(
     score: Tensor, largest: Tensor, reach: Tensor, lanes: int, near: bool
 ) -> tuple[Tensor, Tensor]:
-    """What is found [4, N], and who is named within 2·reach of the best [N, lanes]."""
+    """The best two [4, N], and the codewords named within 2·reach of the best [N, lanes]."""
     N, K = score.shape
     out, named = torch.empty((4, N)), torch.empty((N, lanes), dtype=torch.int32)
     two_smallest_kernel[(1,)](

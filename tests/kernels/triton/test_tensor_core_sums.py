@@ -22,7 +22,7 @@ pytestmark = [
 
 
 def wrong_codes(width: int, block: int, bits: int) -> int:
-    """How many rows of near-ties come out with wrong codes, margins or paths."""
+    """The number of rows of near-ties that come out with wrong codes, margins or paths."""
     from triton.runtime.interpreter import InterpreterBuilder
 
     book = oracle.clustered(64, width, 4, seed=3)

@@ -109,7 +109,7 @@ def test_an_offset_below_float32_decides() -> None:
 
 @pytest.mark.parametrize("distance", [1e6, 1e9, 1e15, 1e17, 1e25])
 def test_rows_far_from_all_codewords(distance: float) -> None:
-    """Where float64 can't tell the codewords apart, they are equal."""
+    """Codewords that float64 can't tell apart are equal."""
     x = oracle.clustered(8, 3, 4, seed=17) * distance
     book = oracle.clustered(30, 3, 4, seed=18)
     starts, _, _ = check_within(x, book, 0.0)
