@@ -65,6 +65,24 @@ def test_scores_that_change_their_layout_in_the_loop() -> None:
         assert converted(case, moved) == bad
 
 
+@pytest.mark.parametrize(
+    ("name", "shape", "bad"),
+    [
+        ("screen paths", "16x2xi32", False),
+        ("screen paths", "16x2xf32", True),
+        ("screen paths", "16x4xi32", True),
+        ("screen", "16x2xi32", True),
+    ],
+)
+def test_a_bit_a_score_may_change_its_layout(name: str, shape: str, bad: bool) -> None:
+    from bench.compile_report import Case
+    from bench.roofline import converted
+
+    case = Case(name, "", None, {"BLOCK_N": 16, "BLOCK_K": 64}, 4, 2, tensor_core=True)
+    before = "%4 : tensor<16x32xf32, #mma> -> tensor<16x32xf32"
+    assert converted(case, TTGIR.replace(before, before.replace("16x32xf32", shape))) == bad
+
+
 def test_a_loop_that_has_grown() -> None:
     from bench.compile_report import Case
     from bench.roofline import Kernel, grown
