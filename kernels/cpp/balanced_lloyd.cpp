@@ -12,8 +12,9 @@
 //         t = last:  widen the slack, collect anew at the very prices and repair, until the repair ends at the optimum
 //                    and its prices are those of the collection: that arc list proves the dual bound
 //
-// The last loop ends: after kPatience collections all slack grows by kAsked each time, and a slack above all differences
-// of cost lists every arc, with which the repair ends at the optimum. The second collection at these prices is the proof.
+// The last loop ends: after kPatience collections all slack grows by kAsked each time, and a slack above all
+// differences of cost lists every arc, with which the repair ends at the optimum. The second collection at these
+// prices is the proof.
 //
 // Constants: those with a figure were measured on the problem that is named (docs/performance/clustering.md); the
 // others are of the right order, and change how long an assignment takes, never which it is.
@@ -61,10 +62,10 @@ constexpr double kContested = 0.5;
 constexpr double kLeast = 1.0 / 256;
 // The number of standard deviations of a sample's sizes that the slack covers.
 constexpr double kNoise = 2.0;
-// An ascent ends with kFewPaths misplaced rows a cluster and kFewMisplaced of all rows (kRoughly of a sample), or when a
-// collection leaves more than kProgress of the misplaced rows there were. Iteration t, but for the last, is content with
-// kEarly / t of the rows: half the time of full assignments, inertia +0.3 % where all sizes must be equal, −0.2 and
-// −0.4 % for looser bounds (eight seeds). One collection an iteration, whatever is misplaced, cost 12 %.
+// An ascent ends with kFewPaths misplaced rows a cluster and kFewMisplaced of all rows (kRoughly of a sample), or when
+// a collection leaves more than kProgress of the misplaced rows there were. Iteration t, but for the last, is content
+// with kEarly / t of the rows: half the time of full assignments, inertia +0.3 % where all sizes must be equal, −0.2
+// and −0.4 % for looser bounds (eight seeds). One collection an iteration, whatever is misplaced, cost 12 %.
 constexpr double kFewPaths = 0.2, kFewMisplaced = 1e-4, kRoughly = 2e-3, kEarly = 0.1, kProgress = 0.9;
 // One cluster in so many may have slack of its own, and one in so many leave: with one slack for all, rows had 30 to 150
 // arcs each where a few centroids lie far out, with these 1.1 to 3; 250,000 × 1,024 took 4.4 GB and 31.6 s, then 59 MB

@@ -68,7 +68,8 @@ class TrainedOn:
     def from_dict(cls, values: object) -> TrainedOn:
         """The inverse of `to_dict`; ValueError if these aren't such values."""
         try:
-            made = cls(**{side: Columns(**names) for side, names in dict(values).items()})  # type: ignore[call-overload]
+            sides = dict(values).items()  # type: ignore[call-overload]
+            made = cls(**{side: Columns(**names) for side, names in sides})
         except (TypeError, ValueError) as error:
             raise ValueError(f"trained_on must name columns: {error}") from error
         for side in (made.embeddings, made.cf):

@@ -180,7 +180,8 @@ def _check_shapes(file: Path, wanted: Mapping[str, list[int]]) -> None:
     """Refuses a file whose tensors aren't of these names and shapes; reads no tensor."""
     try:
         with safe_open(file, framework="pt") as weights:
-            found = {name: list(weights.get_slice(name).get_shape()) for name in weights.keys()}  # noqa: SIM118, no mapping
+            names = weights.keys()  # it is no mapping
+            found = {name: list(weights.get_slice(name).get_shape()) for name in names}
     except SafetensorError as error:
         raise _OtherWeightsError(_first_line(error)) from error
     for name, shape in wanted.items():

@@ -1,6 +1,6 @@
-// The error bounds that exact codes rest on. Each goes through `tested`, so that a test can make it too small, in a library
-// of its own, and has to find a wrong code: a bound that nothing would miss is not tested, or not needed. docs/bounds.md
-// derives them.
+// The error bounds that exact codes rest on. Each goes through `tested`, so that a test can make it too small, in a
+// library of its own, and has to find a wrong code: a bound that nothing would miss is not tested, or not needed.
+// docs/bounds.md derives them.
 #pragma once
 
 namespace lf {

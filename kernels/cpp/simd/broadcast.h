@@ -1,4 +1,5 @@
-// The screen's register tile for sets that multiply four bytes of a row, broadcast, by four of each codeword of a vector.
+// The screen's register tile for sets that multiply four bytes of a row, broadcast, by four of each codeword of a
+// vector.
 #pragma once
 #include <cstdint>
 

@@ -93,7 +93,8 @@ inline double largest(Doubles a) {
 constexpr double kExpFloor = -708.0;
 
 // eˣ for x ≤ 709: 2ⁿ·eʳ with n = round(x/ln 2), |r| ≤ ½ ln 2, and Taylor's series up to r¹³/13!, whose rest is below
-// 2⁻⁵⁷. Off by less than 1.2·2⁻⁵² of itself: half of that from the last addition, the rest from r and the smaller terms.
+// 2⁻⁵⁷. Off by less than 1.2·2⁻⁵² of itself: half of that from the last addition, the rest from r and the smaller
+// terms.
 inline Doubles exp_of(Doubles x) {
     // Added to a number of up to 51 bits, 1.5·2⁵² rounds it to an integer, which then stands in the lowest bits.
     constexpr double kRounder = 0x1.8p52 + 1023.0;
