@@ -96,7 +96,7 @@ def objects() -> dict[str, tuple[Path, list[str]]]:
 
 
 def ninja_command() -> list[str]:
-    """How ninja is called; FileNotFoundError where it is not installed."""
+    """The command that starts ninja; FileNotFoundError where it is not installed."""
     if found := shutil.which("ninja"):
         return [found]
     if find_spec("ninja") is None:
