@@ -1,4 +1,4 @@
-"""A bound of the ARM screen's time, predicted from its instructions. Nothing here is measured.
+"""Lower bound of the ARM screen's time, predicted from its instructions. Nothing here is measured.
 
     make test-arm; python -m bench.arm [LIBRARY]
 

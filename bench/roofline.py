@@ -1,4 +1,4 @@
-"""A bound of the compiled search's time, predicted from its instructions. Nothing is measured.
+"""Lower bound of the compiled search's time, predicted from its instructions. Nothing is measured.
 
     python -m bench.roofline [--only NAME] [--target NAME] [--update]
 
