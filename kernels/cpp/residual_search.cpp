@@ -4,6 +4,8 @@
 // residuals in float32, and at each level their bytes and the scores of one tile of codewords (screen.h).
 // Whoever could be nearest goes into one list of candidates; who still could be when all tiles have been seen is
 // scored in float32; where that leaves more than one, settle.h decides. Nothing of the size rows × codewords exists.
+#include <algorithm>
+
 #include "abi.h"
 #include "search/candidates.h"
 #include "search/run.h"
@@ -77,7 +79,8 @@ std::int32_t ordered(std::int32_t bits) { return bits ^ (bits >> 31 & 0x7fffffff
 std::int64_t key_of(float score, std::int32_t word) {
     std::int32_t bits;
     std::memcpy(&bits, &score, sizeof bits);
-    return static_cast<std::int64_t>(std::uint64_t(std::uint32_t(ordered(bits))) << 32 | std::uint32_t(word));
+    const auto high = static_cast<std::uint64_t>(static_cast<std::uint32_t>(ordered(bits)));
+    return static_cast<std::int64_t>(high << 32 | static_cast<std::uint32_t>(word));
 }
 float score_of(std::int64_t key) {
     const std::int32_t bits = ordered(static_cast<std::int32_t>(key >> 32));
@@ -123,15 +126,15 @@ LF_LOOP int drop_far(const Search& search, const Codebook& book, const Block& bl
         __builtin_prefetch(book.exact + candidate.word * book.stride + 16);
         if (!search.lower || near) continue;
         float& rest = block.rest[candidate.row];
-        if (candidate.lower < rest) rest = candidate.lower;
+        rest = std::min(rest, candidate.lower);
     }
     return static_cast<int>(to - block.candidates);
 }
 
 // Lowers U to the least upper bound of a tile's scores; two: to the second least, each lane's is another codeword's.
-void lower_ceilings(Block& block, int begin, int together, const Tile* tiles, bool two) {
+void lower_ceilings(const Block& block, int begin, int together, const Tile* tiles, bool two) {
     float least[kTogether];
-    typename Vector::Float uppers[kTogether];
+    Vector::Float uppers[kTogether];
     const auto join = [&] {
         for (int i = 0; i < kTogether; ++i) uppers[i] = Vector::load(tiles[i < together ? i : 0].upper);
         Vector::store(least, Vector::smallest_of_each(uppers));
@@ -149,7 +152,7 @@ void lower_ceilings(Block& block, int begin, int together, const Tile* tiles, bo
 }
 
 // Lowers `rest` to the least lower bound in kGroup panels, but for their candidates, those from `known` on.
-void lower_rest(Block& block, int begin, int together, const Tile* tiles, std::int64_t from, int known) {
+void lower_rest(const Block& block, int begin, int together, const Tile* tiles, std::int64_t from, int known) {
     for (int i = known; i < block.found; ++i) {
         const Candidate& candidate = block.candidates[i];
         const Tile& tile = tiles[candidate.row - begin];
@@ -249,7 +252,7 @@ float bound_others(const Codebook& book, const Block& block, int row, const Choi
 }
 
 // r ← r − e and, where it is asked for, q ← q + e, each rounded once: what every backend does.
-void subtract(const Search& search, const Codebook& book, Block& block, int row, std::int64_t word) {
+void subtract(const Search& search, const Codebook& book, const Block& block, int row, std::int64_t word) {
     const float* from = word_at(book, word);
     float* residual = residual_of(search, block, row);
     auto most = Vector::zero();
@@ -266,7 +269,7 @@ void subtract(const Search& search, const Codebook& book, Block& block, int row,
 }
 
 // A row that holds NaN or Inf leaves the search; zeros go on in its place.
-void bury_unless_finite(const Search& search, Block& block, int row) {
+void bury_unless_finite(const Search& search, const Block& block, int row) {
     if (block.rounded.largest[row] <= FLT_MAX) return;
     block.dead[row] = true;
     block.rounded.largest[row] = 0.0f;
@@ -281,7 +284,7 @@ void measure_errors(const Search& search, std::int64_t level, std::int64_t first
         double sums[kSide] = {};
         for (int i = 0; i < kSide; ++i) of[i] = residual_of(search, block, begin + i < rows ? begin + i : begin);
         for (std::int64_t d = 0; d < search.width; ++d)
-            for (int i = 0; i < kSide; ++i) sums[i] += double(of[i][d]) * of[i][d];
+            for (int i = 0; i < kSide; ++i) sums[i] += static_cast<double>(of[i][d]) * of[i][d];
         for (int i = 0; i < kSide && begin + i < rows; ++i)
             search.errors[search.at(first + begin + i) * search.levels + level] = static_cast<float>(sums[i]);
     }
@@ -298,7 +301,7 @@ void search_level(const Search& search, std::int64_t level, std::int64_t first, 
             continue;
         }
         const Choice choice = choose(search, book, block, row, two);
-        float* residual = residual_of(search, block, row);
+        const float* residual = residual_of(search, block, row);
         const std::int64_t target = search.at(first + row), at = target * search.levels + level;
         search.codes[at] = book.name[choice.word];
         if (search.scores) {  // `nearest`: no residual is asked for

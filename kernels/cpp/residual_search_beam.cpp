@@ -123,7 +123,7 @@ bool precedes(const Level& of, const Beams& beams, const Pair& a, const Pair& b)
 }
 
 // Adds a pair to the chosen, who stand in their order, if it belongs there; -> how many are chosen.
-int settle_pair(const Level& of, Beams& beams, int count, std::int32_t path, std::int32_t word) {
+int settle_pair(const Level& of, const Beams& beams, int count, std::int32_t path, std::int32_t word) {
     const double distance =
         distance64(beams.now.residual + path * of.book.stride, word_at(of.book, word), of.book.stride);
     const Pair pair{path, word, distance};
@@ -169,7 +169,7 @@ LF_LOOP float bound_of_least(const float* values, std::int64_t vectors, std::int
 }
 
 // Lowers a row's τ by upper bounds from the screen of a tile: one of each lane, or where these are few of each panel's.
-void lower_tau(const Level& of, Beams& beams, int row, const Tile& tile) {
+void lower_tau(const Level& of, const Beams& beams, int row, const Tile& tile) {
     const Row& at = beams.rows[row];
     const bool few = at.paths * kLanes < 4 * of.keep;
     float* to = beams.uppers;
@@ -192,7 +192,7 @@ void lower_tau(const Level& of, Beams& beams, int row, const Tile& tile) {
 }
 
 // U of each path's scores, rounded up by more than float32 could have rounded down; below what padding is scored.
-void find_ceilings(const Level& of, Beams& beams) {
+void find_ceilings(const Level& of, const Beams& beams) {
     for (int path = 0; path < of.paths; ++path) {
         const float tau = beams.tau[beams.owner[path]], square = beams.rounded.square[path];
         const float reach = 0.5f * (tau - square + beams.error[path]);
@@ -201,7 +201,7 @@ void find_ceilings(const Level& of, Beams& beams) {
     }
 }
 
-std::int64_t drop_far(Beams& beams, std::int64_t found) {
+std::int64_t drop_far(const Beams& beams, std::int64_t found) {
     Candidate* to = beams.candidates;
     for (std::int64_t i = 0; i < found; ++i) {
         const Candidate candidate = beams.candidates[i];
@@ -214,11 +214,12 @@ std::int64_t drop_far(Beams& beams, std::int64_t found) {
 void measure(const Level& of, Beams& beams) {
     beams.rounded.largest = beams.now.largest;
     round_rows(beams.now.residual, of.paths, of.book, beams.rounded, beams.bytes);
+    const std::int64_t additions = of.book.stride / kLanes + 24;
     for (int path = 0; path < of.paths; ++path) {
         // Of a float32 score, twice; of ‖r‖², and of the sums with it.
         const float square = beams.rounded.square[path];
-        beams.error[path] = 2 * score32_error(beams.rounded, path) +
-                            static_cast<float>(of.book.stride / kLanes + 24) * 0x1p-23f * square + 0x1p-100f;
+        beams.error[path] =
+            2 * score32_error(beams.rounded, path) + static_cast<float>(additions) * 0x1p-23f * square + 0x1p-100f;
     }
     for (int row = 0; row < of.rows; ++row) {
         Row& at = beams.rows[row];
@@ -255,7 +256,8 @@ std::int64_t screen(const Level& of, Beams& beams) {
             Tile tiles[kLanes];
             for (int i = 0; i < together; ++i) tiles[i] = beams.tiles.of(begin + i, first, some);
             for (std::int64_t panel = 0; panel < some; panel += kGroup) {
-                if (found + kMostFound > most && (found = drop_far(beams, found)) + kMostFound > most) return -1;
+                if (found + kMostFound > most) found = drop_far(beams, found);
+                if (found + kMostFound > most) return -1;
                 found +=
                     find_candidates(beams.ceiling + begin, begin, together, tiles, panel, beams.candidates + found);
             }
@@ -265,7 +267,7 @@ std::int64_t screen(const Level& of, Beams& beams) {
 }
 
 // The candidates row by row, and bounds of their distances.
-void score_candidates(const Level& of, Beams& beams, std::int64_t found) {
+void score_candidates(const Level& of, const Beams& beams, std::int64_t found) {
     for (int row = 0; row < of.rows; ++row) beams.rows[row].found = 0;
     for (std::int64_t i = 0; i < found; ++i) ++beams.rows[beams.owner[beams.candidates[i].row]].found;
     std::int64_t begin = 0, bounds = 0;
@@ -299,7 +301,7 @@ void score_candidates(const Level& of, Beams& beams, std::int64_t found) {
 }
 
 // The paths that a row goes on with; -> how many.
-int choose(const Level& of, Beams& beams, int row, bool screened) {
+int choose(const Level& of, const Beams& beams, int row, bool screened) {
     const Row& at = beams.rows[row];
     int chosen = 0;
     if (!screened || at.blind || at.found < of.keep) {

@@ -50,21 +50,21 @@ LF_LOOP int find_candidates(const float* ceilings, int begin, int together, cons
         }
         hits &= hits - 1;
         at += hits == 0;
-        hits |= hits_of[at] & -std::uint64_t(hits == 0);
+        hits |= hits_of[at] & -static_cast<std::uint64_t>(hits == 0);
     }
     return static_cast<int>(to - first);
 }
 
 // Float32 scores of up to kLanes candidates; residual [rows, stride] -> scores [kLanes].
 inline void score_some(const Codebook& book, const float* residual, const Candidate* of, int some, float* scores) {
-    typename Vector::Float products[kLanes];
+    Vector::Float products[kLanes];
     for (int i = 0; i < kLanes; ++i) {
         const Candidate candidate = of[i < some ? i : 0];
         products[i] =
             products_of(residual + candidate.row * book.stride, book.exact + candidate.word * book.stride, book.stride);
         scores[i] = book.half[candidate.word];
     }
-    typename Vector::Float first, second;
+    Vector::Float first, second;
     Vector::halves_of_each(products, first, second);
     Vector::store(scores, Vector::subtract(Vector::load(scores), Vector::add(first, second)));
 }

@@ -115,7 +115,8 @@ void PackedCodebook::sort_by_length(const float* words, std::int64_t width) {
     }
     std::sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) { return square[a] < square[b]; });
     std::vector<std::int64_t> sorted;
-    for (std::size_t i : order) sorted.push_back(name_[i]);
+    sorted.reserve(order.size());
+    for (const std::size_t i : order) sorted.push_back(name_[i]);
     name_ = std::move(sorted);
 }
 
@@ -134,9 +135,8 @@ void PackedCodebook::quantize(std::int64_t width, Layout layout) {
         for (std::int64_t d = 0; d < view_.stride; d += 2) {
             const float a = word[d], b = word[d + 1];
             square += static_cast<double>(a) * a + static_cast<double>(b) * b;
-            largest = std::max(largest, std::max(std::abs(a), std::abs(b)));
-            sums = std::max(sums,
-                            std::max(std::max(a, 0.0f) + std::max(b, 0.0f), std::max(-a, 0.0f) + std::max(-b, 0.0f)));
+            largest = std::max({largest, std::abs(a), std::abs(b)});
+            sums = std::max({sums, std::max(a, 0.0f) + std::max(b, 0.0f), std::max(-a, 0.0f) + std::max(-b, 0.0f)});
         }
         extent[k] = layout.narrow_sums ? sums : largest;
         longest = std::max(longest, std::sqrt(square));
@@ -149,7 +149,7 @@ void PackedCodebook::quantize(std::int64_t width, Layout layout) {
         view_.shift = *std::min_element(half.begin(), half.end());
         for (double& value : half) value -= view_.shift;
     }
-    for (double value : half) highest = std::max(highest, std::abs(value));
+    for (const double value : half) highest = std::max(highest, std::abs(value));
     // What an offset cancels or has in common with all others leaves its rounding behind: (stride + 8)·2⁻⁵³
     // of the magnitudes. The screen takes 2⁻²⁰ of `highest` for the rounding of scores.
     highest += static_cast<double>(view_.stride + 8) * 0x1p-33 * magnitude;
@@ -216,7 +216,7 @@ void PackedCodebook::quantize(std::int64_t width, Layout layout) {
             const std::int16_t correction[2] = {static_cast<std::int16_t>(-layout.zero * sums[0]),
                                                 static_cast<std::int16_t>(-layout.zero * sums[1])};
             std::memcpy(target + at, correction, sizeof correction);
-            lane_reach = std::max(lane_reach, std::sqrt(double(std::max(squares[0], squares[1]))));
+            lane_reach = std::max(lane_reach, std::sqrt(static_cast<double>(std::max(squares[0], squares[1]))));
         }
         if (!layout.narrow_sums) {
             const std::int32_t correction = -layout.zero * whole;

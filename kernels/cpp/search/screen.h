@@ -49,7 +49,7 @@ struct Rounded {
 };
 
 // r·e in float32: a lane adds stride / kLanes products, and the lanes are added in a tree.
-inline typename Vector::Float products_of(const float* row, const float* word, std::int64_t stride) {
+inline Vector::Float products_of(const float* row, const float* word, std::int64_t stride) {
     auto sum = Vector::fill(0.0f);
     for (std::int64_t d = 0; d < stride; d += kLanes)
         sum = Vector::fused(Vector::load(row + d), Vector::load(word + d), sum);
@@ -68,7 +68,7 @@ inline float bound_of(const Codebook& book, const Rounded& of, int row, std::int
 }
 
 // The largest of the magnitudes in `most`; NaN or Inf where one of them is.
-inline float largest_of(typename Vector::Wide most) {
+inline float largest_of(Vector::Wide most) {
     const std::int32_t bits = Vector::largest(most);
     float largest;
     std::memcpy(&largest, &bits, sizeof bits);
@@ -90,7 +90,7 @@ inline void measure_rows(const float* rows, int count, std::int64_t stride, cons
     auto square = Vector::fill(0.0f), half = square;
     for (std::int64_t begin = 0; begin < stride; begin += kBlockWidth) {
         const std::int64_t end = begin + kBlockWidth < stride ? begin + kBlockWidth : stride;
-        typename Vector::Float squares[kLanes];
+        Vector::Float squares[kLanes];
         for (int i = 0; i < kLanes; ++i) {
             const float* row = rows + (i < count ? i : 0) * stride;
             squares[i] = Vector::fill(0.0f);
@@ -99,7 +99,7 @@ inline void measure_rows(const float* rows, int count, std::int64_t stride, cons
                 squares[i] = Vector::fused(part, part, squares[i]);
             }
         }
-        typename Vector::Float first, second;
+        Vector::Float first, second;
         Vector::halves_of_each(squares, first, second);
         square = Vector::add(square, Vector::add(first, second));
         half = Vector::larger(half, Vector::larger(first, second));
@@ -110,7 +110,7 @@ inline void measure_rows(const float* rows, int count, std::int64_t stride, cons
 
 inline void round_some(const float* rows, int count, std::int64_t stride, const Rounded& of, int at,
                        std::uint8_t* bytes) {
-    typename Vector::Float errors[kLanes];
+    Vector::Float errors[kLanes];
     for (int i = 0; i < kLanes; ++i) {
         const int row = i < count ? i : 0;
         const auto factor = Vector::fill(of.scale[at + row]);
@@ -121,7 +121,7 @@ inline void round_some(const float* rows, int count, std::int64_t stride, const 
             errors[i] = Vector::fused(error, error, errors[i]);
         }
     }
-    typename Vector::Float first, second;
+    Vector::Float first, second;
     Vector::halves_of_each(errors, first, second);
     Vector::store(of.error + at, Vector::add(first, second));
 }
@@ -144,6 +144,7 @@ inline void round_rows(const float* rows, int count, const Codebook& book, const
     }
     for (int row = 0; row < count; row += kLanes)
         round_some(rows + row * stride, count - row, stride, of, row, bytes + row * stride);
+    const std::int64_t additions = stride / kLanes + 16;
 #pragma omp simd
     for (int row = 0; row < count; ++row) {
         const float norm = std::sqrt(of.square[row]) * kUp + vanished;
@@ -152,7 +153,7 @@ inline void round_rows(const float* rows, int count, const Codebook& book, const
         of.along[row] = tested(Bound::screen, norm * kUp);
         of.across[row] = tested(Bound::screen, error * of.inverse[row] * kUp);
         of.float32[row] = 0x1p-20f * (norm * book.longest + book.highest);
-        of.product[row] = static_cast<float>(stride / kLanes + 16) * 0x1p-23f * norm * book.longest;
+        of.product[row] = static_cast<float>(additions) * 0x1p-23f * norm * book.longest;
     }
 }
 
@@ -228,17 +229,17 @@ inline void score_tile(const Codebook& book, const std::uint8_t* bytes, const Ti
     constexpr std::int64_t kVectorBytes = 4 * kLanes;
     const std::int8_t* at = book.packed + tile.first * book.panel_bytes;
     const float* half = book.half + tile.first * kPanelWords;
-    typename Vector::Float lowest[kRows], upper[kRows];
+    Vector::Float lowest[kRows], upper[kRows];
     for (int r = 0; r < kRows; ++r) lowest[r] = upper[r] = Vector::fill(FLT_MAX);
     for (std::int64_t panel = 0; panel < tile.panels; ++panel) {
         typename Vector::Sums sums[kRows][kVectors];
-        typename Vector::Wide totals[kRows][kVectors];
+        Vector::Wide totals[kRows][kVectors];
         std::int64_t block = 0;
         do {
             if (kNarrow || block == 0)
                 for (int v = 0; v < kVectors; ++v) {
                     const auto initial = Vector::load_sums(at + v * kVectorBytes);
-                    for (int r = 0; r < kRows; ++r) sums[r][v] = initial;
+                    for (auto& of_row : sums) of_row[v] = initial;
                 }
             at += kVectors * kVectorBytes;
             const std::uint8_t* row = bytes + block * kWidth;

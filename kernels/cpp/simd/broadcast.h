@@ -24,6 +24,10 @@ template <class Vector> struct Broadcasts {
     }
     // From the order of the multiplication to sums[r][v] of row r and vector v, which they are already.
     template <class Tile> static void by_row(Tile&) {}
+
+  private:
+    Broadcasts() = default;
+    friend Vector;
 };
 
 }  // namespace lf::LF_INSTRUCTION_SET
