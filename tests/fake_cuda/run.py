@@ -1,4 +1,4 @@
-"""python tests/fake_cuda/run.py CAPABILITY [--all | --warm]: one JSON line a case.
+"""PYTHONPATH=. python tests/fake_cuda/run.py CAPABILITY [--all | --warm]: one JSON line a case.
 
 CAPABILITY: 80, 86, 90, 100 or 120. Without --all only the cases that depend on the card; with
 --warm all of them, and those of `make gpu-check`.
@@ -8,8 +8,12 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 from unittest import mock
 
@@ -26,6 +30,7 @@ from letter_fast.training.capture import Inputs
 from letter_fast.training.metrics import EpochMeans
 from letter_fast.training.ranks import Ranks
 from letter_fast.training.run import Run
+from tests.fake_cuda.cards import build_guard, environment
 from tests.fake_cuda.harness import Card
 
 sinkhorn_codes, balanced, nearest_ = (
@@ -311,7 +316,16 @@ def sinkhorn(N: int, K: int, epsilon: float) -> None:
     sinkhorn_codes._map_large(mapping, (0,), (N,), torch.empty(N, **INT64))
 
 
+def _with_guard() -> int:
+    """The exit status of this very command with guard.cpp preloaded."""
+    with tempfile.TemporaryDirectory() as folder:
+        preloaded = environment(build_guard(Path(folder)))
+        return subprocess.run([sys.executable, *sys.argv], env=preloaded, check=False).returncode
+
+
 def main() -> None:
+    if "guard.so" not in os.environ.get("LD_PRELOAD", ""):
+        sys.exit(_with_guard())
     card = Card(int(sys.argv[1]))
     cases = [*on_every_card(), *training_steps()]
     if "--all" in sys.argv or "--warm" in sys.argv:
