@@ -280,7 +280,7 @@ def cases(target: str) -> Iterator[Case]:
             yield Case("pack words", config, words_kernel, of, 4, 3, False)
             of |= {"DISTINCT": True, "SLOTS": SLOTS, "BLOCK_K": tiles.PACK_WORDS}
             yield Case("pack slots", config, slots_kernel, of, 4, 3, False)
-        shape = tiles.split_shape(width)
+        shape = tiles.split_shape(width, target)
         config = "{BLOCK_N}×{BLOCK_D}".format(**shape)
         yield Case("split", config, split_kernel, shape, 4, 3, False)
         yield Case("split low", config, low_kernel, shape, 4, 3, False)

@@ -45,7 +45,7 @@ from .score import (
     square_sum,
     stays_finite,
 )
-from .tiles import WIDE_STEP, ScreenTile, programs, split_shape
+from .tiles import WIDE_STEP, ScreenTile, architecture, programs, split_shape
 
 
 @triton.jit(do_not_specialize=["first", "rows", "L", "level"])
@@ -269,7 +269,7 @@ def split_rows(
 ) -> None:
     """Residuals of the slab `rows` before `level`, as halves and facts."""
     P = packed.high.shape[1]
-    shape = split_shape(P)
+    shape = split_shape(P, architecture(x.device))
     split_kernel[(triton.cdiv(len(rows), shape["BLOCK_N"]),)](
         x,
         x.stride(0),
@@ -303,7 +303,7 @@ def split_low(
 ) -> None:
     """The low halves of the queued rows of the slab."""
     P = packed.high.shape[1]
-    shape = split_shape(P)
+    shape = split_shape(P, architecture(x.device))
     grid = programs(len(rows), shape["BLOCK_N"], x.device, persistent=True)
     low_kernel[(grid,)](
         x,

@@ -88,7 +88,9 @@ WIDE["sm_86"] = WIDE["sm_120"] = WIDE["sm_80"]
 WIDE_STEP = 64
 # Rows of the wide search whose fp16 halves are in memory at once, in bytes.
 SLAB_BYTES = 256 << 20
+# Elements of the residual that a program splits. Architecture -> where 512 spill (4).
 SPLIT_ELEMENTS = 512
+SPLIT_ELEMENTS_ON = {"sm_120": 1024}
 
 # Slots a program packs, a divisor of codebook.SLOTS: few, so that four levels of 256 spread over 64
 # programs. And codewords of its level that it looks at together.
@@ -220,10 +222,11 @@ def pack_shape(P: int, device: torch.device) -> dict[str, int]:
     return {"BLOCK_S": slots, "BLOCK_K": PACK_WORDS, "BLOCK_D": min(WIDE_STEP, P)}
 
 
-def split_shape(P: int) -> dict[str, int]:
+def split_shape(P: int, architecture: str) -> dict[str, int]:
     """Rows × columns of the residual that screen_wide.py splits at once."""
     step = min(WIDE_STEP, P)
-    return {"BLOCK_N": SPLIT_ELEMENTS // step, "BLOCK_D": step}
+    elements = SPLIT_ELEMENTS_ON.get(architecture, SPLIT_ELEMENTS)
+    return {"BLOCK_N": elements // step, "BLOCK_D": step}
 
 
 def settle_blocks(architecture: str) -> dict[bool, Block]:
