@@ -38,6 +38,7 @@ def facts(device: torch.device) -> dict[str, Any]:
         "uncommitted_changes": _git("status", "--porcelain", "--untracked-files=no") != "",
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
         "cpu": _cpu("model name") or platform.processor(),
+        "family_and_model": [_cpu("cpu family"), _cpu("model")],
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None,
         "instructions": sorted(set(_INSTRUCTIONS.findall(_cpu("flags") or _cpu("Features")))),
         "load_average": list(os.getloadavg()) if hasattr(os, "getloadavg") else None,
@@ -71,8 +72,16 @@ def sentence(found: dict[str, Any]) -> str:
 
 
 def name(device: torch.device) -> str:
-    """The machine's name as a file name, such as nvidia-h100-80gb-hbm3."""
-    full = torch.cuda.get_device_name(device) if device.type == "cuda" else _cpu("model name")
+    """The machine's name as a file name, such as nvidia-h100-80gb-hbm3.
+
+    A hosted x86 processor hides its generation ("AMD EPYC"); family and model tell it.
+    """
+    if device.type == "cuda":
+        full = torch.cuda.get_device_name(device)
+    else:
+        full = _cpu("model name")
+        if family := _cpu("cpu family"):
+            full += f" family {family} model {_cpu('model')}"
     return re.sub(r"[^a-z0-9]+", "-", (full or platform.machine()).lower()).strip("-")
 
 
@@ -89,7 +98,8 @@ def _cpu(key: str) -> str:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
         return ""
-    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith(key)), "")
+    pairs = (line.split(":", 1) for line in lines if ":" in line)
+    return next((value.strip() for name, value in pairs if name.strip() == key), "")
 
 
 def _git(*arguments: str) -> str | None:
