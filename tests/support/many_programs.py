@@ -12,13 +12,13 @@ import inspect
 import math
 import operator
 import random
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 from unittest import mock
 
 from tests.support import triton_backend  # noqa: F401  (first: it has Triton interpret)
+from tests.support.stepwise import Stepwise
 
 # isort: split
 import triton.language as tl  # noqa: F401  (the interpreter patches it by way of these globals)
@@ -62,33 +62,12 @@ class Grid:
             self._running.pause()
 
 
-class _Program(threading.Thread):
-    """Runs `body` from wait to wait, whenever it is told to."""
+class _Program(Stepwise):
+    """A program and how often it has waited."""
 
     def __init__(self, body: Callable[[], object]) -> None:
-        super().__init__(daemon=True)
-        self._body = body
-        self._go, self._stopped = threading.Semaphore(0), threading.Semaphore(0)
+        super().__init__(body)
         self.waits = 0
-        self.over = False
-        self.error: BaseException | None = None
-
-    def run(self) -> None:
-        self._go.acquire()
-        try:
-            self._body()
-        except BaseException as error:
-            self.error = error
-        self.over = True
-        self._stopped.release()
-
-    def advance(self) -> None:
-        self._go.release()
-        self._stopped.acquire()
-
-    def pause(self) -> None:
-        self._stopped.release()
-        self._go.acquire()
 
 
 @contextmanager

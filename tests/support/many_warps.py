@@ -17,7 +17,6 @@ from __future__ import annotations
 import inspect
 import random
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -26,6 +25,7 @@ from unittest import mock
 import numpy as np
 
 from tests.support import triton_backend  # noqa: F401  (first: it has Triton interpret)
+from tests.support.stepwise import Stepwise
 
 # isort: split
 import triton.language as tl  # noqa: F401  (the interpreter patches it by way of these globals)
@@ -40,35 +40,13 @@ ORDERS: dict[str, Callable[[list[int], random.Random], list[int]]] = {
 }
 
 
-class _Warp(threading.Thread):
-    """Runs `body` from barrier to barrier, whenever it is told to."""
+class _Warp(Stepwise):
+    """A warp, its stores (places, values) and its atomics so far."""
 
     def __init__(self, body: Callable[[], object]) -> None:
-        super().__init__(daemon=True)
-        self._body = body
-        self._go, self._stopped = threading.Semaphore(0), threading.Semaphore(0)
+        super().__init__(body)
         self.stores: list[tuple[bytes, bytes]] = []
         self.atomics = 0
-        self.over = False
-        self.error: BaseException | None = None
-
-    def run(self) -> None:
-        self._go.acquire()
-        try:
-            self._body()
-        except BaseException as error:
-            self.error = error
-        self.over = True
-        self._stopped.release()
-
-    def advance(self) -> None:
-        """To the next barrier, or the end."""
-        self._go.release()
-        self._stopped.acquire()
-
-    def barrier(self) -> None:
-        self._stopped.release()
-        self._go.acquire()
 
 
 class _Program:
@@ -102,7 +80,7 @@ class _Program:
 
     def barrier(self, builder: InterpreterBuilder) -> None:
         if self._without is None or not _called_from(*self._without):
-            self._warps[self._running].barrier()
+            self._warps[self._running].pause()
 
     def store(self, real: Any, *arguments: Any) -> Any:
         _, places, value, mask, *_ = arguments
