@@ -26,7 +26,7 @@ def test_the_entrance_compares_and_writes(
 ) -> None:
     pytest.importorskip("faiss", reason="faiss is not installed")
     file = tmp_path / "compat.json"
-    arguments = ["--only", "faiss encode, beam 1", "--rounds", "2", "--cpu-time"]
+    arguments = ["--only", "faiss encode, beam 1,", "--rounds", "2", "--cpu-time"]
     monkeypatch.setattr(sys, "argv", ["compat", *arguments, "--json", str(file)])
     compat.main()
     assert "faiss encode, beam 1" in capsys.readouterr().out
