@@ -7,7 +7,7 @@ NATIVE := $(wildcard kernels/cpp/*.cpp kernels/cpp/*.h kernels/cpp/*/*.cpp kerne
 
 CXX_FILES := $(NATIVE) $(wildcard tests/*/*.cpp tests/*/*.h)
 
-.PHONY: test quick coverage lint tidy docs demo format clean bench gpu-check gpu-warm \
+.PHONY: docs-check test quick coverage lint tidy docs demo format clean bench gpu-check gpu-warm \
   test-emulated test-arm sanitize wheels wheels-check
 
 # A file of tests stays on one of so many processes.
@@ -76,6 +76,12 @@ format: $(INSTALLED)
 # The site, from docs/ and the docstrings, into build/site; it works from a folder as well as from a server.
 docs: $(INSTALLED)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+# Every page in a browser, as wide as a telephone and a desk: minutes.
+BROWSER ?= chromium
+docs-check: $(INSTALLED)
+	@command -v $(BROWSER) > /dev/null || { echo "make docs-check needs $(BROWSER), or another Chromium: BROWSER=…"; exit 1; }
+	LETTER_FAST_BROWSER=$(BROWSER) $(BIN)/python -m pytest tests/docs/test_site.py
 
 demo: $(INSTALLED) $(DEMO_DATA)
 	$(BIN)/letter-fast demo

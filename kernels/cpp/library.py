@@ -71,12 +71,21 @@ def load() -> ctypes.CDLL:
             f"{path} was not built; install a C++ compiler, then letter-fast once more"
         )
     try:
-        library = ctypes.CDLL(str(path))
-        library.lf_last_failure.restype = ctypes.c_char_p
-        library.lf_instruction_set.restype = ctypes.c_int32
-        library.lf_instruction_sets.restype = ctypes.c_char_p
+        return opened(path)
     except (OSError, AttributeError) as error:
         raise NativeLibraryError(f"{path} can't be loaded: {error}; reinstall") from error
+
+
+def opened(path: Path) -> ctypes.CDLL:
+    """The library of a file, with the types of what isn't a request.
+
+    Raises:
+        OSError, AttributeError: it can't be loaded, or is another library.
+    """
+    library = ctypes.CDLL(str(path))
+    library.lf_last_failure.restype = ctypes.c_char_p
+    library.lf_instruction_set.restype = ctypes.c_int32
+    library.lf_instruction_sets.restype = ctypes.c_char_p
     return library
 
 

@@ -100,7 +100,8 @@ def path_parameters() -> list[tuple[str, int | str]]:
         name = command.name or command.callback.__name__
         place = -1
         for parameter, hint in get_type_hints(command.callback, include_extras=True).items():
-            if parameter == "return" or hint is typer.Context:
+            # `**fields: Any` are options of a dataclass, none of them a path.
+            if parameter in ("return", "fields") or hint is typer.Context:
                 continue
             kind, info = get_args(hint)[:2]
             is_argument = isinstance(info, ArgumentInfo)

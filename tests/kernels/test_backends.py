@@ -23,6 +23,8 @@ OPERATIONS = {
 }
 # A GPU leaves these to the reference: groups are few and small.
 HOST_ONLY = {"distinct_codes", "evict_codes"}
+# A CPU leaves these to the reference: PyTorch does them in a pass a level, and no launch counts.
+GPU_ONLY = {"residuals"}
 
 
 def parameters(function: Callable[..., object]) -> list[tuple[str, object, object]]:
@@ -41,13 +43,15 @@ def test_cpp_has_a_file_for_each_operation_and_no_other() -> None:
     files = {path.stem for path in (ROOT / "kernels/cpp").glob("*.cpp")}
     wanted = {found.__module__.rsplit(".", 1)[-1] for found in OPERATIONS.values()}
     # `nearest` is a residual search of one level.
-    assert files == wanted - {"nearest"}
+    assert files == wanted - GPU_ONLY - {"nearest"}
 
 
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_backends_take_what_the_reference_takes(name: str) -> None:
     expected = parameters(OPERATIONS[name])
-    assert parameters(getattr(cpp, name)) == expected
+    assert hasattr(cpp, name) == (name not in GPU_ONLY)
+    if name not in GPU_ONLY:
+        assert parameters(getattr(cpp, name)) == expected
     assert hasattr(triton_backend.backend, name) == (name not in HOST_ONLY)
     if name not in HOST_ONLY:
         assert parameters(getattr(triton_backend.backend, name)) == expected

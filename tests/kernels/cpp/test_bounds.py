@@ -50,9 +50,7 @@ Weaken = Callable[[str, float], None]
 @pytest.fixture
 def weaken(built: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Weaken]:
     """Multiplies a bound of the library, which stands in for the real one, by a factor."""
-    found = ctypes.CDLL(str(built))
-    for name in ("lf_last_failure", "lf_instruction_sets"):
-        getattr(found, name).restype = ctypes.c_char_p
+    found = library.opened(built)
     found.lf_weaken.argtypes = [ctypes.c_int32, ctypes.c_double]
     monkeypatch.setattr(library, "load", lambda: found)
     monkeypatch.setenv("LETTER_FAST_INSTRUCTION_SET", "portable")

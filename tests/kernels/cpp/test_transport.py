@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -65,8 +64,7 @@ def loaded(others: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         objects = [*others, compiled(source, tmp_path / "transport.o")]
         link = [str(COMPILER), "-shared", "-pthread", *objects, "-o", str(built)]
         subprocess.run(link, check=True)
-        found = ctypes.CDLL(str(built))
-        found.lf_last_failure.restype = ctypes.c_char_p
+        found = library.opened(built)
         monkeypatch.setattr(library, "load", lambda: found)
         monkeypatch.setenv("LETTER_FAST_INSTRUCTION_SET", "portable")
         for cached in (library._entry, library._record):
