@@ -199,9 +199,8 @@ void screen(const Search& search, const Codebook& book, Block& block, int rows, 
         block.count[row] = 0;
         // A bound that is huge or no number rules nobody out. It is so for all panels or for none: only the row
         // can make it so.
-        block.blind[row] = !(bound_of(book, block.rounded, row, book.panels - 1) < 0x1p90f);
-        // Below what padding is scored, and above every other score: these are within 2²⁰ times the bound.
-        block.ceiling[row] = block.blind[row] ? -FLT_MAX : 0x1p110f;
+        block.blind[row] = !(bound_of(book, block.rounded, row, book.panels - 1) < kLargestBound);
+        block.ceiling[row] = block.blind[row] ? kNoCandidates : kHighest;
     }
     const ScoreTile score = score_tile_for(book);
     const std::int64_t panels = tile_panels(book);

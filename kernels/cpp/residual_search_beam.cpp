@@ -197,7 +197,7 @@ void find_ceilings(const Level& of, const Beams& beams) {
         const float tau = beams.tau[beams.owner[path]], square = beams.rounded.square[path];
         const float reach = 0.5f * (tau - square + beams.error[path]);
         const float limit = reach + std::fabs(reach) * 0x1p-20f;
-        beams.ceiling[path] = tau < 0 ? -FLT_MAX : limit < 0x1p110f ? limit : 0x1p110f;
+        beams.ceiling[path] = tau < 0 ? kNoCandidates : limit < kHighest ? limit : kHighest;
     }
 }
 
@@ -226,8 +226,8 @@ void measure(const Level& of, Beams& beams) {
         at.blind = false;
         for (int path = at.first; path < at.first + at.paths; ++path) {
             beams.owner[path] = row;
-            at.blind |= !(bound_of(of.book, beams.rounded, path, of.book.panels - 1) < 0x1p90f &&
-                          beams.rounded.square[path] < 0x1p90f);
+            at.blind |= !(bound_of(of.book, beams.rounded, path, of.book.panels - 1) < kLargestBound &&
+                          beams.rounded.square[path] < kLargestBound);
         }
         beams.tau[row] = at.blind ? -1.0f : FLT_MAX;
     }

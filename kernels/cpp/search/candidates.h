@@ -4,6 +4,7 @@
 // functions of their own, on pointers of their own; in one with everything around them GCC runs out of registers, and
 // each of their chains goes through memory.
 #pragma once
+#include <cmath>
 #include <cstdint>
 
 #include "search/screen.h"
@@ -17,6 +18,11 @@ struct Candidate {
     std::int32_t row, word;
     float lower;  // bound of its score
 };
+
+// The ceiling of a row of which the screen says nothing: no bound is at most this, not even −∞.
+constexpr float kNoCandidates = NAN;
+// The highest ceiling: every score that isn't padding's is below it, if its bound is below kLargestBound.
+constexpr float kHighest = 0x1p110f, kLargestBound = 0x1p90f;
 
 // Candidates that kGroup panels can give kLanes rows.
 constexpr int kMostFound = kLanes * 64 * kVectors;

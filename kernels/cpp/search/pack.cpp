@@ -165,9 +165,6 @@ void PackedCodebook::quantize(std::int64_t width, Layout layout) {
     const std::int64_t vector_bytes = 4 * layout.lanes;
     const std::int64_t panel_words = kVectors * layout.lanes;
     view_.panels = (count + panel_words - 1) / panel_words;
-    // Padding may be listed where a tile has few codewords; its zeros are read then, its score is never the best.
-    exact_.resize(view_.panels * panel_words * view_.stride, 0.0f);
-    view_.exact = exact_.data();
     view_.panel_bytes = view_.blocks * (1 + block_steps) * kVectors * vector_bytes;
     packed_.assign(view_.panels * view_.panel_bytes, 0);
     half_.assign(view_.panels * panel_words, kNever);
