@@ -103,8 +103,13 @@ def instruction_sets() -> tuple[str, ...]:
 
     A request names one by its place here.
     """
-    names: list[str] = load().lf_instruction_sets().decode().split()
-    return tuple(names[: int(load().lf_instruction_set()) + 1])
+    return _sets(load())
+
+
+@cache
+def _sets(library: ctypes.CDLL) -> tuple[str, ...]:
+    names: list[str] = library.lf_instruction_sets().decode().split()
+    return tuple(names[: int(library.lf_instruction_set()) + 1])
 
 
 @cache
