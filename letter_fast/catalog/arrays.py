@@ -117,10 +117,12 @@ def open_npy(path: Path) -> ArrayEmbeddings:
     with reading(path):
         state = FileState(path)
         with path.open("rb") as file:
-            begin = file.read(2)
+            begin = file.read(6)
         for other, what in ((b"PK", "an archive (.npz, .pt)"), (b"\x80", "a pickle")):
             if begin.startswith(other):
                 raise CatalogError(f"{path} is {what}, not one array: write it by numpy.save")
+        if begin and begin != b"\x93NUMPY":
+            raise CatalogError(f"{path} doesn't begin as .npy files do: write it by numpy.save")
         try:
             mapped = np.load(path, mmap_mode="r", allow_pickle=False)  # touches the header only
         except ValueError as error:
@@ -132,6 +134,11 @@ def open_npy(path: Path) -> ArrayEmbeddings:
             raise
         floating = np.issubdtype(mapped.dtype, np.floating) and mapped.dtype.itemsize <= 8
         check_shape(str(path), mapped.shape, str(mapped.dtype), floating)
+        if more := path.stat().st_size - mapped.offset - mapped.nbytes:
+            raise CatalogError(
+                f"{path} goes on for {more} bytes after its array of {len(mapped)} rows: "
+                "a second array saved into the same file would be left out; write one array a file"
+            )
         by_column = not mapped.flags.c_contiguous
         matrix = StoredMatrix(path, state, mapped.offset, mapped.shape, mapped.dtype, by_column)
         return ArrayEmbeddings(str(path), matrix, files=(path,))

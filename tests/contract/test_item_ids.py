@@ -433,8 +433,13 @@ def test_misnamed_files_are_named(tmp_path: Path) -> None:
     np.save(tmp_path / "objects.npy", np.array([[1.0], None], dtype=object))
     torch.save(TEXT, tmp_path / "old.pt", _use_new_zipfile_serialization=False)
     (tmp_path / "old.pt").rename(tmp_path / "pickle.npy")
+    (tmp_path / "text.npy").write_text("1.0 2.0\n")
+    with (tmp_path / "two.npy").open("wb") as file:
+        np.save(file, TEXT)
+        np.save(file, TEXT)
     for name, what in (
-        ("archive", "an archive"), ("objects", "Python objects"), ("pickle", "a pickle")
+        ("archive", "an archive"), ("objects", "Python objects"), ("pickle", "a pickle"),
+        ("text", "doesn't begin"), ("two", "a second array"),
     ):  # fmt: skip
         with pytest.raises(CatalogError, match=what) as raised:
             Embeddings.open(tmp_path / f"{name}.npy")
