@@ -7,7 +7,7 @@
 //
 //     for t = 1 … iterations:
 //         climb: collect arcs of a sample, let prices climb; then of a finer sample; at last of all rows
-//         repair along the arcs of all rows (transport.h), which ends at the optimum, or where the slack ends
+//         repair along the arcs of all rows (repair.h), which ends at the optimum, or where the slack ends
 //         t < last:  means of the assignment, which may have few rows misplaced; raise the prices of far-out clusters
 //         t = last:  widen the slack, collect anew at the very prices and repair, until the repair ends at the optimum
 //                    and its prices are those of the collection: that arc list proves the dual bound
@@ -27,6 +27,8 @@
 
 #include "abi.h"
 #include "assignment/arcs.h"
+#include "assignment/ascent.h"
+#include "assignment/repair.h"
 #include "assignment/transport.h"
 #include "runtime/parallel.h"
 #include "search/pack.h"

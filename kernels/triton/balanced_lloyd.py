@@ -2,7 +2,7 @@
 
     GPU    ascend: prices, passes over all rows that the host only launches       (ascent.py)
     GPU    within: who may take the rows whose two best clusters are nearly as good
-    host   repair of those rows along cheapest paths                 (cpp/assignment/transport.h)
+    host   repair of those rows along cheapest paths                 (cpp/assignment/repair.h)
     GPU    nearest at the final prices: the bound that proves the assignment
 
 Only the last assignment is repaired and proven. Earlier ones take each row's best cluster at the

@@ -1,7 +1,9 @@
 // The clusters that may take a row: those whose price for it is near its best one's.
 #pragma once
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <vector>
 
 #include "search/search.h"
@@ -24,6 +26,10 @@ class Arcs {
         const std::int32_t* cluster;
         const double* cost;
         std::int64_t count;
+
+        bool has(std::int32_t k) const { return std::binary_search(cluster, cluster + count, k); }
+        // The cost of cluster k, to which the row has an arc.
+        double cost_of(std::int32_t k) const { return cost[std::lower_bound(cluster, cluster + count, k) - cluster]; }
     };
 
     explicit Arcs(std::int64_t rows) : rows_(rows), lists_((rows + kChunk - 1) / kChunk) {}
@@ -45,6 +51,29 @@ class Arcs {
     std::int64_t rows_;
     std::vector<ArcList> lists_;
 };
+
+// The arc of the least score c_ik + λ_k, the lowest k among equals, and the second least score (+inf where there is
+// only one arc).
+struct Best {
+    std::int64_t at;  // the arc
+    double score, second;
+};
+
+inline Best best_of(const Arcs::Row& row, const std::vector<double>& prices) {
+    constexpr double kFar = std::numeric_limits<double>::infinity();
+    Best best{0, kFar, kFar};
+    for (std::int64_t i = 0; i < row.count; ++i) {
+        const double score = row.cost[i] + prices[row.cluster[i]];
+        if (score < best.score) {
+            best.second = best.score;
+            best.score = score;
+            best.at = i;
+        } else if (score < best.second) {
+            best.second = score;
+        }
+    }
+    return best;
+}
 
 // The clusters that count as near: price λ_k, and by how much the least score of a row, that of cluster j, may
 // be exceeded: slack_k + leave_j.

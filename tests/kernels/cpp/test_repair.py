@@ -40,29 +40,30 @@ def compiled(source: Path, to: Path) -> str:
 
 
 @pytest.fixture(scope="module")
-def others(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    """Objects of all that the assignment needs but for transport.cpp."""
+def objects(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Source -> object, of all that the assignment needs."""
     folder = tmp_path_factory.mktemp("objects")
     sources = [SOURCES / "balanced_lloyd.cpp", SOURCES / "residual_search.cpp"]
     for name in ("search", "assignment", "runtime"):
-        sources += [path for path in (SOURCES / name).glob("*.cpp") if path.stem != "transport"]
-    return [compiled(source, folder / f"{source.stem}.o") for source in sources]
+        sources += (SOURCES / name).glob("*.cpp")
+    return {source.name: compiled(source, folder / f"{source.stem}.o") for source in sources}
 
 
 Load = Callable[..., None]
 
 
 @pytest.fixture
-def loaded(others: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Load:
-    """Puts a library that checks itself in the real one's place, one text replaced in it."""
+def loaded(objects: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Load:
+    """Puts a library that checks itself in the real one's place, one text of a file left out."""
 
-    def load(replace: str = "", by: str = "") -> None:
-        text = (SOURCES / "assignment/transport.cpp").read_text()
-        assert replace in text
-        source, built = tmp_path / "transport.cpp", tmp_path / "checked.so"
-        source.write_text(text.replace(replace, by, 1))
-        objects = [*others, compiled(source, tmp_path / "transport.o")]
-        link = [str(COMPILER), "-shared", "-pthread", *objects, "-o", str(built)]
+    def load(name: str = "", fault: str = "") -> None:
+        chosen, built = dict(objects), tmp_path / "checked.so"
+        if name:
+            text = (SOURCES / "assignment" / name).read_text()
+            assert fault in text
+            (tmp_path / name).write_text(text.replace(fault, "", 1))
+            chosen[name] = compiled(tmp_path / name, tmp_path / "faulty.o")
+        link = [str(COMPILER), "-shared", "-pthread", *chosen.values(), "-o", str(built)]
         subprocess.run(link, check=True)
         found = library.opened(built)
         monkeypatch.setattr(library, "load", lambda: found)
@@ -99,16 +100,20 @@ def test_invariants_hold_before_every_path(loaded: Load) -> None:
 
 
 @pytest.mark.parametrize(
-    ("fault", "invariant"),
+    ("name", "fault", "invariant"),
     [
-        ("excess_[end] += amount;", "invariant [13]"),
-        ("flow_[move.from] += amount;", "invariant [13]"),
-        ("if (move.to != sink_) renew_edges(move.to);", "invariant 5"),
-        ("if (final_[node]) potential_[node] += std::max(raised - distance_[node], 0.0);", "inv"),
+        ("repair.cpp", "excess_[end] += amount;", "invariant [13]"),
+        ("repair.cpp", "flow_[step.from] += amount;", "invariant [13]"),
+        ("repair.cpp", "if (step.to != sink_) members_.renew(step.to);", "invariant 5"),
+        (
+            "potentials.cpp",
+            "if (paths.final(node)) now_[node] += std::max(raised - paths.distance(node), 0.0);",
+            "invariant",
+        ),
     ],
 )
-def test_a_fault_breaks_an_invariant(fault: str, invariant: str, loaded: Load) -> None:
-    loaded(fault, "")
+def test_a_fault_breaks_an_invariant(name: str, fault: str, invariant: str, loaded: Load) -> None:
+    loaded(name, fault)
     with pytest.raises(RuntimeError, match=f"balanced_lloyd failed: {invariant}"):
         for each in problems():
             cpp.balanced_lloyd(*each, 3, 0.0, 20)
