@@ -40,6 +40,7 @@ from letter_fast.tokenization.digests import Digests, row_digests
 from letter_fast.tokenization.encode import codes_of, latents_of
 from letter_fast.tokenization.existing import Changes, Keeping, Refresh, Removed, keep
 from letter_fast.tokenization.groups import Codes
+from letter_fast.tokenization.held import HeldIds
 from letter_fast.tokenization.policies import Policy, summarize
 from letter_fast.tokenization.provenance import check_model
 from letter_fast.tokenization.table_file import first_line, list_column, matrix
@@ -109,7 +110,7 @@ def tokenize(
     margins = margins or kept.margins is not None
 
     if len(new) == 0:
-        resolution = _Resolver(model, unique, kept.held).nothing()
+        resolution = _Resolver(model, unique, kept.held.codes).nothing()
         margin = np.zeros((0, len(model.quantizer.codebook_sizes)), dtype=np.float32)
         nothing = np.zeros(0, dtype=np.uint64)
         return id_table(
@@ -127,7 +128,7 @@ def tokenize(
     told = encoded.select_columns(["item_id", "problem", "codes", "margin", "digest"])
     codes, margin, digests = _in_order_of(new, told)
     warn_of_equal(digests)
-    resolver = _Resolver(model, unique, kept.held, codes)
+    resolver = _Resolver(model, unique, kept.held.codes, codes)
     resources = ray.cluster_resources()  # type: ignore[no-untyped-call]
     resolved = (
         encoded.map_batches(resolver.group, batch_format="pyarrow")
@@ -284,7 +285,8 @@ class _Resolver:
         if self._unique == "suffix":
             used = np.concatenate([result[:, -1], self._held[:, -1]]).max(initial=0)
             sizes = [*sizes, int(used) + 1]
-        report = summarize(self._unique, codes, result, self._held, sizes, growth, rounds)
+        held = HeldIds(self._held, sizes)
+        report = summarize(self._unique, codes, result, held, sizes, growth, rounds)
         return Resolution(result, sizes, report)
 
     def nothing(self) -> Resolution:

@@ -25,6 +25,8 @@ Result = TypeVar("Result")
 
 # Batches that may wait to be saved.
 _UNSAVED = 64
+# Numbers of latents that are kept instead of encoded again, 8 MB: those of a night's new items.
+_KEPT = 1 << 21
 
 
 def encode_rows(
@@ -35,12 +37,14 @@ def encode_rows(
     margins: bool = False,
     batch_size: int = 4096,
     finished: FinishedShards | None = None,
+    latents: LatentsOnDemand | None = None,
     on_batch: Callable[[int], None] | None = None,
 ) -> Encoded:
     """The codes of chosen rows; of embeddings and latents a few batches at a time are held.
 
     rows [R] ascending; margins: also the gap to the runner-up at each level;
     finished: codes of an earlier run, which are not computed again, and where new ones go;
+    latents: of the same rows, told what is encoded here;
     on_batch: called with the rows done, at first with those that were finished.
     """
     levels = model.quantizer.levels
@@ -54,15 +58,23 @@ def encode_rows(
     tell(len(rows) - len(missing))
     wanted = rows if len(missing) == len(rows) else rows[missing]
     batches = ahead(catalog.batches_of(wanted, batch_size))
-    coded = _each(model, lambda batch: encode_batch(model, batch, margins), batches)
+
+    def encode(batch: Floats) -> tuple[Encoded, Tensor | None]:
+        z = latents_of(model, batch)
+        found = codes_of(model, z, row_digests(batch), margins)
+        return found, z if latents is not None and latents.are_few else None
+
+    coded = _each(model, encode, batches)
     done = 0
     # A disk takes its time to say that a shard is safe; encoding goes on meanwhile.
     with closing(coded), ThreadPoolExecutor(1, "letter-fast-writer") as writer:
         saving: deque[Future[None]] = deque()
-        for part in coded:
+        for part, z in coded:
             places = missing[done : done + len(part.codes)]
             for array, some in zip(encoded.arrays().values(), part.arrays().values(), strict=True):
                 array[places] = some
+            if latents is not None and z is not None:
+                latents.keep(places, z)
             done += len(places)
             if finished is not None:
                 upcoming = int(missing[done]) if done < len(missing) else len(rows)
@@ -80,11 +92,6 @@ def latents_of(model: Tokenizer, batch: Floats) -> Tensor:
     return model.encode_latents(torch.from_numpy(batch).to(model.quantizer.codebooks.device))
 
 
-def encode_batch(model: Tokenizer, batch: Floats, margins: bool = False) -> Encoded:
-    """batch [B, S]"""
-    return codes_of(model, latents_of(model, batch), row_digests(batch), margins)
-
-
 def codes_of(model: Tokenizer, z: Tensor, digests: Digests, margins: bool = False) -> Encoded:
     """The codes of latents [B, D], on the CPU."""
     found = model.quantizer.encode(z, return_margin=margins)
@@ -96,6 +103,7 @@ def codes_of(model: Tokenizer, z: Tensor, digests: Digests, margins: bool = Fals
 class LatentsOnDemand:
     """Latents of chosen rows of a catalog, encoded again when asked for: the same bits. [R, D]
 
+    Few of them may be kept, as they are encoded; they serve once they are all there.
     rows [R] ascending
     """
 
@@ -108,9 +116,19 @@ class LatentsOnDemand:
     ) -> None:
         self.shape = (len(rows), model.quantizer.dim)
         self._model, self._catalog, self._rows, self._size = model, catalog, rows, batch_size
+        self.are_few = len(rows) * model.quantizer.dim <= _KEPT
+        self._kept = torch.empty(self.shape if self.are_few else (0, 0))
+        self._missing = len(rows)
+
+    def keep(self, places: NDArray[np.int64], latents: Tensor) -> None:
+        """Takes those of rows[places], each once, where they `are_few`. [n], [n, D]"""
+        self._kept[torch.from_numpy(places)] = latents.detach().float().cpu()
+        self._missing -= len(places)
 
     def __getitem__(self, places: NDArray[np.int64]) -> Tensor:
         """Those of rows[places]. places [n] -> [n, D] float32 on the CPU"""
+        if self.are_few and not self._missing:
+            return self._kept[torch.from_numpy(places)]
         order = np.argsort(places, kind="stable")
         latents = torch.empty(len(places), self.shape[1])
         done = 0

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from typing import Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from letter_fast import validation
-from letter_fast.catalog.item_ids import ItemIds, in_common
+from letter_fast.catalog.item_ids import ItemIds, in_common, rows_among
 
 from .digests import UNKNOWN, Digests
 from .groups import Codes, joined
+from .held import HeldIds
 from .semantic_ids import SemanticIds
 
 Removed = Literal["reserve", "keep", "free"]
@@ -62,11 +62,8 @@ class Kept(NamedTuple):
     absent_margins: NDArray[np.float32] | None
     """[A, L], likewise."""
     changes: Changes
-
-    @property
-    def held(self) -> Codes:
-        """All IDs that no new item may get."""
-        return joined(self.codes, self.absent_codes)
+    held: HeldIds
+    """All IDs that no new item may get."""
 
 
 class Keeping(NamedTuple):
@@ -115,13 +112,13 @@ def keep(
         changes = Changes(0, 0, len(ids), 0, 0, 0)
         return Kept(
             unknown, nobody, no_digests, ids.filter(unknown), nobody, no_digests, unknown[:0],
-            None, None, changes,
+            None, None, changes, HeldIds(nobody, [1] * tokens),
         )  # fmt: skip
     _check_fits(ids, existing, sizes, policy)
     both = in_common(ids, existing.names)
     assert both is not None  # as checked
     mine, theirs = both
-    row = pc.index_in(mine, value_set=theirs)
+    row = rows_among(mine, theirs)
     known = row.is_valid().to_numpy(zero_copy_only=False)
     places = row.drop_null().to_numpy().astype(np.int64)
     absent = np.ones(len(existing), dtype=bool)
@@ -149,19 +146,30 @@ def keep(
     margins = existing.margins
     if margins is not None and margins.shape[1] != len(sizes):
         margins = None
-    absent_live = existing.is_live[absent]
+    absent_live = _chosen(existing.is_live, absent)
+    codes, absent_codes = existing.codes[places], _chosen(existing.codes, absent)
+    if len(codes) + len(absent_codes) == len(existing):
+        held = existing.held_ids
+    else:
+        held = HeldIds(joined(codes, absent_codes), existing.sizes)
     return Kept(
         known,
-        existing.codes[places],
+        codes,
         np.where(before == UNKNOWN, present, before),
         ItemIds.known(theirs).filter(absent),
-        existing.codes[absent],
-        recorded[absent],
+        absent_codes,
+        _chosen(recorded, absent),
         absent_live if keeping.removed == "keep" else np.zeros_like(absent_live),
         None if margins is None else margins[places],
-        None if margins is None else margins[absent],
+        None if margins is None else _chosen(margins, absent),
         changes,
+        held,
     )
+
+
+def _chosen(column: NDArray[Any], rows: NDArray[np.bool_]) -> NDArray[Any]:
+    """Those rows of a column; without a copy if they are all."""
+    return column if rows.all() else column[rows]
 
 
 def _check_fits(ids: ItemIds, existing: SemanticIds, sizes: list[int], policy: str) -> None:

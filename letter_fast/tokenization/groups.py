@@ -56,6 +56,26 @@ def number(codes: NDArray[Any], sizes: Sequence[int], below: int = 1) -> Numbers
     return numbers
 
 
+def first_outside(codes: NDArray[Any], sizes: Sequence[int]) -> int | None:
+    """The first row, of the first column there is one in, that names no codeword.
+
+    codes [N, T] integers, sizes [T]
+    """
+    for column, size in zip(codes.T, sizes):
+        outside = (column < 0) | (column >= size)
+        if outside.any():
+            return int(outside.argmax())
+    return None
+
+
+def rows_that_differ(left: NDArray[Any], right: NDArray[Any]) -> Numbers:
+    """The rows in which two arrays [N, T] are not the same."""
+    differs = np.zeros(len(left), dtype=bool)
+    for one, other in zip(left.T, right.T):
+        differs |= one != other
+    return np.flatnonzero(differs)
+
+
 def joined(mine: NDArray[Any], theirs: Codes) -> NDArray[Any]:
     """Both, one after the other; without a copy of the first where the second is empty."""
     return np.concatenate([mine, theirs]) if len(theirs) else mine
@@ -70,6 +90,12 @@ def shared(mine: Numbers, theirs: Numbers) -> Numbers:
     twice = mine[1:][mine[1:] == mine[:-1]]
     place = np.minimum(np.searchsorted(mine, theirs), len(mine) - 1)
     return np.unique(np.concatenate([twice, theirs[mine[place] == theirs]]))
+
+
+def ranges(begins: Numbers, ends: Numbers) -> Groups:
+    """The rows begins[g] … ends[g] − 1 of each group. [G] each"""
+    starts = np.append(0, np.cumsum(ends - begins))
+    return Groups(np.arange(starts[-1]) + np.repeat(begins - starts[:-1], ends - begins), starts)
 
 
 def rows_under(prefixes: Numbers, chosen: Numbers) -> Groups:

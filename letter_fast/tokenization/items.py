@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from .groups import Codes, Numbers
+from .held import HeldIds
 
 _LATENTS = 1 << 23  # numbers
 
@@ -29,14 +30,14 @@ class Items(NamedTuple):
     """N items without an ID of their own yet, and M IDs that others hold.
 
     codes [N, L], as encoded; latents [N, D]; codebooks L × [K_l, D] float32 on the CPU;
-    rank [N]: order among equal items, None: that of the rows; held [M, T].
+    rank [N]: order among equal items, None: that of the rows; held: M.
     """
 
     codes: Codes
     latents: LatentRows
     codebooks: list[Tensor]
     rank: Numbers | None
-    held: Codes
+    held: HeldIds
 
     @property
     def sizes(self) -> list[int]:

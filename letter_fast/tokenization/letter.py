@@ -33,7 +33,7 @@ class Rounds(NamedTuple):
 def sinkhorn_rounds(items: Items) -> Rounds:
     """Codes after as many rounds as it takes, or 20."""
     codes, last = items.codes.copy(), items.codebooks[-1]
-    everyone = joined(codes, items.held)
+    everyone = joined(codes, items.held.codes)
     prefixes = number(everyone[:, :-1], items.sizes[:-1], below=len(last))
     ids = prefixes * len(last) + everyone[:, -1]
     # A new last code leaves the prefix as it is: only rows of these prefixes can ever collide.

@@ -23,22 +23,23 @@ import torch
 
 from letter_fast import ops
 
-from .groups import Codes, Groups, Numbers, joined, number, rows_under, shared
+from .groups import Codes, Groups, Numbers, joined, number, ranges, rows_under
+from .held import ascending, is_packable, repeated
 from .items import Items
 
 
-def unique_codes(items: Items) -> Codes:
+def unique_codes(items: Items, ids: Numbers) -> Codes:
     """Codes [N, L] that differ from each other and from all that are held.
 
+    ids [N + M]: `ascending` of items and held IDs.
     Raises:
         ValueError: there are more items than IDs, or the held IDs collide.
     """
     _check_room(items)
     codes = items.codes.copy()
-    ids = _in_order(items, codes)
     for level in range(len(items.sizes) - 1):
         if _relieve(items, codes, level, ids):
-            ids = _in_order(items, codes)
+            ids = ascending(codes, items.held, items.sizes)
     _separate(items, codes, ids)
     return codes
 
@@ -50,8 +51,7 @@ def _check_room(items: Items) -> None:
             f"{wanted} items can't have unique IDs: codebooks of {sizes} make only {prod(sizes)}; "
             "use larger codebooks or one more level"
         )
-    twice = shared(number(items.held, sizes), np.zeros(0, dtype=np.int64))
-    if len(twice):
+    if len(twice := _twice(items)):
         raise ValueError(
             f"{len(twice)} IDs that must stay as they are collide with each other: resolve the "
             'table they come from first, or use unique="suffix"'
@@ -61,14 +61,16 @@ def _check_room(items: Items) -> None:
 def _relieve(items: Items, codes: Codes, level: int, ids: Numbers) -> bool:
     """Moves items at this level until no code has more than IDs below it; writes `codes`.
 
-    ids [N + M]: as `_in_order` has them. -> whether any moved
+    ids [N + M]: `ascending` of codes and held IDs. -> whether any moved
     """
     room = prod(items.sizes[level + 1 :])
     if room >= len(ids):
         return False
-    nodes = _nodes(items, codes, level, ids)
-    overfull = np.unique(nodes[:-room][nodes[:-room] == nodes[room:]] // items.sizes[level])
-    del nodes
+    numbers, width = _numbers_of_prefixes(items, codes, level, ids)
+    # Where more items are than IDs, some ID comes twice: no other prefix need be looked at.
+    first = np.unique(repeated(numbers) // width) * width
+    count = np.searchsorted(numbers, first + (width - 1), "right") - np.searchsorted(numbers, first)
+    overfull = np.unique(first[count > room] // width // items.sizes[level])
     if len(overfull) == 0:
         return False
     mine, taken = _members(items, codes, level, overfull)
@@ -80,7 +82,7 @@ def _relieve(items: Items, codes: Codes, level: int, ids: Numbers) -> bool:
         torch.from_numpy(mine.starts),
         torch.from_numpy(before),
         torch.from_numpy(items.rank_of(mine.rows)),
-        torch.from_numpy(items.held[taken.rows, level]).long(),
+        torch.from_numpy(taken.rows),
         torch.from_numpy(taken.starts),
         room,
     )
@@ -99,9 +101,7 @@ def _relieve(items: Items, codes: Codes, level: int, ids: Numbers) -> bool:
 def _separate(items: Items, codes: Codes, ids: Numbers) -> None:
     """Distinct last codes wherever IDs collide, and held IDs don't; writes `codes`."""
     level, last = len(items.sizes) - 1, items.codebooks[-1]
-    nodes = _nodes(items, codes, level, ids)
-    crowded = np.unique(nodes[1:][nodes[1:] == nodes[:-1]] // len(last))
-    del nodes
+    crowded = np.unique(repeated(_numbers_of_prefixes(items, codes, level, ids)[0]) // len(last))
     if len(crowded) == 0:
         return
     mine, taken = _members(items, codes, level, crowded)
@@ -114,37 +114,55 @@ def _separate(items: Items, codes: Codes, ids: Numbers) -> None:
             torch.from_numpy(new.starts),
             ops.nearest(residuals, last, None)[0],
             torch.from_numpy(items.rank_of(new.rows)),
-            torch.from_numpy(items.held[old.rows, level]).long(),
+            torch.from_numpy(old.rows),
             torch.from_numpy(old.starts),
         )
         codes[new.rows, level] = found.numpy()
 
 
-def _in_order(items: Items, codes: Codes) -> Numbers:
-    """The numbers of all IDs, the items' own and the held ones, ascending."""
-    ids = number(joined(codes, items.held), items.sizes)
-    ids.sort()
-    return ids
+def _twice(items: Items) -> Numbers:
+    """The held IDs that come more than once."""
+    if is_packable(items.sizes):
+        return repeated(items.held.numbers)
+    return repeated(np.sort(number(items.held.codes, items.sizes)))
 
 
-def _nodes(items: Items, codes: Codes, level: int, ids: Numbers) -> Numbers:
-    """The numbers of all prefixes up to `level`, ascending; that of its part before is // size."""
-    if prod(items.sizes) <= 2**63:  # digits, of which the last ones are left out
-        return ids // prod(items.sizes[level + 1 :])
-    size = items.sizes[level]
-    nodes = _prefixes(items, codes, level) * size
-    nodes += joined(codes[:, level], items.held[:, level])
-    nodes.sort()
-    return nodes
+def _numbers_of_prefixes(
+    items: Items, codes: Codes, level: int, ids: Numbers
+) -> tuple[Numbers, int]:
+    """Numbers of all IDs, ascending, and how many of them an ID's prefix up to `level` has.
+
+    The number of a prefix before `level` is // that // the size of the level.
+    """
+    if is_packable(items.sizes):  # digits, of which the last ones are of no interest
+        return ids, prod(items.sizes[level + 1 :])
+    numbers = _prefixes(items, codes, level) * items.sizes[level]
+    numbers += joined(codes[:, level], items.held.codes[:, level])
+    numbers.sort()
+    return numbers, 1
 
 
 def _prefixes(items: Items, codes: Codes, level: int) -> Numbers:
     """The numbers of all prefixes before `level`: the items' own, then those of held IDs."""
-    everyone = joined(codes[:, :level], items.held[:, :level])
+    everyone = joined(codes[:, :level], items.held.codes[:, :level])
     return number(everyone, items.sizes[:level], below=items.sizes[level])
 
 
 def _members(items: Items, codes: Codes, level: int, chosen: Numbers) -> tuple[Groups, Groups]:
-    """The items, and the held IDs, of each chosen prefix before `level`."""
+    """The items of each chosen prefix before `level`, and the codes there that held IDs have."""
+    size, held = items.sizes[level], items.held
+    if is_packable(items.sizes):
+        below = prod(items.sizes[level + 1 :])
+        first = chosen * (size * below)
+        begins = np.searchsorted(held.numbers, first)
+        ends = np.searchsorted(held.numbers, first + (size * below - 1), "right")
+        taken = ranges(begins, ends)
+        prefixes = number(codes[:, :level], items.sizes[:level])
+        return rows_under(prefixes, chosen), Groups(
+            held.numbers[taken.rows] // below % size, taken.starts
+        )
     prefixes = _prefixes(items, codes, level)
-    return rows_under(prefixes[: len(codes)], chosen), rows_under(prefixes[len(codes) :], chosen)
+    taken = rows_under(prefixes[len(codes) :], chosen)
+    return rows_under(prefixes[: len(codes)], chosen), Groups(
+        held.codes[taken.rows, level].astype(np.int64), taken.starts
+    )

@@ -25,11 +25,20 @@ from numpy.typing import ArrayLike, NDArray
 
 from letter_fast import kernels, validation
 
-from .groups import Codes, joined, number, rows_under, shared
+from .groups import (
+    Codes,
+    first_outside,
+    joined,
+    number,
+    rows_that_differ,
+    rows_under,
+    shared,
+)
+from .held import HeldIds, ascending
 from .items import Items, LatentRows
 from .letter import sinkhorn_rounds
 from .optimal import unique_codes
-from .statistics import CollisionStatistics, collision_statistics
+from .statistics import CollisionStatistics, statistics_of
 from .suffix import ordinals
 
 Policy = Literal["none", "letter", "suffix", "optimal"]
@@ -81,7 +90,7 @@ def resolve(
     policy: Policy = "optimal",
     *,
     order: ArrayLike | None = None,
-    held: ArrayLike | None = None,
+    held: HeldIds | ArrayLike | None = None,
 ) -> Resolution:
     """Gives new items their IDs.
 
@@ -97,6 +106,8 @@ def resolve(
     validation.choice(policy, POLICIES, "unique")
     items = _checked(codes, latents, codebooks, policy, order, held)
     levels, sizes = len(items.sizes), items.sizes
+    ids = ascending(items.codes, items.held.prefixes(levels), sizes)
+    before = statistics_of(ids)
     result, rounds = items.codes, 0
     with kernels.quiet_torch(torch.device("cpu")):
         if policy == "letter":
@@ -104,14 +115,17 @@ def resolve(
         elif policy == "suffix":
             suffix = ordinals(items)
             result = np.column_stack([items.codes, suffix.astype(np.int32)])
-            used = max(suffix.max(initial=0), items.held[:, -1].max(initial=0))
+            used = max(suffix.max(initial=0), items.held.codes[:, -1].max(initial=0))
             sizes = [*sizes, int(used) + 1]
         elif policy == "optimal":
-            result = unique_codes(items)
+            result = unique_codes(items, ids)
+        del ids  # of a large catalog they are half as large as the codes
 
-        moved = np.flatnonzero((result[:, :levels] != items.codes).any(axis=1))
+        moved = rows_that_differ(result[:, :levels], items.codes)
         growth = items.growth(moved, items.codes[moved], result[moved, :levels])
-    report = summarize(policy, items.codes, result, items.held, sizes, float(growth.sum()), rounds)
+    report = summarize(
+        policy, items.codes, result, items.held, sizes, float(growth.sum()), rounds, before
+    )
     return Resolution(result, sizes, replace(report, seconds=time.perf_counter() - began))
 
 
@@ -119,22 +133,26 @@ def summarize(
     policy: str,
     codes: Codes,
     result: Codes,
-    held: Codes,
+    held: HeldIds,
     sizes: list[int],
     growth: float,
     rounds: int,
+    before: CollisionStatistics | None = None,
 ) -> ResolutionReport:
     """The report of a policy that made `result` [N, T] of `codes` [N, L], in 0 seconds.
 
-    held [M, T]; sizes [T]; growth: of ‖z − q‖² over all items; rounds: of "letter".
+    sizes [T]; growth: of ‖z − q‖² over all items; rounds: of "letter"; before: of codes and held
+    IDs, if they have been counted.
     """
     levels = codes.shape[1]
-    differs = result[:, :levels] != codes
-    differs = differs[differs.any(axis=1)]
-    after = collision_statistics(joined(result, held))
+    if before is None:
+        before = statistics_of(ascending(codes, held.prefixes(levels), sizes[:levels]))
+    moved = rows_that_differ(result[:, :levels], codes)
+    differs = result[moved, :levels] != codes[moved]
+    after = statistics_of(ascending(result, held, sizes))
     return ResolutionReport(
         policy=policy,
-        before=collision_statistics(joined(codes, held[:, :levels])),
+        before=before,
         after=after,
         moved=len(differs),
         moved_at_level=np.bincount(differs.argmax(axis=1), minlength=levels).tolist(),
@@ -146,8 +164,8 @@ def summarize(
     )
 
 
-def _leftovers(codes: Codes, held: Codes, sizes: list[int]) -> int:
-    ids = number(joined(codes, held), sizes)
+def _leftovers(codes: Codes, held: HeldIds, sizes: list[int]) -> int:
+    ids = number(joined(codes, held.codes), sizes)
     mine = ids[: len(codes)]
     return len(rows_under(mine, shared(mine.copy(), ids[len(codes) :])).rows)
 
@@ -158,7 +176,7 @@ def _checked(
     codebooks: Sequence[ArrayLike],
     policy: str,
     order: ArrayLike | None,
-    held: ArrayLike | None,
+    held: HeldIds | ArrayLike | None,
 ) -> Items:
     tables = [
         validation.codebook(table, f"codebook {level}").cpu()
@@ -175,18 +193,24 @@ def _checked(
             f"and codebooks of width {tables[0].shape[1]}, got {list(rows.shape)}"
         )
     tokens = len(sizes) + (policy == "suffix")
+    _check_codes("codes", own, sizes)
+    taken = held if isinstance(held, HeldIds) else _held(held, sizes, tokens, policy)
+    rank = None if order is None else np.asarray(order, dtype=np.int64)
+    if rank is not None and rank.shape != (len(own),):
+        raise ValueError(f"order must have a rank for each of {len(own)} rows, got {rank.shape}")
+    return Items(own.astype(np.int32, copy=False), rows, tables, rank, taken)
+
+
+def _held(held: ArrayLike | None, sizes: list[int], tokens: int, policy: str) -> HeldIds:
+    """Held IDs that are given as codes; those of a table have been checked."""
     taken = np.zeros((0, tokens), dtype=np.int32) if held is None else np.asarray(held)
     if taken.ndim != 2 or taken.shape[1] != tokens:
         raise ValueError(
             f"held IDs must have {tokens} tokens for unique={policy!r}, got {list(taken.shape)}"
         )
-    for name, given in (("codes", own), ("held IDs", taken[:, : len(sizes)])):
-        _check_codes(name, given, sizes)
-    rank = None if order is None else np.asarray(order, dtype=np.int64)
-    if rank is not None and rank.shape != (len(own),):
-        raise ValueError(f"order must have a rank for each of {len(own)} rows, got {rank.shape}")
-    own, taken = (given.astype(np.int32, copy=False) for given in (own, taken))
-    return Items(own, rows, tables, rank, taken)
+    _check_codes("held IDs", taken[:, : len(sizes)], sizes)
+    suffixes = [int(column.max(initial=0)) + 1 for column in taken.T[len(sizes) :]]
+    return HeldIds(taken.astype(np.int32, copy=False), [*sizes, *suffixes])
 
 
 def _check_codes(name: str, codes: NDArray[Any], sizes: list[int]) -> None:
@@ -196,9 +220,7 @@ def _check_codes(name: str, codes: NDArray[Any], sizes: list[int]) -> None:
         )
     if not np.issubdtype(codes.dtype, np.integer):
         raise ValueError(f"{name} must be integers, got {codes.dtype}")
-    outside = ((codes < 0) | (codes >= np.asarray(sizes))).any(axis=1)
-    if outside.any():
-        row = int(outside.argmax())
+    if (row := first_outside(codes, sizes)) is not None:
         raise ValueError(
             f"row {row} of {name} is {codes[row].tolist()}, outside codebooks of {sizes}"
         )

@@ -20,6 +20,7 @@ from .decoding import IdConstraint
 from .digests import Digests
 from .formats import Facts, FormatName, export_parts, import_parts
 from .groups import Codes
+from .held import HeldIds
 from .lookup import CodeIndex, ItemIndex, Rows
 from .packing import pack, pack_bits
 from .table_file import TableParts, as_table, checked_parts, read_table, write_table
@@ -194,6 +195,11 @@ class SemanticIds:
     @cached_property
     def _item_index(self) -> ItemIndex:
         return ItemIndex(self.names)
+
+    @cached_property
+    def held_ids(self) -> HeldIds:
+        """All IDs, so that a later table gives none of them again."""
+        return HeldIds(self.codes, self.sizes)
 
     @cached_property
     def _code_index(self) -> CodeIndex:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .groups import number
+from .groups import Numbers, number
 
 
 @dataclass(frozen=True)
@@ -30,14 +30,21 @@ def collision_statistics(codes: ArrayLike) -> CollisionStatistics:
     sizes = codes.max(axis=0).astype(np.int64) - lowest + 1
     ids = number(codes - lowest if lowest.any() else codes, sizes.tolist())
     ids.sort()
+    return statistics_of(ids)
+
+
+def statistics_of(ids: Numbers) -> CollisionStatistics:
+    """The same, of IDs as ascending numbers. [N]"""
+    if len(ids) == 0:
+        return CollisionStatistics(0, 0, 0.0, 0.0, 0)
     same = ids[1:] == ids[:-1]
     shared = np.append(same, False) | np.append(False, same)
     groups = np.unique(ids[shared], return_counts=True)[1]
-    distinct = len(codes) - int(same.sum())
+    distinct = len(ids) - int(same.sum())
     return CollisionStatistics(
-        len(codes),
+        len(ids),
         distinct,
-        1.0 - distinct / len(codes),
-        int(shared.sum()) / len(codes),
+        1.0 - distinct / len(ids),
+        int(shared.sum()) / len(ids),
         int(groups.max(initial=1)),
     )

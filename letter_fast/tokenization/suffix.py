@@ -15,10 +15,10 @@ from .items import Items
 def ordinals(items: Items) -> Numbers:
     """The last token of each item: those that are free, in order of rank. -> [N]
 
-    held [M, L + 1]: what earlier items have, their ordinals in the last column.
+    Held IDs have their ordinals in the last column.
     """
-    rows = len(items.codes)
-    everyone = joined(items.codes, items.held[:, :-1])
+    rows, held = len(items.codes), items.held.codes
+    everyone = joined(items.codes, held[:, :-1])
     _, ids = np.unique(number(everyone, items.sizes), return_inverse=True)
     mine, theirs = ids[:rows], ids[rows:]
 
@@ -29,10 +29,10 @@ def ordinals(items: Items) -> Numbers:
 
     # With the held ordinals h_0 < h_1 < … of the ID, h_t − t free ones lie below h_t: the k-th free
     # one is k + the number of t with h_t − t ≤ k.
-    order = np.lexsort((items.held[:, -1], theirs))
+    order = np.lexsort((held[:, -1], theirs))
     theirs = theirs[order]
     t = np.arange(len(theirs)) - np.searchsorted(theirs, theirs)
-    free_below = np.minimum(items.held[order, -1] - t, rows)
+    free_below = np.minimum(held[order, -1] - t, rows)
     steps = theirs * (rows + 1) + free_below
     begin = np.searchsorted(theirs, mine)
     return k + np.searchsorted(steps, mine * (rows + 1) + k, side="right") - begin

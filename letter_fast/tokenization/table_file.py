@@ -29,6 +29,7 @@ from letter_fast.catalog.item_ids import ItemIds
 from letter_fast.paths import local_path
 
 from .digests import BYTES, UNKNOWN, Digests
+from .groups import first_outside
 
 _FORMAT = 2
 _KEY = b"letter_fast"
@@ -72,13 +73,10 @@ def checked_parts(
         raise ValueError(f"codes must be integers [N, T], got {codes.dtype} {codes.shape}")
     if codes.shape[1] != len(sizes) or not sizes or min(sizes) < 1 or max(sizes) > _LARGEST:
         raise ValueError(f"sizes {list(sizes)} don't fit codes of {codes.shape[1]} tokens")
-    for column, size in zip(codes.T, sizes):
-        outside = (column < 0) | (column >= size)
-        if outside.any():
-            row = int(outside.argmax())
-            raise ValueError(
-                f"row {row} has codes {codes[row].tolist()} outside codebooks of {list(sizes)}"
-            )
+    if (row := first_outside(codes, sizes)) is not None:
+        raise ValueError(
+            f"row {row} has codes {codes[row].tolist()} outside codebooks of {list(sizes)}"
+        )
     ids = ItemIds.row_numbers(len(codes)) if item_ids is None else ItemIds(item_ids)
     if len(ids) != len(codes):
         raise ValueError(f"{len(codes)} rows of codes but {len(ids)} item ids")

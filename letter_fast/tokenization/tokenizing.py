@@ -21,6 +21,7 @@ from .digests import OF_ZEROS, Digests, digests_of
 from .encode import LatentsOnDemand, encode_rows
 from .existing import Changes, Keeping, Kept, Refresh, Removed, keep
 from .finished import FinishedShards, kept_to_one_run
+from .held import HeldIds, ascending
 from .policies import POLICIES, Policy, Resolution, resolve
 from .provenance import also_made_by, check_model
 from .semantic_ids import SemanticIds
@@ -117,6 +118,7 @@ def tokenize(
                 "margins": margins,
             }
             finished = FinishedShards(unfinished, facts, fresh)
+        latents = LatentsOnDemand(model, catalog, new, batch_size)
         codes, digests, found_margins = encode_rows(
             model,
             catalog,
@@ -124,12 +126,13 @@ def tokenize(
             margins=margins,
             batch_size=batch_size,
             finished=finished,
+            latents=latents,
             on_batch=(lambda done: on_batch(done, len(new))) if on_batch else None,
         )
     warn_of_equal(digests)
     resolution = resolve(
         codes,
-        LatentsOnDemand(model, catalog, new, batch_size),
+        latents,
         [model.quantizer.codebook(level).detach() for level in range(model.quantizer.levels)],
         unique,
         order=ids.filter(~kept.known).ranks(),
@@ -175,7 +178,11 @@ def id_table(
         _in_table_order(kept, kept.digests, digests, kept.absent_digests),
         dict(metadata),
     )
-    return SemanticIds.of_parts(parts)
+    table = SemanticIds.of_parts(parts)
+    if kept.held.are_sorted and kept.held.sizes == sizes:
+        numbers = ascending(resolution.codes, kept.held, sizes)
+        table.held_ids = HeldIds(table.codes, sizes, numbers)
+    return table
 
 
 def warn_of_equal(digests: Digests) -> None:
@@ -206,7 +213,9 @@ def _in_table_order(
     rows = len(kept.known) + len(kept.absent_ids)
     if len(new) == rows:
         return new
-    table = np.full((rows, *new.shape[1:]), np.nan if known is None else 0, dtype=new.dtype)
+    table = np.empty((rows, *new.shape[1:]), dtype=new.dtype)
+    if known is None:
+        table.fill(np.nan)
     catalog = table[: len(kept.known)]
     catalog[~kept.known] = new
     if known is not None:

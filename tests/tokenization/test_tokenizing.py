@@ -15,7 +15,7 @@ import torch
 
 from letter_fast.catalog import Embeddings
 from letter_fast.model import Letter, LetterConfig
-from letter_fast.tokenization import POLICIES, SemanticIds, finished, tokenize
+from letter_fast.tokenization import POLICIES, SemanticIds, encode, finished, tokenize
 from letter_fast.tokenization.encode import LatentsOnDemand, encode_rows
 from tests.support import oracle
 
@@ -124,6 +124,26 @@ def test_latents_are_encoded_again_to_the_same_bits(model: Letter) -> None:
     places = np.array([40, 3, 3, 0, 100])
     assert torch.equal(latents[places], whole[torch.from_numpy(rows[places])])
     assert latents[places[:0]].shape == (0, 6)
+
+
+def test_few_latents_are_kept_once_they_are_all_there(
+    model: Letter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    catalog, rows = Embeddings.open(TEXT), np.arange(3, ROWS, 2)
+    whole = model.encode_latents(torch.from_numpy(TEXT))[torch.from_numpy(rows)]
+    latents = LatentsOnDemand(model, catalog, rows, batch_size=16)
+    latents.keep(np.arange(40), whole[:40])
+    assert torch.equal(latents[np.array([50, 2])], whole[[50, 2]])  # encoded again: not all there
+    latents = LatentsOnDemand(model, catalog, rows, batch_size=16)
+    encode_rows(model, catalog, rows, batch_size=16, latents=latents)
+    monkeypatch.setattr(type(model), "encode_latents", None)
+    assert torch.equal(latents[np.array([50, 2])], whole[[50, 2]])
+
+
+def test_many_latents_are_not_kept(model: Letter, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(encode, "_KEPT", 6 * 10 - 1)
+    assert LatentsOnDemand(model, Embeddings.open(TEXT), np.arange(9)).are_few
+    assert not LatentsOnDemand(model, Embeddings.open(TEXT), np.arange(10)).are_few
 
 
 # Margins

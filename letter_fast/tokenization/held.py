@@ -1,0 +1,81 @@
+"""IDs that are given already, as ascending numbers, so that new ones needn't look at all of them.
+
+A million IDs take longer to sort than a night's few hundred new items to name. So a table's numbers
+are sorted once and kept with it, and a table that grows from it has them merged with the new ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from math import prod
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .groups import Codes, Numbers, joined, number
+from .packing import pack
+
+
+class HeldIds:
+    """M IDs of T tokens that no new item may get.
+
+    codes [M, T] within `sizes` [T]; numbers: as below, where the caller has them already.
+    """
+
+    def __init__(self, codes: Codes, sizes: Sequence[int], numbers: Numbers | None = None) -> None:
+        self.codes, self.sizes = codes, list(sizes)
+        if numbers is not None:
+            self.numbers = numbers
+
+    def __len__(self) -> int:
+        return len(self.codes)
+
+    @cached_property
+    def numbers(self) -> Numbers:
+        """The IDs as `packing` has them, ascending; only where `is_packable`. [M]"""
+        numbers = pack(self.codes, self.sizes)
+        numbers.sort()
+        return numbers
+
+    def prefixes(self, levels: int) -> HeldIds:
+        """Their first tokens; they themselves, if they have no more."""
+        if levels == len(self.sizes):
+            return self
+        return HeldIds(self.codes[:, :levels], self.sizes[:levels])
+
+    @property
+    def are_sorted(self) -> bool:
+        """Whether `numbers` is there without work."""
+        return "numbers" in self.__dict__
+
+
+def is_packable(sizes: Sequence[int]) -> bool:
+    """Whether every ID has a number of its own in int64."""
+    return prod(sizes) <= 2**63
+
+
+def ascending(codes: NDArray[Any], held: HeldIds, sizes: Sequence[int]) -> Numbers:
+    """The numbers of all IDs, new and held ones, ascending. codes [N, T] -> [N + M]
+
+    They are those of `packing` where `is_packable`; elsewhere only numbers of one call compare.
+    """
+    if not is_packable(sizes) or (len(held) and held.sizes != list(sizes)):
+        numbers = number(joined(codes, held.codes), sizes)
+        numbers.sort()
+        return numbers
+    numbers = pack(codes, sizes)
+    numbers.sort()
+    return merged(numbers, held.numbers) if len(held) else numbers
+
+
+def merged(left: Numbers, right: Numbers) -> Numbers:
+    """Both in order, of which each is; cheap where one is short."""
+    few, many = (left, right) if len(left) < len(right) else (right, left)
+    return np.insert(many, np.searchsorted(many, few), few) if len(few) else many
+
+
+def repeated(numbers: Numbers) -> Numbers:
+    """Those that come more than once, once each. numbers: ascending"""
+    return np.unique(numbers[1:][numbers[1:] == numbers[:-1]])
