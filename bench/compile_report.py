@@ -66,8 +66,8 @@ from letter_fast.kernels.triton.residuals import residuals_kernel
 from letter_fast.kernels.triton.screen import screen_kernel
 from letter_fast.kernels.triton.screen_wide import low_kernel, screen_wide_kernel, split_kernel
 from letter_fast.kernels.triton.settle import named_kernel, settle_kernel
-from letter_fast.kernels.triton.sinkhorn_codes import group_kernel as sinkhorn_group_kernel
-from letter_fast.kernels.triton.sinkhorn_codes import mapping_kernel
+from letter_fast.kernels.triton.sinkhorn_large import mapping_kernel
+from letter_fast.kernels.triton.sinkhorn_small import group_kernel as sinkhorn_group_kernel
 from letter_fast.kernels.triton.within import candidates_kernel, costs_kernel, pairs_kernel
 
 from .races import races

@@ -15,7 +15,9 @@
     ascent.py             kernel  prices of clusters of bounded size: counts and steps on the device
     balanced_lloyd.py     host    size-constrained k-means: all these, and a repair on the CPU
     contrastive.py, diversity.py, residual_losses.py                 the losses and their gradients
-    sinkhorn_codes.py     kernel  the uniform mapping, float64, in one launch
+    sinkhorn_small.py     kernel  the uniform mapping, float64, of groups that fit in registers
+    sinkhorn_large.py     kernel  the same of larger groups, all sweeps in one launch
+    sinkhorn_codes.py, sinkhorn_distances.py      the mapping's operation, and what both kernels use
 
 A search goes through an fp16 screen, fp16×3 for what that leaves, then float64, then exact sums.
 Not measured on a GPU yet.

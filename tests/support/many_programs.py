@@ -72,11 +72,11 @@ class _Program(Stepwise):
 
 @contextmanager
 def many_programs(
-    module: Any, count: int, seed: int, forgotten: int | None = None
+    kernels: Any, host: Any, count: int, seed: int, forgotten: int | None = None
 ) -> Iterator[Grid]:
-    """Within it, kernels of `module`, whose `wait_for_all` is where they wait, run so.
+    """Within it, kernels of the module `kernels`, whose `wait_for_all` is where they wait, run so.
 
-    count: how many programs its `co_resident` says run at once.
+    count: how many programs run at once, as `co_resident` tells the module `host`.
     """
     grid = Grid(random.Random(seed), forgotten)
     start = GridExecutor.__init__
@@ -95,7 +95,7 @@ def many_programs(
 
     with (
         mock.patch.object(GridExecutor, "__init__", init),
-        mock.patch.object(module, "co_resident", lambda work, device: min(work, count)),
-        mock.patch.object(module, "wait_for_all", grid.wait_for_all),
+        mock.patch.object(host, "co_resident", lambda work, device: min(work, count)),
+        mock.patch.object(kernels, "wait_for_all", grid.wait_for_all),
     ):
         yield grid

@@ -13,7 +13,8 @@ from tests.support import oracle
 from tests.support.many_programs import many_programs
 from tests.support.triton_backend import DEVICE, backend
 
-mapping = sys.modules[f"{backend.__name__}.sinkhorn_codes"]
+host = sys.modules[f"{backend.__name__}.sinkhorn_codes"]
+large = sys.modules[f"{backend.__name__}.sinkhorn_large"]
 pytestmark = [
     pytest.mark.filterwarnings("ignore::RuntimeWarning"),
     pytest.mark.skipif(DEVICE.type == "cuda", reason="a GPU has programs of its own"),
@@ -29,7 +30,7 @@ def mapped(epsilon: float, seed: int, forgotten: int | None = None) -> bool:
     x, book = oracle.clustered(81, 3, 4, seed=1), oracle.clustered(20, 3, 4, seed=2)
     x[7, 1], book[3, 0] = math.inf, math.nan
     starts = torch.tensor([0, 47, 81])
-    with many_programs(mapping, 3, seed, forgotten) as grid:
+    with many_programs(large, host, 3, seed, forgotten) as grid:
         codes = backend.sinkhorn_codes(x, book, starts, epsilon, SWEEPS)
     assert grid.waits == WAITS
     return torch.equal(codes, reference.sinkhorn_codes(x, book, starts, epsilon, SWEEPS))
@@ -49,5 +50,5 @@ def test_the_wait_itself_ends() -> None:
     """One program, as the interpreter has it, counts its own rounds."""
     arrived = torch.zeros(1, dtype=torch.int32)
     for round in (1, 2, 3):
-        mapping.wait_for_all[(1,)](arrived, round)
+        large.wait_for_all[(1,)](arrived, round)
     assert arrived.item() == 3
