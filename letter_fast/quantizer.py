@@ -155,9 +155,11 @@ class ResidualQuantizer(nn.Module):
         Raises:
             ValueError: wrong width, or rows with NaN or Inf unless nonfinite="mark".
         """
+        use_sinkhorn = self.training if use_sinkhorn is None else use_sinkhorn
+        validation.flags(use_sinkhorn=use_sinkhorn)
         z = validation.floats(z, self.dim, "z")
         flat = z.reshape(-1, self.dim)
-        codes = self._choose(flat, self.training if use_sinkhorn is None else use_sinkhorn)
+        codes = self._choose(flat, use_sinkhorn)
         self._check(codes, nonfinite)
         averaged = self.ema_weights is not None
         terms = losses_of_found(
@@ -210,6 +212,7 @@ class ResidualQuantizer(nn.Module):
         Raises:
             ValueError: as `forward`; codewords with NaN or Inf; beam below 1; margins of a beam.
         """
+        validation.flags(return_margin=return_margin)
         z = validation.floats(z, self.dim, "z")
         flat = validation.folded(z)
         codes: Tensor

@@ -299,6 +299,29 @@ def choice(value: str, allowed: Iterable[Choice], name: str) -> Choice:
     return value
 
 
+def flags(**values: Any) -> None:
+    """Refuses options that are neither true nor false: text such as "no" would count as true.
+
+    Raises:
+        ValueError: names the first.
+    """
+    for name, value in values.items():
+        if not isinstance(value, bool | np.bool_):
+            raise ValueError(f"{name} must be True or False, got {shown(value)}")
+
+
+def instance(value: Any, kind: type, name: str, instead: str = "") -> None:
+    """Refuses a `value` of another class than `kind`; instead: the end of the message.
+
+    Raises:
+        ValueError: names both classes.
+    """
+    if not isinstance(value, kind):
+        got = value.__name__ if isinstance(value, type) else type(value).__name__
+        also = " itself, not one that was made" if isinstance(value, type) else ""
+        raise ValueError(f"{name} must be a {kind.__name__}, got {got}{also}{instead}")
+
+
 def _shown(values: Sequence[int]) -> str:
     return str(list(values)) if len(values) < 9 else f"[{values[0]}, {values[1]}, …, {values[-1]}]"
 

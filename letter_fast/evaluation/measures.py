@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from letter_fast import validation
 from letter_fast.catalog import Embeddings, align_cf
 from letter_fast.catalog.alignment import CfMissing
 from letter_fast.catalog.id_types import ItemId
@@ -100,6 +101,9 @@ def evaluate(
         ValueError: inputs, model and IDs don't fit each other, or the model was never trained.
     """
     check_trained(model)
+    validation.flags(cf_by_row=cf_by_row, with_removed=with_removed, other_model=other_model)
+    batch_size = validation.integer(batch_size, "batch_size", 1)
+    seed = validation.integer(seed, "seed")
     usual = trained_on(model)
     catalog = Embeddings.open(embeddings, usual=usual.embeddings)
     catalog.check_width(model.config.input_dim)

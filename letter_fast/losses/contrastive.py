@@ -34,6 +34,7 @@ def contrastive_loss(
     Raises:
         ValueError: the shapes differ, there is no row, or the temperature isn't above 0.
     """
+    validation.flags(normalize=normalize)
     q, h = validation.tensor(q, "q"), validation.tensor(h, "h")
     if q.dim() != 2 or q.shape != h.shape:
         raise ValueError(

@@ -65,6 +65,7 @@ class Letter(nn.Module, ModelFolder):
     method = "[LETTER](https://arxiv.org/abs/2405.07314), or RQ-VAE where cf_weight is 0"
 
     def __init__(self, config: LetterConfig) -> None:
+        validation.instance(config, LetterConfig, "config")
         super().__init__()
         self.config = config
         # The mixin would write its own config.json; `_save_pretrained` writes ours.

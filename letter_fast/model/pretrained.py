@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Protocol, TypeVar
 
 import torch
 from huggingface_hub import ModelCard, PyTorchModelHubMixin, hf_hub_download
+from huggingface_hub.errors import EntryNotFoundError, HFValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 from torch import Tensor
@@ -210,12 +211,28 @@ def read_config(name: str | os.PathLike[str], hub: Mapping[str, Any]) -> tuple[s
     return str(values.pop("model_type", _FIRST_TYPE)), values
 
 
+def hub_file(repo_id: str, file: str, **options: Any) -> Path:
+    """A repository's file in the hub's cache. options: of `huggingface_hub.hf_hub_download`
+
+    Raises:
+        ValueError: there is no such repository or file, or the hub is out of reach; its own error
+            is the cause.
+    """
+    try:
+        return Path(hf_hub_download(repo_id, file, **options))
+    except (OSError, EntryNotFoundError, HFValidationError) as error:
+        raise ValueError(
+            f"{repo_id} is no folder here, and the Hugging Face hub gives no {file} of that name: "
+            f"{_first_line(error)}"
+        ) from error
+
+
 def _fetch(name: str | os.PathLike[str], file: str, hub: Mapping[str, Any]) -> Path:
     folder = local_path(name)
     if not folder.is_dir():
         if folder.is_absolute() or str(name).startswith("."):  # no repository is called so
             raise ValueError(f"{name} is not a folder; give the folder that train wrote")
-        return Path(hf_hub_download(str(name), file, **hub))
+        return hub_file(str(name), file, **hub)
     path = folder / file
     if not path.is_file():
         raise ValueError(f"{name} is no letter-fast model: it has no {file}")

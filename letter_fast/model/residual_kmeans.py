@@ -36,6 +36,7 @@ class ResidualKMeans(nn.Module, ModelFolder):
     method = "residual k-means"
 
     def __init__(self, config: ResidualKMeansConfig) -> None:
+        validation.instance(config, ResidualKMeansConfig, "config")
         super().__init__()
         self.config = config
         # The mixin would write its own config.json; `_save_pretrained` writes ours.

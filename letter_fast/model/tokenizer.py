@@ -9,6 +9,7 @@ from torch import Tensor
 
 from letter_fast import validation
 from letter_fast.catalog import TrainedOn
+from letter_fast.options import shown
 from letter_fast.quantizer import ResidualQuantizer
 
 from .config import LetterConfig, ResidualKMeansConfig
@@ -50,7 +51,14 @@ class Tokenizer(Protocol):
 
 
 def check_trained(model: Tokenizer) -> None:
-    """Refuses a model that was neither trained nor fitted: ValueError."""
+    """Refuses what is no model, and a model that was neither trained nor fitted: ValueError."""
+    if isinstance(model, type) or not isinstance(
+        getattr(model, "quantizer", None), ResidualQuantizer
+    ):
+        raise ValueError(
+            f"model must be a Letter or a ResidualKMeans, got {shown(model)}; "
+            "letter_fast.load(folder) reads one"
+        )
     if not bool(model.quantizer.initialized):
         raise ValueError(
             "the model was never trained or fitted, so its codes mean nothing: train or fit it, or "

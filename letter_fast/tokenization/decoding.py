@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from letter_fast import validation
+
+from .codes import token_id
 from .subsets import IdSubsets, between
 from .trie import Count, PrefixTrie
 from .vocabulary import Vocabulary
@@ -97,27 +100,23 @@ class IdConstraint:
         only: Sequence[NDArray[Any]] | None = None,
         excluded: Sequence[NDArray[Any]] | None = None,
     ) -> None:
-        ends = [eos_token_id] if isinstance(eos_token_id, int) else list(eos_token_id or [])
-        marks = [*ends, *([] if begin_token_id is None else [begin_token_id])]
+        validation.instance(trie, PrefixTrie, "trie", ": ids.trie() makes it")
+        start = token_id(start)
+        ends = _several(eos_token_id, "eos_token_id")
+        marks = [*ends, *_several(begin_token_id, "begin_token_id")]
+        if prompt_length is not None:
+            prompt_length = token_id(prompt_length, "prompt_length")
+        count = validation.integer(count, "count", 1)
         end = start + sum(trie.sizes)
         if len(trie) == 0:
             raise ValueError(
                 "the table holds no ID of a live item, so that there is nothing to generate"
             )
-        if start < 0 or any(one < 0 for one in marks):
-            raise ValueError(
-                f"token ids can't be negative, got start {start}, eos_token_id {ends}, "
-                f"begin_token_id {begin_token_id}"
-            )
         for name, tokens in (("eos_token_id", ends), ("begin_token_id", marks[len(ends) :])):
             if any(start <= one < end for one in tokens):
                 raise ValueError(f"{name} {tokens} lies among the codes, {start} to {end - 1}")
-        if prompt_length is not None and prompt_length < 0:
-            raise ValueError(f"prompt_length can't be negative, got {prompt_length}")
-        if count < 1 or (count > 1 and begin_token_id is not None):
-            raise ValueError(
-                f"count must be at least 1, and with begin_token_id the model decides; got {count}"
-            )
+        if count > 1 and begin_token_id is not None:
+            raise ValueError(f"with begin_token_id the model decides the count; got {count}")
         self.trie, self.prompt_length, self.eos_token_ids = trie, prompt_length, ends
         self.begin_token_id, self.count = begin_token_id, count
         begins = Vocabulary(trie.sizes, "<{level}_{code}>").offsets + start
@@ -380,3 +379,12 @@ class IdConstraint:
                 f"{what} {last}, the scores have {scores.shape[1]} columns: "
                 "model.resize_token_embeddings(len(tokenizer))"
             )
+
+
+def _several(tokens: int | Sequence[int] | None, name: str) -> list[int]:
+    """No, one or several token ids as a list of them."""
+    if tokens is None:
+        return []
+    if isinstance(tokens, str | bytes | dict) or not isinstance(tokens, Iterable):
+        tokens = [cast("int", tokens)]
+    return [token_id(one, name) for one in tokens]

@@ -17,9 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
+from letter_fast import validation
 from letter_fast.catalog.item_ids import places_of
 
-from .provenance import same_model
+from .provenance import check_table, same_model
 from .semantic_ids import SemanticIds
 
 # Codes in use that a level is matched by: the table of co-occurrences takes 2 GiB there.
@@ -68,6 +69,9 @@ def diff(old: SemanticIds, new: SemanticIds, with_removed: bool = False) -> Tabl
     Raises:
         ValueError: a level uses too many codes to be matched.
     """
+    check_table(old, "old")
+    check_table(new, "new")
+    validation.flags(with_removed=with_removed)
     there, here = (
         np.ones(len(table), dtype=bool) if with_removed else table.is_live for table in (old, new)
     )

@@ -56,18 +56,6 @@ def number(codes: NDArray[Any], sizes: Sequence[int], below: int = 1) -> Numbers
     return numbers
 
 
-def first_outside(codes: NDArray[Any], sizes: Sequence[int]) -> int | None:
-    """The first row, of the first column there is one in, that names no codeword.
-
-    codes [N, T] integers, sizes [T]
-    """
-    for column, size in zip(codes.T, sizes):
-        outside = (column < 0) | (column >= size)
-        if outside.any():
-            return int(outside.argmax())
-    return None
-
-
 def rows_that_differ(left: NDArray[Any], right: NDArray[Any]) -> Numbers:
     """The rows in which two arrays [N, T] are not the same."""
     differs = np.zeros(len(left), dtype=bool)

@@ -6,9 +6,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from huggingface_hub import HfApi, hf_hub_download
+from huggingface_hub import HfApi
 
 from letter_fast import validation
+from letter_fast.model.pretrained import hub_file
 
 from .table_file import TableParts, write_table
 from .trie import PrefixTrie
@@ -57,7 +58,7 @@ def push(
 def fetch(repo_id: str, file: str, repo_type: str, hub: dict[str, Any]) -> Path:
     """The table's file in the hub's cache. hub: options of `hf_hub_download`."""
     validation.choice(repo_type, REPOSITORIES, "repo_type")
-    return Path(hf_hub_download(repo_id, file, repo_type=repo_type, **hub))
+    return hub_file(repo_id, file, repo_type=repo_type, **hub)
 
 
 def card_text(

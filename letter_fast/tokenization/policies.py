@@ -21,13 +21,13 @@ from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from letter_fast import kernels, validation
 
+from .codes import check_codes
 from .groups import (
     Codes,
-    first_outside,
     joined,
     number,
     rows_that_differ,
@@ -193,7 +193,7 @@ def _checked(
             f"and codebooks of width {tables[0].shape[1]}, got {list(rows.shape)}"
         )
     tokens = len(sizes) + (policy == "suffix")
-    _check_codes("codes", own, sizes)
+    check_codes("codes", own, sizes)
     taken = held if isinstance(held, HeldIds) else _held(held, sizes, tokens, policy)
     rank = None if order is None else np.asarray(order, dtype=np.int64)
     if rank is not None and rank.shape != (len(own),):
@@ -208,19 +208,6 @@ def _held(held: ArrayLike | None, sizes: list[int], tokens: int, policy: str) ->
         raise ValueError(
             f"held IDs must have {tokens} tokens for unique={policy!r}, got {list(taken.shape)}"
         )
-    _check_codes("held IDs", taken[:, : len(sizes)], sizes)
+    check_codes("held IDs", taken[:, : len(sizes)], sizes)
     suffixes = [int(column.max(initial=0)) + 1 for column in taken.T[len(sizes) :]]
     return HeldIds(taken.astype(np.int32, copy=False), [*sizes, *suffixes])
-
-
-def _check_codes(name: str, codes: NDArray[Any], sizes: list[int]) -> None:
-    if codes.ndim != 2 or codes.shape[1] != len(sizes):
-        raise ValueError(
-            f"{name} must be [N, {len(sizes)}] for {len(sizes)} codebooks, got {list(codes.shape)}"
-        )
-    if not np.issubdtype(codes.dtype, np.integer):
-        raise ValueError(f"{name} must be integers, got {codes.dtype}")
-    if (row := first_outside(codes, sizes)) is not None:
-        raise ValueError(
-            f"row {row} of {name} is {codes[row].tolist()}, outside codebooks of {sizes}"
-        )

@@ -16,6 +16,15 @@ from .semantic_ids import SemanticIds
 MODEL, MODELS = "model", "models"
 
 
+def check_table(table: SemanticIds, name: str = "an ID table") -> None:
+    """Refuses anything else, as a path: ValueError."""
+    if not isinstance(table, SemanticIds):
+        raise ValueError(
+            f"{name} must be SemanticIds, got {type(table).__name__}: SemanticIds.load(path) "
+            "reads a file"
+        )
+
+
 def check_model(table: SemanticIds, fingerprint: str, other_model: bool) -> None:
     """Refuses a table that another model made; warns where the table doesn't say which did.
 
@@ -23,11 +32,7 @@ def check_model(table: SemanticIds, fingerprint: str, other_model: bool) -> None
     Raises:
         ValueError: it is, and the caller doesn't.
     """
-    if not isinstance(table, SemanticIds):
-        raise ValueError(
-            f"an ID table must be SemanticIds, got {type(table).__name__}: SemanticIds.load(path) "
-            "reads a file"
-        )
+    check_table(table)
     made_by = table.metadata.get(MODEL)
     if other_model or made_by == fingerprint:
         return

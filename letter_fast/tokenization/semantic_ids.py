@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -11,11 +11,14 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import ArrayLike, NDArray
 
+from letter_fast import validation
 from letter_fast.catalog.id_types import ItemId, asked_ids
 from letter_fast.catalog.item_ids import ItemIds
+from letter_fast.options import shown
 from letter_fast.paths import local_path
 
 from . import hub
+from .codes import checked_token_ids, token_id
 from .decoding import IdConstraint
 from .digests import Digests
 from .formats import Facts, FormatName, export_parts, import_parts
@@ -213,7 +216,11 @@ class SemanticIds:
 
     def tokens(self, rows: Sequence[int] | slice | None = None) -> list[list[str]]:
         """The tokens of each item, or of those in `rows`; "<a_12>" is code 12 of level 1."""
-        return self.vocabulary().words(self.codes if rows is None else self.codes[rows])
+        try:
+            codes = self.codes if rows is None else self.codes[rows]
+        except IndexError as error:
+            raise ValueError(f"rows must be row numbers below {len(self)}: {error}") from error
+        return self.vocabulary().words(codes)
 
     def token_ids(self, start: int = 0) -> NDArray[np.int64]:
         """Each token's place in the vocabulary, from `start` on, for a model to read. [N, T]"""
@@ -231,6 +238,7 @@ class SemanticIds:
         Raises:
             ValueError: the table lacks one of `items`.
         """
+        validation.flags(with_removed=with_removed)
         if items is not None:
             rows = self._known(items, "items")
             rows = rows if with_removed else rows[self.is_live[rows]]
@@ -252,16 +260,18 @@ class SemanticIds:
         Raises:
             ValueError: the sequences are too short for an ID, or no multiple of `beams`.
         """
-        written = np.asarray(sequences.cpu() if hasattr(sequences, "cpu") else sequences)
+        start, prompt_length = token_id(start), token_id(prompt_length, "prompt_length")
+        beams = validation.integer(beams, "beams", 1)
+        written = checked_token_ids(sequences.cpu() if hasattr(sequences, "cpu") else sequences)
         levels = len(self.sizes)
         if written.ndim != 2 or written.shape[1] < prompt_length + levels:
             raise ValueError(
                 f"sequences must be [B, S] with S at least {prompt_length} + {levels} tokens, got "
                 f"{list(written.shape)}: max_new_tokens must be {levels} or more"
             )
-        if beams < 1 or len(written) % beams:
+        if len(written) % beams:
             raise ValueError(f"{len(written)} sequences are no multiple of {beams} beams")
-        generated = written[:, prompt_length : prompt_length + levels].astype(np.int64)
+        generated = written[:, prompt_length : prompt_length + levels]
         codes = generated - (self.vocabulary().offsets + start)
         groups = [
             dict.fromkeys(map(tuple, group.tolist())) for group in codes.reshape(-1, beams, levels)
@@ -276,11 +286,16 @@ class SemanticIds:
 
         sequences: [B, S] token ids, or B lists of them. start: token id of the first code.
         """
+        start, prompt_length = token_id(start), token_id(prompt_length, "prompt_length")
         levels, names = len(self.sizes), self.vocabulary().offsets + start
         found: list[list[ItemId]] = []
+        if not isinstance(sequences, Iterable):
+            raise ValueError(f"sequences must be token ids [B, S], got {shown(sequences)}")
         for sequence in sequences:
-            tokens = np.asarray(sequence.tolist() if hasattr(sequence, "tolist") else sequence)
-            answer = tokens[prompt_length:].astype(np.int64)
+            tokens = checked_token_ids(
+                sequence.tolist() if hasattr(sequence, "tolist") else sequence
+            )
+            answer = tokens[prompt_length:]
             if len(answer) < levels:
                 found.append([])
                 continue
@@ -395,6 +410,7 @@ class SemanticIds:
         Raises:
             ValueError: an unknown format, a fact it doesn't have, or IDs that it can't hold.
         """
+        validation.flags(with_removed=with_removed)
         table = self if with_removed else self.live()
         return export_parts(table._parts(), path, format, **given)
 
@@ -459,7 +475,7 @@ class SemanticIds:
 
         options: of `huggingface_hub.hf_hub_download` (revision, token, cache_dir, …).
         Raises:
-            ValueError: as `load`; the hub's own errors where it has no such file.
+            ValueError: as `load`, or neither a folder nor the hub has such a file.
         """
         folder = local_path(name)
         if folder.is_dir():

@@ -28,15 +28,14 @@ from letter_fast.atomic import replacing
 from letter_fast.catalog.item_ids import ItemIds
 from letter_fast.paths import local_path
 
+from .codes import check_codes, checked_sizes
 from .digests import BYTES, UNKNOWN, Digests
-from .groups import first_outside
 
 _FORMAT = 2
 _KEY = b"letter_fast"
 _CONVENTION = {"base": 0, "level_offset": None}
 _RESERVED = ("format", "sizes", *_CONVENTION)
 _ROW_GROUP = 1 << 20
-_LARGEST = 2**31  # files hold int32
 
 
 class TableParts(NamedTuple):
@@ -69,14 +68,8 @@ def checked_parts(
         ValueError: shapes don't fit, a code is outside its codebook, or item ids aren't unique.
     """
     codes = np.ascontiguousarray(codes)
-    if codes.ndim != 2 or not np.issubdtype(codes.dtype, np.integer):
-        raise ValueError(f"codes must be integers [N, T], got {codes.dtype} {codes.shape}")
-    if codes.shape[1] != len(sizes) or not sizes or min(sizes) < 1 or max(sizes) > _LARGEST:
-        raise ValueError(f"sizes {list(sizes)} don't fit codes of {codes.shape[1]} tokens")
-    if (row := first_outside(codes, sizes)) is not None:
-        raise ValueError(
-            f"row {row} has codes {codes[row].tolist()} outside codebooks of {list(sizes)}"
-        )
+    sizes = checked_sizes(sizes)
+    check_codes("codes", codes, sizes)
     ids = ItemIds.row_numbers(len(codes)) if item_ids is None else ItemIds(item_ids)
     if len(ids) != len(codes):
         raise ValueError(f"{len(codes)} rows of codes but {len(ids)} item ids")
@@ -93,7 +86,7 @@ def checked_parts(
     known = None if digests is None or not np.any(digests) else digests
     return TableParts(
         codes.astype(np.int32),
-        [int(size) for size in sizes],
+        sizes,
         ids,
         _column(is_live, len(codes), np.bool_, "is_live", instead=True),
         margins,

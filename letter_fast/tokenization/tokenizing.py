@@ -78,6 +78,8 @@ def tokenize(
             unfinished codes of another run.
     """
     validation.choice(unique, POLICIES, "unique")
+    validation.flags(other_model=other_model, margins=margins, fresh=fresh)
+    batch_size = validation.integer(batch_size, "batch_size", 1)
     keeping = Keeping(removed, max_removed, refresh)
     keeping.check()
     check_trained(model)

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
+from .codes import check_codes, checked_sizes
 from .packing import pack
 
 Count = Callable[[Tensor, Tensor], Tensor]
@@ -31,14 +32,17 @@ class PrefixTrie:
     distinct prefix takes 4 bytes, or 8 where parents · K reaches 2^31.
 
     codes [N, T] integers within `sizes` [T]; order [N]: their lexicographic order, if known.
+    Raises:
+        ValueError: they aren't.
     """
 
     def __init__(
         self, codes: ArrayLike, sizes: Sequence[int], order: NDArray[Any] | None = None
     ) -> None:
         codes = np.asarray(codes)
-        self.sizes = [int(size) for size in sizes]
+        self.sizes = checked_sizes(sizes)
         if order is None:
+            check_codes("codes", codes, self.sizes)
             order = lexicographic_order(codes, self.sizes)
         # In that order: the node of each row, and where a node's first row is.
         node = np.zeros(len(codes), dtype=np.int64)

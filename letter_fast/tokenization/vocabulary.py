@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from .codes import check_codes, checked_sizes, checked_token_ids, token_id
+
 Codes = NDArray[np.int64]
 
 LETTER_TOKEN = "<{letter}_{code}>"
@@ -47,7 +49,7 @@ class Vocabulary:
     """
 
     def __init__(self, sizes: Sequence[int], template: str = LETTER_TOKEN) -> None:
-        self.sizes, self.template = list(sizes), template
+        self.sizes, self.template = checked_sizes(sizes), template
         if "{letter}" in template and len(self.sizes) > len(string.ascii_lowercase):
             raise ValueError(
                 f"tokens have letters for 26 levels, this table has {len(self.sizes)}; "
@@ -87,9 +89,13 @@ class Vocabulary:
         ]
 
     def words(self, codes: ArrayLike) -> list[list[str]]:
-        """codes [N, T] -> the T tokens of each row"""
+        """codes [N, T] -> the T tokens of each row
+
+        Raises:
+            ValueError: not integers of that shape, or a code is outside its codebook.
+        """
         columns = []
-        for level, column in enumerate(np.asarray(codes).T):
+        for level, column in enumerate(self._checked(codes).T):
             used, place = np.unique(column, return_inverse=True)
             names = [self._token(level, code) for code in used.tolist()]
             columns.append([names[one] for one in place.tolist()])
@@ -114,8 +120,12 @@ class Vocabulary:
         return np.array(codes, dtype=np.int64).reshape(-1, len(known))
 
     def token_ids(self, codes: ArrayLike, start: int = 0) -> Codes:
-        """Place of each token in the vocabulary, counted from `start`. codes [N, T] -> [N, T]"""
-        return np.asarray(codes, dtype=np.int64) + (self.offsets + start)
+        """Place of each token in the vocabulary, counted from `start`. codes [N, T] -> [N, T]
+
+        Raises:
+            ValueError: as `words`, or `start` is no token id.
+        """
+        return self._checked(codes) + (self.offsets + token_id(start))
 
     def codes(self, token_ids: ArrayLike, start: int = 0) -> Codes:
         """The inverse of `token_ids`.
@@ -123,8 +133,10 @@ class Vocabulary:
         Raises:
             ValueError: a token is not of its place's level.
         """
-        given = np.asarray(token_ids, dtype=np.int64)
-        codes = given - (self.offsets + start)
+        given = checked_token_ids(token_ids, "token_ids")
+        if given.ndim != 2 or given.shape[1] != len(self.sizes):
+            raise ValueError(f"token_ids must be [N, {len(self.sizes)}], got {list(given.shape)}")
+        codes = given - (self.offsets + token_id(start))
         wrong = ((codes < 0) | (codes >= np.array(self.sizes))).any(axis=1)
         if wrong.any():
             row = int(wrong.argmax())
@@ -175,6 +187,11 @@ class Vocabulary:
                         f"{before + text[:40]!r}…: it knew this token before and normalizes it, or "
                         "splits it; start from one that doesn't know it, or use another template"
                     )
+
+    def _checked(self, codes: ArrayLike) -> NDArray[Any]:
+        found = np.asarray(codes)
+        check_codes("codes", found, self.sizes)
+        return found
 
     def _token(self, level: int, code: int) -> str:
         # Past the 26th level the constructor allows only templates without {letter}.

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from letter_fast import validation
 from letter_fast.atomic import check_folder
 from letter_fast.catalog import Columns, Embeddings, TrainedOn
 from letter_fast.extras import require
@@ -71,7 +72,10 @@ def train(
             into `out` just now, or a loss is NaN.
         ConnectionError: another process of the run has ended.
     """
-    settings = settings or TrainSettings()
+    validation.instance(model, Letter, "model", "; a ResidualKMeans has a fit of its own")
+    settings = TrainSettings() if settings is None else settings
+    validation.instance(settings, TrainSettings, "settings")
+    validation.flags(cf_by_row=cf_by_row, resume=resume)
     if out is not None:
         check_folder(out)
     if settings.tensorboard:

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from letter_fast import validation
 from letter_fast.atomic import make_folder
 from letter_fast.catalog import Embeddings
 from letter_fast.locks import only_writer
@@ -74,6 +75,9 @@ def fit_residual_kmeans(
         ValueError: as `ResidualKMeans.fit`, or the checkpoint is another run's, or another run
             writes into `out` just now.
     """
+    validation.instance(model, ResidualKMeans, "model", "; train(…) is for a Letter")
+    validation.instance(settings, FitSettings, "settings")
+    validation.flags(resume=resume)
     out = local_path(out)
     catalog = Embeddings.open(embeddings)
     model.check_fits(catalog)

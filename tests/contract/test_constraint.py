@@ -107,10 +107,10 @@ def test_where_no_sequence_has_a_way_on_it_says_so(step: int, eos: int | None) -
     ("options", "message"),
     [
         ({"trie": SemanticIds(np.zeros((0, 3), dtype=int), SIZES).trie()}, "holds no ID"),
-        ({"start": -1}, "can't be negative"),
+        ({"start": -1}, "start must be at least 0"),
         ({"eos_token_id": START + 3}, "lies among the codes, 20 to 37"),
-        ({"eos_token_id": [EOS, -2]}, "can't be negative"),
-        ({"prompt_length": -1}, "can't be negative"),
+        ({"eos_token_id": [EOS, -2]}, "eos_token_id must be at least 0"),
+        ({"prompt_length": -1}, "prompt_length must be at least 0"),
     ],
 )
 def test_what_can_not_be_is_refused_at_once(options: dict[str, Any], message: str) -> None:
@@ -187,7 +187,7 @@ def test_a_removed_item_is_not_generated_and_not_decoded(way: str) -> None:
 
 def test_decode_says_what_is_too_short_or_no_multiple() -> None:
     with pytest.raises(ValueError, match="max_new_tokens must be 3 or more"):
-        IDS.decode(torch.zeros(2, 6), START, 4)
+        IDS.decode(torch.zeros(2, 6, dtype=torch.int64), START, 4)
     with pytest.raises(ValueError, match="no multiple of 3 beams"):
-        IDS.decode(torch.zeros(4, 7), START, 4, beams=3)
-    assert IDS.decode(torch.zeros(2, 7), START, 4) == [[], []]
+        IDS.decode(torch.zeros(4, 7, dtype=torch.int64), START, 4, beams=3)
+    assert IDS.decode(torch.zeros(2, 7, dtype=torch.int64), START, 4) == [[], []]

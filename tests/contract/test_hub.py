@@ -126,3 +126,11 @@ def test_a_table_comes_from_a_folder_too(tmp_path: Path) -> None:
         ids.push_to_hub("someone/x", file="ids.csv")
     with pytest.raises(ValueError, match="repo_type"):
         ids.push_to_hub("someone/x", repo_type="space")
+
+
+@pytest.mark.parametrize("name", ["runs/monday", "no such/repository", "-"])
+@pytest.mark.parametrize("kind", [lf.Letter, lf.ResidualKMeans, lf.SemanticIds])
+def test_what_is_neither_here_nor_on_the_hub_is_one_line(name: str, kind: type) -> None:
+    with pytest.raises(ValueError, match=f"{name} is no folder here, and the Hugging") as raised:
+        kind.from_pretrained(name, local_files_only=True)  # type: ignore[attr-defined]
+    assert len(str(raised.value).splitlines()) == 1

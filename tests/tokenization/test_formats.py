@@ -272,7 +272,7 @@ def test_arguments_that_the_sidecar_contradicts(
     [
         ({"rows": 5}, "has {'rows': 4, 'duplicates': 0}, but .* says {'rows': 5"),
         ({"duplicates": 1}, "says {'rows': 4, 'duplicates': 1}"),
-        ({"sizes": [2, 2]}, "can't be read as letter: row 0 has codes"),
+        ({"sizes": [2, 2]}, "can't be read as letter: row 0 of codes is"),
         ({"sizes": [2, 3, 4]}, "some items have 2 tokens, 3 are expected"),
         ({"sizes": [0]}, "is broken"),
         ({"sizes": 3}, "is broken"),

@@ -151,10 +151,10 @@ def test_a_file_that_other_tools_rewrote(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("codes", "sizes", "items", "message"),
     [
-        (CODES, [2, 2], None, "row 0 has codes"),
-        (CODES, [2], None, "don't fit"),
-        (CODES, [2, 2**31 + 1], None, "don't fit"),
-        (CODES, [], None, "don't fit"),
+        (CODES, [2, 2], None, "row 0 of codes is"),
+        (CODES, [2], None, r"must be \[N, 1\] for 1 codebooks"),
+        (CODES, [2, 2**31 + 1], None, "at most 2147483648"),
+        (CODES, [], None, "sizes are empty"),
         (CODES - 1, [2, 3], None, "outside codebooks"),
         (CODES.astype(float), [2, 3], None, "must be integers"),
         (CODES, [2, 3], ["a"], "4 rows of codes but 1 item ids"),
@@ -199,7 +199,7 @@ def test_foreign_and_broken_files(tmp_path: Path) -> None:
         ([[0, 1]], {"format": 1, "sizes": [2, 2], "level_offset": 0}, "another level_offset"),
         ([[0, 1]], {"format": 1}, "broken ID table"),
         ([[0, 1]], {"format": 1, "sizes": "ab"}, "broken ID table"),
-        ([[0, 2]], {"format": 1, "sizes": [2, 2]}, "row 0 has codes"),
+        ([[0, 2]], {"format": 1, "sizes": [2, 2]}, "row 0 of codes is"),
         ([[0, None]], {"format": 1, "sizes": [2, 2]}, "row 0 has a null"),
         ([None], {"format": 1, "sizes": [2, 2]}, "a row has no list"),
         ([[0, 1], [0], [0, 1, 1]], {"format": 1, "sizes": [2, 2]}, "row 1 has a list of another"),
