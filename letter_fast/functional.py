@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
-import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
@@ -18,6 +17,7 @@ from letter_fast.clustering.balanced import (
 )
 from letter_fast.clustering.kmeans import KMeansResult, kmeans
 from letter_fast.clustering.sinkhorn import sinkhorn_codes
+from letter_fast.codebooks import Codebooks, searched
 from letter_fast.losses import contrastive_loss, diversity_loss
 
 __all__ = [
@@ -79,27 +79,21 @@ def _offset(offset: ArrayLike | None, table: Tensor) -> Tensor | None:
     return found
 
 
-def residual_search(x: ArrayLike, codebooks: Sequence[ArrayLike]) -> SearchResult:
+def residual_search(
+    x: ArrayLike, codebooks: Codebooks, sizes: Sequence[int] | None = None
+) -> SearchResult:
     """Codes of every level: c_l = argmin_k ‖r_{l−1} − e_k‖², r_l = fl32(r_{l−1} − e_{c_l}).
 
-    x [..., D] floating point (searched as float32), codebooks L × [K_l, D]
+    x [..., D] floating point (searched as float32); codebooks L × [K_l, D], or [ΣK, D] and their
+    sizes [L]
     Raises:
         ValueError: no level, shapes or dtypes don't fit, or a row or codeword holds NaN or Inf.
     """
-    if isinstance(codebooks, str) or not isinstance(codebooks, Iterable):
-        raise ValueError(f"codebooks must be a list of them, got {type(codebooks).__name__}")
-    if not len(codebooks):
-        raise ValueError("codebooks is empty: at least one level is needed")
-    tables = [validation.codebook(table, f"codebooks[{i}]") for i, table in enumerate(codebooks)]
-    widths = [table.shape[1] for table in tables]
-    if len(set(widths)) > 1:
-        raise ValueError(f"codebooks must share one width, got {widths}")
-    points = validation.floats(x, widths[0])
+    words, found = searched(codebooks, sizes)
+    points = validation.floats(x, words.shape[1])
     flat = validation.folded(points)
-    validation.together(points, {f"codebooks[{i}]": table for i, table in enumerate(tables)})
-    codes, quantized, _, _ = ops.residual_search(
-        flat, torch.cat(tables), [len(table) for table in tables]
-    )
+    validation.together(points, {"codebooks": words})
+    codes, quantized, _, _ = ops.residual_search(flat, words, found)
     validation.finite_codes(codes)
     shape = points.shape
-    return SearchResult(codes.view(*shape[:-1], len(tables)), quantized.view(shape))
+    return SearchResult(codes.view(*shape[:-1], len(found)), quantized.view(shape))

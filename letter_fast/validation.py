@@ -103,6 +103,17 @@ def codebook(table: Any, name: str = "codebook") -> Tensor:
     Raises:
         ValueError: not a floating-point matrix, without codewords or width, or with NaN or Inf.
     """
+    words = codebook_matrix(table, name).detach().float().contiguous()
+    finite_codewords(words, name)
+    return words
+
+
+def codebook_matrix(table: Any, name: str = "codebook") -> Tensor:
+    """`table` as a floating-point tensor [K, D], whatever its numbers.
+
+    Raises:
+        ValueError: not a floating-point matrix, or without codewords or width.
+    """
     found = tensor(table, name)
     if not found.is_floating_point() or found.dim() != 2:
         raise ValueError(
@@ -110,9 +121,7 @@ def codebook(table: Any, name: str = "codebook") -> Tensor:
         )
     if 0 in found.shape:
         raise ValueError(f"{name} is empty: shape {list(found.shape)}")
-    words = found.detach().float().contiguous()
-    finite_codewords(words, name)
-    return words
+    return found
 
 
 def finite_codewords(words: Tensor, name: str) -> None:

@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from letter_fast import ops, validation
+from letter_fast.codebooks import Codebooks, stacked
 from letter_fast.kernels.refusals import check_codes
 
 
@@ -42,24 +43,21 @@ def diversity_loss(
 
 def diversity_losses(
     codes: ArrayLike,
-    codebooks: ArrayLike,
-    sizes: Sequence[int],
+    codebooks: Codebooks,
+    sizes: Sequence[int] | None,
     groups: ArrayLike,
     seed: int | Tensor | torch.Generator | None = None,
 ) -> Tensor:
     """The same for all levels at once.
 
-    codes [B, L] integers, codebooks [ΣK, D], level l being the next sizes[l] rows, groups [ΣK]
-    integers -> [L], float64 if the codebooks are, otherwise float32
+    codes [B, L] integers; codebooks [ΣK, D] and their sizes [L], or L × [K_l, D] and None; groups
+    [ΣK] integers -> [L], float64 if the codebooks are, otherwise float32
     seed: an integer or an int64 tensor []; a generator, or None for torch's own, draws one.
     Raises:
         ValueError: shapes don't fit, or a code is outside its codebook.
     """
-    found, table = validation.integers(codes, "codes"), validation.tensor(codebooks, "codebooks")
-    if table.dim() != 2 or table.shape[1] == 0:
-        raise ValueError(f"codebooks must be [ΣK, D], got {list(table.shape)}")
-    table = validation.floats(table, table.shape[1], "codebooks")
-    sizes = validation.divides(sizes, len(table))
+    found = validation.integers(codes, "codes")
+    table, sizes = stacked(codebooks, sizes)
     if found.dim() != 2 or found.shape[1] != len(sizes):
         raise ValueError(
             f"codes must be [B, {len(sizes)}] for {len(sizes)} levels, got {list(found.shape)}"

@@ -24,6 +24,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from letter_fast import ops, validation
+from letter_fast.codebooks import Codebooks, stacked
 from letter_fast.kernels.refusals import check_codes
 
 ResidualGrad = Literal["straight_through", "detach", "full", "aggregate"]
@@ -46,8 +47,8 @@ class ResidualLosses(NamedTuple):
 
 def residual_losses(
     z: ArrayLike,
-    codebooks: ArrayLike,
-    sizes: Sequence[int],
+    codebooks: Codebooks,
+    sizes: Sequence[int] | None,
     codes: ArrayLike,
     *,
     residual_grad: ResidualGrad = "straight_through",
@@ -55,21 +56,18 @@ def residual_losses(
 ) -> ResidualLosses:
     """Losses of the walk that `codes` describes.
 
-    z [N, D] floating point, codebooks [ΣK, D], level l being the next sizes[l] rows, codes [N, L]
-    integers; a row of codes −1 counts nowhere and is quantized to 0. `mean` averages over the
-    elements of the other rows, `sum` adds them. quantized has z's dtype; everything is computed in
-    float32, float64 if z is.
+    z [N, D] floating point; codebooks [ΣK, D] and their sizes [L], or L × [K_l, D] and None; codes
+    [N, L] integers. A row of codes −1 counts nowhere and is quantized to 0. `mean` averages over
+    the elements of the other rows, `sum` adds them. quantized has z's dtype; everything is computed
+    in float32, float64 if z is.
     Raises:
         ValueError: shapes or dtypes don't fit, or a code is outside its codebook.
     """
     validation.choice(residual_grad, RESIDUAL_GRADS, "residual_grad")
     validation.choice(reduction, REDUCTIONS, "reduction")
-    table, found = validation.tensor(codebooks, "codebooks"), validation.integers(codes, "codes")
-    if table.dim() != 2 or table.shape[1] == 0:
-        raise ValueError(f"codebooks must be [ΣK, D], got {list(table.shape)}")
-    table = validation.floats(table, table.shape[1], "codebooks")
+    found = validation.integers(codes, "codes")
+    table, sizes = stacked(codebooks, sizes)
     rows = validation.floats(z, table.shape[1], "z")
-    sizes = validation.divides(sizes, len(table))
     if rows.dim() != 2 or found.shape != (len(rows), len(sizes)):
         raise ValueError(
             f"z must be [N, D] and codes [N, {len(sizes)}] for {len(sizes)} levels, got "

@@ -22,8 +22,10 @@ from typing import Any, Literal, NamedTuple, get_args
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
+from torch import Tensor
 
 from letter_fast import kernels, validation
+from letter_fast.codebooks import Codebooks, searched
 
 from .codes import check_codes
 from .groups import (
@@ -86,16 +88,17 @@ class Resolution(NamedTuple):
 def resolve(
     codes: ArrayLike,
     latents: LatentRows | ArrayLike,
-    codebooks: Sequence[ArrayLike],
+    codebooks: Codebooks,
     policy: Policy = "optimal",
     *,
+    sizes: Sequence[int] | None = None,
     order: ArrayLike | None = None,
     held: HeldIds | ArrayLike | None = None,
 ) -> Resolution:
     """Gives new items their IDs.
 
     codes [N, L] integers, as encoded; latents [N, D], of which only the rows concerned are read;
-    codebooks L × [K_l, D].
+    codebooks L × [K_l, D], or [ΣK, D] and their sizes [L].
     order [N]: rank of each item, which settles ties (say, by item id); None takes row order.
     held [M, L], or [M, L + 1] for "suffix": IDs of other items, not to be given again.
     Raises:
@@ -104,7 +107,7 @@ def resolve(
     """
     began = time.perf_counter()
     validation.choice(policy, POLICIES, "unique")
-    items = _checked(codes, latents, codebooks, policy, order, held)
+    items = _checked(codes, latents, searched(codebooks, sizes), policy, order, held)
     levels, sizes = len(items.sizes), items.sizes
     ids = ascending(items.codes, items.held.prefixes(levels), sizes)
     before = statistics_of(ids)
@@ -173,18 +176,13 @@ def _leftovers(codes: Codes, held: HeldIds, sizes: list[int]) -> int:
 def _checked(
     codes: ArrayLike,
     latents: LatentRows | ArrayLike,
-    codebooks: Sequence[ArrayLike],
+    codebooks: tuple[Tensor, list[int]],
     policy: str,
     order: ArrayLike | None,
     held: HeldIds | ArrayLike | None,
 ) -> Items:
-    tables = [
-        validation.codebook(table, f"codebook {level}").cpu()
-        for level, table in enumerate(codebooks, start=1)
-    ]
-    sizes = [len(table) for table in tables]
-    if not sizes or len({table.shape[1] for table in tables}) > 1:
-        raise ValueError("codebooks must be at least one, all of one width")
+    words, sizes = codebooks
+    tables = list(words.cpu().split(sizes))
     own = np.asarray(codes)
     rows: Any = latents if hasattr(latents, "shape") else validation.tensor(latents, "latents")
     if tuple(rows.shape) != (len(own), tables[0].shape[1]):

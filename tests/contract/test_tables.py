@@ -475,7 +475,7 @@ def test_more_items_than_ids_in_python(tmp_path: Path) -> None:
 def test_broken_codebooks_end_in_one_line(bad: float, policy: str, level: int) -> None:
     books = [torch.zeros(2, 1), torch.ones(2, 1)]
     books[level][1] = bad
-    message = f"1 of 2 codewords of codebook {level + 1} hold NaN or Inf"
+    message = rf"1 of 2 codewords of codebooks\[{level}\] hold NaN or Inf"
     with pytest.raises(ValueError, match=message):
         resolve(np.zeros((2, 2), dtype=int), torch.zeros(2, 1), books, policy)
 
