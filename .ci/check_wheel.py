@@ -2,39 +2,37 @@
 
 python .ci/check_wheel.py dist python3.10 python3.13 [--library-only]
 
---library-only: no dependency is installed, so torch isn't either; the wheel must be accepted, its
-library load, and its version be shown.
+The tests of tests/ that need the package only are run on what was installed; at the end stands a
+table of what came of it. --library-only: no dependency is installed, so torch isn't either; the
+wheel must be accepted and its library load.
 """
 
 from __future__ import annotations
 
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import NamedTuple
 
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from tests.support.processor import runs_here  # noqa: E402
+
+# Of the installed package's library: the instruction set it chose, and those it has.
 _LIBRARY = """
-import ctypes, importlib.util, itertools, pathlib
+import ctypes, importlib.util, pathlib
 found = pathlib.Path(importlib.util.find_spec("letter_fast").origin).parent
 assert "site-packages" in str(found), found
 library = ctypes.CDLL(str(found / "kernels/cpp/native.so"))
 library.lf_instruction_sets.restype = ctypes.c_char_p
 names = library.lf_instruction_sets().decode().split()
-found = names[library.lf_instruction_set()]
-needs = {
-    "avx2": "avx2 fma f16c", "avx512": "avx512f avx512bw avx512dq avx512vl",
-    "avx512_vnni": "avx512_vnni", "neon": "asimd", "neon_dotprod": "asimddp", "neon_i8mm": "i8mm",
-}
-told = pathlib.Path("/proc/cpuinfo")
-if told.is_file():
-    flags = set(told.read_text().split())
-    has = lambda name: set(needs.get(name, "").split()) <= flags
-    wanted = list(itertools.takewhile(has, names))[-1]
-    assert found == wanted, f"the library runs {found}, this processor has {wanted}"
-print("library:", found)
+print(names[library.lf_instruction_set()], *names)
 """
 _CODES = """
 import torch, letter_fast as lf
@@ -46,18 +44,33 @@ with lf.use_backend("reference"):
 assert all(torch.equal(a, b) for a, b in zip(native, wanted))
 print("codes: those of the reference")
 """
+_TESTS = ["ops", "losses", "model", "tokenization", "test_quantizer.py"]
+_TESTS += [f"kernels/test_{name}.py" for name in ("residual_search", "transport", "groups")]
+
+
+class Result(NamedTuple):
+    """What one Python made of the wheel."""
+
+    python: str
+    compiler: str
+    library: str
+    tests: str
 
 
 def main(folder: str, *pythons: str) -> None:
     # A Mac's machine is called arm64, another ARM one aarch64.
     (wheel,) = Path(folder).resolve().glob(f"*{platform.machine()}.whl")
     library_only = "--library-only" in pythons
+    results = []
     for python in (one for one in pythons if not one.startswith("--")):
         with tempfile.TemporaryDirectory() as place:
-            _check(wheel, python, Path(place), library_only)
+            results.append(_check(wheel, python, Path(place), library_only))
+    print(f"\n{wheel.name}\n\n| Python | compiler | native library | tests |\n|---|---|---|---|")
+    for result in results:
+        print(f"| {' | '.join(result)} |")
 
 
-def _check(wheel: Path, python: str, place: Path, library_only: bool) -> None:
+def _check(wheel: Path, python: str, place: Path, library_only: bool) -> Result:
     program = shutil.which(python)
     if program is None:
         sys.exit(f"there is no {python} here")
@@ -69,23 +82,42 @@ def _check(wheel: Path, python: str, place: Path, library_only: bool) -> None:
 
     def run(*command: str | Path) -> str:
         done = subprocess.run(
-            command, cwd=place, env=variables, stdout=subprocess.PIPE, text=True, check=True
+            command, cwd=place, env=variables, stdout=subprocess.PIPE, text=True, check=False
         )
+        if done.returncode:
+            sys.exit(f"{done.stdout[-4000:]}\n{' '.join(map(str, command))}: {done.returncode}")
         return done.stdout.strip()
+
+    def run_python(code: str) -> str:
+        return run(programs / "python", "-W", "error", "-I", "-c", code)
 
     pip = [programs / "python", "-m", "pip", "install", "--quiet"]
     run(*pip, *(["--no-deps"] if library_only else []), str(wheel))
-    print(
-        run(programs / "python", "-c", "import sys; print(f'== Python {sys.version.split()[0]}')")
-    )
-    print(run(programs / "python", "-I", "-c", _LIBRARY))
+    version = run_python("import platform; print(platform.python_version())")
+    compilers = [name for name in ("c++", "g++", "clang++") if shutil.which(name, path=programs)]
+    used, *sets = run_python(_LIBRARY).split()
+    expected = runs_here(sets)
+    if expected is not None and used != expected[-1]:
+        sys.exit(f"the library runs {used}, this processor has {expected[-1]}")
+    print(f"== Python {version}: {used}", flush=True)
+    tests = "library only"
     if not library_only:
         print(run(programs / "letter-fast", "--version"))
-        print(run(programs / "python", "-W", "error", "-I", "-c", _CODES))
+        print(run_python(_CODES))
         print(run(programs / "letter-fast", "env"))
         said = run(programs / "letter-fast", "quickstart", "--out", "made").splitlines()
-        print(next(line for line in said if "after collisions were resolved" in line))
-    print("passed", "(library only)" if library_only else "", flush=True)
+        print(next(line for line in said if "after collisions were resolved" in line), flush=True)
+        run(*pip, "pytest>=8", "hypothesis>=6.100")
+        shutil.copytree(ROOT / "tests", place / "tests")
+        shutil.copy(ROOT / "pyproject.toml", place)
+        pytest = [programs / "python", "-m", "pytest", "--color=no", "-m", "not slow"]
+        tests = re.sub(
+            r"=+ *| in [\d.:s ()]*$",
+            "",
+            run(*pytest, *(f"tests/{name}" for name in _TESTS)).splitlines()[-1],
+        ).strip()
+        print(tests, flush=True)
+    return Result(version, " ".join(compilers) or "none", used, tests)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The built site: every link leads to a page and a heading, and pages fit a telephone."""
+"""The built site: links lead somewhere, pages fit a telephone and make no noise, search works."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from html.parser import HTMLParser
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from importlib.util import find_spec
 from pathlib import Path
-from urllib.parse import unquote
+from urllib.parse import unquote, urlsplit
+from urllib.request import url2pathname
 
 import pytest
 
@@ -43,6 +44,8 @@ const load = page => new Promise(done => { frame.onload = done; frame.src = page
     if (wide > width) found.push(`${page} is ${wide} wide at ${width}`);
     for (const image of inside.images)
       if (image.complete && !image.naturalWidth) found.push(`${page} lacks ${image.src}`);
+    for (const asked of frame.contentWindow.performance.getEntriesByType("resource"))
+      if (!asked.name.startsWith(location.origin)) found.push(`${page} asks for ${asked.name}`);
   }
   const out = document.createElement("pre");
   out.id = "out";
@@ -97,49 +100,83 @@ def broken(folder: Path) -> Iterator[str]:
                 yield f"{path.relative_to(folder.resolve())} leads to {link}"
 
 
+def browsed(address: str) -> tuple[str, list[str]]:
+    """A page as the browser has it at the end, and what was written to the console until then."""
+    options = "--headless --no-sandbox --disable-gpu --virtual-time-budget=1200000 --dump-dom"
+    options += " --window-size=1400,1000 --enable-logging=stderr"
+    # Nothing outside is reached, whatever a page asks for.
+    outside = "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"
+    command = [str(BROWSER), *options.split(), outside, address]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=1200, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return done.stdout, re.findall(r":CONSOLE\S*\] (.*)", done.stderr)
+
+
 def measured(folder: Path, widths: tuple[int, ...]) -> list[str]:
     """The faults that a browser finds in the pages at these widths."""
     pages = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.html"))
     text = HARNESS.replace("PAGES", json.dumps(pages)).replace("WIDTHS", json.dumps(widths))
     (folder / "harness.html").write_text(text)
-    quiet = type("Quiet", (SimpleHTTPRequestHandler,), {"log_message": lambda *_: None})
-    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(quiet, directory=str(folder)))
+    failed: list[str] = []
+
+    class Server(SimpleHTTPRequestHandler):
+        def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
+            # What a browser asks for by itself is no page's fault.
+            if int(code) >= 400 and self.path != "/favicon.ico":
+                failed.append(f"{self.path} is answered {int(code)}")
+
+        def log_message(self, format: str, *args: object) -> None: ...
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Server, directory=str(folder)))
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
-        options = "--headless --no-sandbox --disable-gpu --virtual-time-budget=1200000 --dump-dom"
         address = f"http://127.0.0.1:{server.server_port}/harness.html"
-        command = [str(BROWSER), *options.split(), "--window-size=1400,1000", address]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=1200, check=False)
+        page, console = browsed(address)
     finally:
         server.shutdown()
         server.server_close()
         (folder / "harness.html").unlink()
-    out = re.search(r'<pre id="out">(.*?)</pre>', done.stdout, re.S)
-    assert out, done.stderr[-2000:]
+    out = re.search(r'<pre id="out">(.*?)</pre>', page, re.S)
+    assert out, page[-2000:]
     found: list[str] = json.loads(unescape(out[1]))
-    return found
+    return found + sorted(set(failed)) + [f"the console says {line}" for line in console]
 
 
 def test_every_link_leads_somewhere(site: Path) -> None:
     assert not list(broken(site))
 
 
-@pytest.mark.skipif(not BROWSER, reason="no browser is named: make docs-check")
-def test_no_page_scrolls_sideways_and_no_picture_is_missing(site: Path) -> None:
+in_browser = pytest.mark.skipif(not BROWSER, reason="no browser is named: make docs-check")
+
+
+@in_browser
+def test_pages_fit_are_whole_and_say_nothing_to_the_console(site: Path) -> None:
     assert measured(site, (TELEPHONE, DESK)) == []
 
 
-def test_search_needs_no_server(site: Path) -> None:
+def test_search_has_an_index_that_a_page_in_a_folder_may_load(site: Path) -> None:
     index = json.loads((site / "search/search_index.json").read_text(encoding="utf-8"))
     assert len(index["docs"]) > 100
     assert (site / "search/search_index.js").exists()
 
 
+@in_browser
+def test_search_needs_no_server(site: Path) -> None:
+    page, console = browsed(f"{(site / 'index.html').as_uri()}?q=sinkhorn")
+    assert console == []
+    found = re.findall(r'href="([^"]+)" class="md-search-result__link"', page)
+    assert any("/api/functional.html?h=sinkhorn#" in link for link in found), found
+    assert all(Path(url2pathname(urlsplit(link).path)).is_file() for link in found)
+
+
 def test_faults_are_found(tmp_path: Path) -> None:
     wide = '<p style="width: 900px">wide</p><img src="gone.png"><a href="a.html#gone">a</a>'
-    (tmp_path / "a.html").write_text(f"<!DOCTYPE html><title>a</title><body>{wide}</body>")
+    loud = '<script src="https://example.com/a.js"></script><script>throw Error("loud")</script>'
+    (tmp_path / "a.html").write_text(f"<!DOCTYPE html><title>a</title><body>{wide}{loud}</body>")
     assert list(broken(tmp_path)) == ["a.html leads to gone.png", "a.html leads to a.html#gone"]
     if BROWSER is not None:
         found = measured(tmp_path, (TELEPHONE,))
-        assert len(found) == 2
-        assert found[0].startswith("a.html is 9")
+        expected = ["a.html is 9", "a.html lacks http", "a.html asks for https://example.com/a.js"]
+        expected += ["/gone.png is answered 404", 'the console says "Uncaught Error: loud"']
+        for line, begin in zip(found, expected, strict=True):
+            assert line.startswith(begin)

@@ -7,13 +7,13 @@ import re
 import shutil
 import subprocess
 from collections.abc import Callable
-from itertools import takewhile
 from pathlib import Path
 
 import pytest
 import torch
 
 from letter_fast.kernels.cpp import library
+from tests.support.processor import runs_here
 
 ROOT = Path(__file__).parents[3]
 SOURCES = ROOT / "kernels/cpp"
@@ -160,21 +160,9 @@ def test_tensors_of_another_kind_than_their_field_are_refused(loaded: Load) -> N
         library.call("echo", **{**good, "seen": torch.zeros(12, dtype=torch.float64)[::2]})
 
 
-# What /proc/cpuinfo calls what an instruction set needs beyond the one before.
-NEEDS = {
-    "avx2": {"avx2", "fma", "f16c"},
-    "avx512": {"avx512f", "avx512bw", "avx512dq", "avx512vl"},
-    "avx512_vnni": {"avx512_vnni"},
-    "neon": {"asimd"},
-    "neon_dotprod": {"asimddp"},
-    "neon_i8mm": {"i8mm"},
-}
-
-
-@pytest.mark.skipif(not Path("/proc/cpuinfo").is_file(), reason="there is no list of what it has")
 def test_the_widest_instruction_set_is_the_processors() -> None:
     """As the operating system tells it; a library that sees less is right and very slow."""
-    flags = set(Path("/proc/cpuinfo").read_text().split())
-    names = library.load().lf_instruction_sets().decode().split()
-    expected = list(takewhile(lambda name: NEEDS.get(name, set()) <= flags, names))
+    expected = runs_here(library.load().lf_instruction_sets().decode().split())
+    if expected is None:
+        pytest.skip("there is no list of what the processor has")
     assert library.instruction_sets() == tuple(expected)
