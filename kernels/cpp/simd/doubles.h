@@ -20,9 +20,13 @@ constexpr int kPieceBytes = 16;
 constexpr int kDoubles = 8, kPieces = kDoubles * 8 / kPieceBytes;
 
 using Piece = double __attribute__((vector_size(kPieceBytes)));
-using Loose = double __attribute__((vector_size(kPieceBytes), aligned(8), may_alias));  // in memory
-using LooseFloats = float __attribute__((vector_size(kPieceBytes / 2), aligned(4), may_alias));
 using Bits = std::int64_t __attribute__((vector_size(kPieceBytes)));
+// In memory, at any number: clang keeps the alignment of a typedef only, and loads of the others fault.
+// NOLINTBEGIN(modernize-use-using)
+typedef double Loose __attribute__((vector_size(kPieceBytes), aligned(8), may_alias));
+typedef float LooseFloats __attribute__((vector_size(kPieceBytes / 2), aligned(4), may_alias));
+// NOLINTEND(modernize-use-using)
+static_assert(alignof(Loose) == 8 && alignof(LooseFloats) == 4, "the compiler takes numbers for aligned");
 
 struct Doubles {
     Piece at[kPieces];  // a register each
