@@ -38,6 +38,11 @@ def long_lines(prose: str) -> list[str]:
     return [line for line in lines if len(line) > LONGEST and not line.lstrip().startswith(free)]
 
 
+def lost_nesting(prose: str) -> list[str]:
+    """Items of lists within lists that the site shows as items of the outer list: not by fours."""
+    return re.findall(r"^(?: {1,3}|(?:    )+ {1,3})[-*] .*$", prose, re.M)
+
+
 @pytest.mark.parametrize("name", NAMED)
 def test_a_source_opens_with_a_name_and_has_short_lines(name: str) -> None:
     source = NAMED[name].read_text(encoding="utf-8")
@@ -46,8 +51,9 @@ def test_a_source_opens_with_a_name_and_has_short_lines(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", DOCS)
-def test_a_page_has_short_lines(name: str) -> None:
+def test_a_page_has_short_lines_and_lists_nest(name: str) -> None:
     assert not long_lines(text_of(DOCS[name]).prose)
+    assert not lost_nesting(text_of(DOCS[name]).prose)
 
 
 def test_what_breaks_the_style_is_found() -> None:
@@ -58,3 +64,4 @@ def test_what_breaks_the_style_is_found() -> None:
     line = "word " * 25
     assert long_lines(f"short\n{line}\n| {line} |\n") == [line]
     assert not long_lines("[a](" + "b" * 150 + ") c")
+    assert lost_nesting("- a\n  - b\n    - c\n") == ["  - b"]

@@ -1,4 +1,4 @@
-"""What the processor can do as the operating system tells it, to judge the native library by."""
+"""Features of the processor as the operating system tells them, to judge the native library by."""
 
 from __future__ import annotations
 
