@@ -107,6 +107,8 @@ class LatentsOnDemand:
     rows [R] ascending
     """
 
+    made_the_codes = True  # the nearest ones, level by level
+
     def __init__(
         self,
         model: Tokenizer,

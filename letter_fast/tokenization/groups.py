@@ -28,6 +28,19 @@ class Groups(NamedTuple):
         starts = self.starts[chosen.start : chosen.stop + 1]
         return Groups(self.rows[starts[0] : starts[-1]], starts - starts[0])
 
+    def of_rows(self) -> Numbers:
+        """The group of each row. -> [R]"""
+        return np.repeat(np.arange(len(self.starts) - 1), np.diff(self.starts))
+
+    def only(self, chosen: NDArray[np.bool_]) -> Groups:
+        """The same groups with some of their rows only. chosen [R]"""
+        return Groups(self.rows[chosen], np.append(0, np.cumsum(chosen))[self.starts])
+
+    def those(self, chosen: NDArray[np.bool_]) -> Groups:
+        """Some of the groups. chosen [G]"""
+        found = ranges(self.starts[:-1][chosen], self.starts[1:][chosen])
+        return Groups(self.rows[found.rows], found.starts)
+
     def parts(self, most: int) -> Iterator[slice]:
         """All groups, as many at a time as have `most` rows together, and at least one."""
         begin = 0
@@ -88,16 +101,40 @@ def ranges(begins: Numbers, ends: Numbers) -> Groups:
 
 def rows_under(prefixes: Numbers, chosen: Numbers) -> Groups:
     """The rows of each chosen prefix. prefixes [N]; chosen [G] ascending, distinct"""
-    if len(chosen) == 0 or len(prefixes) == 0:
-        return Groups(np.zeros(0, dtype=np.int64), np.zeros(len(chosen) + 1, dtype=np.int64))
-    rows, groups = [], []
-    for start in range(0, len(prefixes), _BLOCK):
-        block = prefixes[start : start + _BLOCK]
-        place = np.minimum(np.searchsorted(chosen, block), len(chosen) - 1)
-        inside = np.flatnonzero(chosen[place] == block)
-        rows.append(inside + start)
+    return _rows_under((prefixes[part] for part in _blocks(len(prefixes))), chosen)
+
+
+def rows_with(codes: NDArray[Any], sizes: Sequence[int], chosen: Numbers) -> Groups:
+    """The same of all codes [N, T] whose `number`, which fits int64, is chosen."""
+    return _rows_under((number(codes[part], sizes) for part in _blocks(len(codes))), chosen)
+
+
+def _blocks(rows: int) -> Iterator[slice]:
+    return (slice(start, start + _BLOCK) for start in range(0, rows, _BLOCK))
+
+
+def _rows_under(blocks: Iterator[Numbers], chosen: Numbers) -> Groups:
+    if len(chosen) == 0:
+        return Groups(np.zeros(0, dtype=np.int64), np.zeros(1, dtype=np.int64))
+    # A search among all that are chosen takes many times as long as a look at one byte, which says
+    # of most numbers that they are none of them.
+    shift = np.uint64(64 - min(len(chosen).bit_length() + 4, 24))
+    likely = np.zeros(1 << (64 - int(shift)), dtype=bool)
+    likely[_spread(chosen) >> shift] = True
+    rows, groups, begin = [np.zeros(0, dtype=np.int64)], [np.zeros(0, dtype=np.int64)], 0
+    for block in blocks:
+        maybe = np.flatnonzero(likely[_spread(block) >> shift])
+        place = np.minimum(np.searchsorted(chosen, block[maybe]), len(chosen) - 1)
+        inside = chosen[place] == block[maybe]
+        rows.append(maybe[inside] + begin)
         groups.append(place[inside])
+        begin += len(block)
     group = np.concatenate(groups)
     counts = np.bincount(group, minlength=len(chosen))
     order = np.argsort(group, kind="stable")
     return Groups(np.concatenate(rows)[order], np.append(0, np.cumsum(counts)))
+
+
+def _spread(numbers: Numbers) -> NDArray[np.uint64]:
+    """Numbers whose highest bits differ where any of these do, nearly always."""
+    return numbers.view(np.uint64) * np.uint64(0x9E3779B97F4A7C15)

@@ -14,8 +14,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .groups import Codes, Numbers, joined, number
+from .groups import Codes, joined, number
 from .packing import pack
+
+# uint32 or int64, as the sizes of the codebooks say.
+Packed = NDArray[Any]
 
 
 class HeldIds:
@@ -24,7 +27,7 @@ class HeldIds:
     codes [M, T] within `sizes` [T]; numbers: as below, where the caller has them already.
     """
 
-    def __init__(self, codes: Codes, sizes: Sequence[int], numbers: Numbers | None = None) -> None:
+    def __init__(self, codes: Codes, sizes: Sequence[int], numbers: Packed | None = None) -> None:
         self.codes, self.sizes = codes, list(sizes)
         if numbers is not None:
             self.numbers = numbers
@@ -33,9 +36,9 @@ class HeldIds:
         return len(self.codes)
 
     @cached_property
-    def numbers(self) -> Numbers:
-        """The IDs as `packing` has them, ascending; only where `is_packable`. [M]"""
-        numbers = pack(self.codes, self.sizes)
+    def numbers(self) -> Packed:
+        """The IDs as numbers, ascending; only where `is_packable`. [M]"""
+        numbers = packed(self.codes, self.sizes)
         numbers.sort()
         return numbers
 
@@ -56,26 +59,37 @@ def is_packable(sizes: Sequence[int]) -> bool:
     return prod(sizes) <= 2**63
 
 
-def ascending(codes: NDArray[Any], held: HeldIds, sizes: Sequence[int]) -> Numbers:
+def packed(codes: NDArray[Any], sizes: Sequence[int]) -> Packed:
+    """The numbers of `packing.pack`, in half the memory where these fit. codes [N, T] -> [N]"""
+    if prod(sizes) > 2**32:
+        return pack(codes, sizes)
+    numbers = np.zeros(len(codes), dtype=np.uint32)
+    for column, size in zip(codes.T, sizes):
+        numbers *= np.uint32(size)
+        numbers += column.astype(np.uint32)
+    return numbers
+
+
+def ascending(codes: NDArray[Any], held: HeldIds, sizes: Sequence[int]) -> Packed:
     """The numbers of all IDs, new and held ones, ascending. codes [N, T] -> [N + M]
 
-    They are those of `packing` where `is_packable`; elsewhere only numbers of one call compare.
+    They are those of `packed` where `is_packable`; elsewhere only numbers of one call compare.
     """
     if not is_packable(sizes) or (len(held) and held.sizes != list(sizes)):
         numbers = number(joined(codes, held.codes), sizes)
         numbers.sort()
         return numbers
-    numbers = pack(codes, sizes)
+    numbers = packed(codes, sizes)
     numbers.sort()
     return merged(numbers, held.numbers) if len(held) else numbers
 
 
-def merged(left: Numbers, right: Numbers) -> Numbers:
+def merged(left: Packed, right: Packed) -> Packed:
     """Both in order, of which each is; cheap where one is short."""
     few, many = (left, right) if len(left) < len(right) else (right, left)
     return np.insert(many, np.searchsorted(many, few), few) if len(few) else many
 
 
-def repeated(numbers: Numbers) -> Numbers:
+def repeated(numbers: Packed) -> Packed:
     """Those that come more than once, once each. numbers: ascending"""
     return np.unique(numbers[1:][numbers[1:] == numbers[:-1]])

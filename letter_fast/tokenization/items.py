@@ -12,7 +12,9 @@ from torch import Tensor
 from .groups import Codes, Numbers
 from .held import HeldIds
 
-_LATENTS = 1 << 23  # numbers
+# Numbers of latents in memory: of rows in any order, and of rows from all over the catalog, which
+# are read the faster the more there are.
+_LATENTS, _TOGETHER = 1 << 21, 1 << 23
 
 
 class LatentRows(Protocol):
@@ -23,7 +25,7 @@ class LatentRows(Protocol):
         """N, D"""
 
     def __getitem__(self, rows: NDArray[np.int64], /) -> Any:
-        """Their latents, [R, D]"""
+        """A copy of their latents, [R, D]"""
 
 
 class Items(NamedTuple):
@@ -49,9 +51,19 @@ class Items(NamedTuple):
         return rows if self.rank is None else self.rank[rows]
 
     @property
+    def are_nearest(self) -> bool:
+        """Whether the last code of each item is known to be the nearest to its residual."""
+        return bool(getattr(self.latents, "made_the_codes", False))
+
+    @property
     def at_once(self) -> int:
-        """Rows per block where only some latents are needed, about 32 MB."""
+        """Rows per block where only some latents are needed, about 8 MB."""
         return max(1, _LATENTS // self.codebooks[0].shape[1])
+
+    @property
+    def together(self) -> int:
+        """Rows per block where they are gathered from all over the catalog, about 32 MB."""
+        return max(1, _TOGETHER // self.codebooks[0].shape[1])
 
     def residuals(self, rows: Numbers, prefixes: Codes) -> Tensor:
         """The residuals of `rows` after their prefixes, in float32 as the search has them.
@@ -60,16 +72,19 @@ class Items(NamedTuple):
         Raises:
             ValueError: a residual holds NaN or Inf.
         """
-        residual = torch.as_tensor(self.latents[rows]).detach().cpu().float()
-        for codebook, column in zip(self.codebooks, prefixes.T):
-            residual = residual - codebook[torch.from_numpy(column).long()]
-        broken = (~residual.isfinite().all(dim=1)).numpy()
+        residual = torch.as_tensor(self.latents[rows]).detach().cpu().float().contiguous()
+        broken = np.zeros(len(rows), dtype=bool)
+        for start in range(0, len(rows), self.at_once):
+            part = slice(start, start + self.at_once)
+            for codebook, column in zip(self.codebooks, prefixes[part].T):
+                residual[part] -= codebook[torch.from_numpy(column).long()]
+            broken[part] = ~residual[part].isfinite().all(dim=1).numpy()
         if broken.any():
             raise ValueError(
                 f"the residual of row {rows[broken].min()} holds NaN or Inf: its latent does, or "
                 "leaves the range of float32 with these codes; drop the row or encode it again"
             )
-        return residual.contiguous()
+        return residual
 
     def growth(self, rows: Numbers, before: Codes, after: Codes) -> NDArray[np.float64]:
         """The growth of ‖z − q‖² of `rows` from codes to codes. rows [R], codes [R, L] -> [R]"""

@@ -20,15 +20,16 @@ from math import prod
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from letter_fast import ops
 
-from .groups import Codes, Groups, Numbers, joined, number, ranges, rows_under
-from .held import ascending, is_packable, repeated
+from .groups import Codes, Groups, Numbers, joined, number, ranges, rows_under, rows_with
+from .held import Packed, ascending, is_packable, packed, repeated
 from .items import Items
 
 
-def unique_codes(items: Items, ids: Numbers) -> Codes:
+def unique_codes(items: Items, ids: Packed) -> Codes:
     """Codes [N, L] that differ from each other and from all that are held.
 
     ids [N + M]: `ascending` of items and held IDs.
@@ -58,7 +59,7 @@ def _check_room(items: Items) -> None:
         )
 
 
-def _relieve(items: Items, codes: Codes, level: int, ids: Numbers) -> bool:
+def _relieve(items: Items, codes: Codes, level: int, ids: Packed) -> bool:
     """Moves items at this level until no code has more than IDs below it; writes `codes`.
 
     ids [N + M]: `ascending` of codes and held IDs. -> whether any moved
@@ -98,38 +99,76 @@ def _relieve(items: Items, codes: Codes, level: int, ids: Numbers) -> bool:
     return len(moved) > 0
 
 
-def _separate(items: Items, codes: Codes, ids: Numbers) -> None:
+def _separate(items: Items, codes: Codes, ids: Packed) -> None:
     """Distinct last codes wherever IDs collide, and held IDs don't; writes `codes`."""
     level, last = len(items.sizes) - 1, items.codebooks[-1]
-    crowded = np.unique(repeated(_numbers_of_prefixes(items, codes, level, ids)[0]) // len(last))
+    shared = repeated(_numbers_of_prefixes(items, codes, level, ids)[0])
+    crowded = np.unique(shared // len(last))
     if len(crowded) == 0:
         return
     mine, taken = _members(items, codes, level, crowded)
-    for part in mine.parts(items.at_once):
-        new, old = mine.part(part), taken.part(part)
-        residuals = items.residuals(new.rows, codes[new.rows, :level])
-        found = ops.distinct_codes(
-            residuals,
-            last,
-            torch.from_numpy(new.starts),
-            ops.nearest(residuals, last, None)[0],
-            torch.from_numpy(items.rank_of(new.rows)),
-            torch.from_numpy(old.rows),
-            torch.from_numpy(old.starts),
+    if items.are_nearest and is_packable(items.sizes):
+        met = _separate_sharers(items, codes, mine, taken, shared)
+        mine, taken = mine.those(met), taken.those(met)
+    for part in mine.parts(items.together):
+        codes[mine.part(part).rows, level] = _distinct(
+            items, codes, mine.part(part), taken.part(part)
         )
-        codes[new.rows, level] = found.numpy()
 
 
-def _twice(items: Items) -> Numbers:
+def _separate_sharers(
+    items: Items, codes: Codes, mine: Groups, taken: Groups, shared: Packed
+) -> NDArray[np.bool_]:
+    """Distinct last codes for the items whose ID another has, as if no others were in their prefix.
+
+    Only their latents are read. Each path of `distinct_codes` starts at one of them and ends at a
+    code that is free, which never becomes free again. An item that is alone with its ID lies on its
+    nearest code; a path that comes to that code ends there if the item is left out. So if none of
+    these codes has been given away, no path has come to one, and all went as they would have gone.
+
+    mine, taken: the items of each prefix, and the codes taken there; shared: IDs that several have.
+    -> [G] prefixes where one has been given away; the items there have the codes they had.
+    """
+    level, last = len(items.sizes) - 1, len(items.codebooks[-1])
+    ids = packed(codes[mine.rows], items.sizes)
+    shares = shared[np.minimum(np.searchsorted(shared, ids), len(shared) - 1)] == ids
+    sharers, others = mine.only(shares), mine.only(~shares)
+    met = np.zeros(len(mine.starts) - 1, dtype=bool)
+    for part in sharers.parts(items.together):
+        some, beside = sharers.part(part), others.part(part)
+        found, group = _distinct(items, codes, some, taken.part(part)), some.of_rows()
+        theirs = beside.of_rows() * last + codes[beside.rows, level]
+        here = met[part]
+        here[group[np.isin(group * last + found, theirs)]] = True
+        apart = ~here[group]
+        codes[some.rows[apart], level] = found[apart]
+    return met
+
+
+def _distinct(items: Items, codes: Codes, new: Groups, old: Groups) -> Numbers:
+    """Distinct last codes of the items of each prefix, of those that aren't taken. -> [R]"""
+    level, last = len(items.sizes) - 1, items.codebooks[-1]
+    residuals = items.residuals(new.rows, codes[new.rows, :level])
+    found = ops.distinct_codes(
+        residuals,
+        last,
+        torch.from_numpy(new.starts),
+        ops.nearest(residuals, last, None)[0],
+        torch.from_numpy(items.rank_of(new.rows)),
+        torch.from_numpy(old.rows),
+        torch.from_numpy(old.starts),
+    )
+    return np.asarray(found.numpy(), dtype=np.int64)
+
+
+def _twice(items: Items) -> Packed:
     """The held IDs that come more than once."""
     if is_packable(items.sizes):
         return repeated(items.held.numbers)
     return repeated(np.sort(number(items.held.codes, items.sizes)))
 
 
-def _numbers_of_prefixes(
-    items: Items, codes: Codes, level: int, ids: Numbers
-) -> tuple[Numbers, int]:
+def _numbers_of_prefixes(items: Items, codes: Codes, level: int, ids: Packed) -> tuple[Packed, int]:
     """Numbers of all IDs, ascending, and how many of them an ID's prefix up to `level` has.
 
     The number of a prefix before `level` is // that // the size of the level.
@@ -148,18 +187,19 @@ def _prefixes(items: Items, codes: Codes, level: int) -> Numbers:
     return number(everyone, items.sizes[:level], below=items.sizes[level])
 
 
-def _members(items: Items, codes: Codes, level: int, chosen: Numbers) -> tuple[Groups, Groups]:
+def _members(items: Items, codes: Codes, level: int, chosen: Packed) -> tuple[Groups, Groups]:
     """The items of each chosen prefix before `level`, and the codes there that held IDs have."""
-    size, held = items.sizes[level], items.held
+    size, held, chosen = items.sizes[level], items.held, chosen.astype(np.int64)
     if is_packable(items.sizes):
         below = prod(items.sizes[level + 1 :])
-        first = chosen * (size * below)
-        begins = np.searchsorted(held.numbers, first)
-        ends = np.searchsorted(held.numbers, first + (size * below - 1), "right")
+        ids, first = held.numbers, chosen * (size * below)
+        last = first + (size * below - 1)
+        # Of one type: numbers of another would be compared with a copy of all that are held.
+        begins = np.searchsorted(ids, first.astype(ids.dtype))
+        ends = np.searchsorted(ids, last.astype(ids.dtype), "right")
         taken = ranges(begins, ends)
-        prefixes = number(codes[:, :level], items.sizes[:level])
-        return rows_under(prefixes, chosen), Groups(
-            held.numbers[taken.rows] // below % size, taken.starts
+        return rows_with(codes[:, :level], items.sizes[:level], chosen), Groups(
+            ids[taken.rows].astype(np.int64) // below % size, taken.starts
         )
     prefixes = _prefixes(items, codes, level)
     taken = rows_under(prefixes[len(codes) :], chosen)

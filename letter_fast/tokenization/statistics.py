@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .groups import Numbers, number
+from .groups import number
+from .held import Packed
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ def collision_statistics(codes: ArrayLike) -> CollisionStatistics:
     return statistics_of(ids)
 
 
-def statistics_of(ids: Numbers) -> CollisionStatistics:
+def statistics_of(ids: Packed) -> CollisionStatistics:
     """The same, of IDs as ascending numbers. [N]"""
     if len(ids) == 0:
         return CollisionStatistics(0, 0, 0.0, 0.0, 0)

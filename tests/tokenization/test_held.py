@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from letter_fast.catalog.item_ids import rows_among
 from letter_fast.model import ResidualKMeans, ResidualKMeansConfig
 from letter_fast.tokenization import POLICIES, SemanticIds, held, optimal, resolve, tokenize
-from letter_fast.tokenization.held import HeldIds, ascending, merged, repeated
+from letter_fast.tokenization.held import HeldIds, ascending, merged, packed, repeated
 from letter_fast.tokenization.packing import pack
 from letter_fast.tokenization.policies import Policy
 from letter_fast.tokenization.statistics import collision_statistics, statistics_of
@@ -133,3 +133,22 @@ def test_rows_of_few_or_many_items(
     row = {one: place for place, one in enumerate(there.tolist())}
     found = rows_among(make(asked), make(there)).to_pylist()
     assert found == [row.get(one) for one in asked.tolist()]
+
+
+@pytest.mark.parametrize(
+    ("sizes", "kind"), [([2**16, 2**16], np.uint32), ([2**16, 2**17], np.int64)]
+)
+def test_numbers_take_half_the_memory_where_they_fit(sizes: list[int], kind: type) -> None:
+    extremes = np.array([[0, 0], [0, sizes[1] - 1], [sizes[0] - 1, sizes[1] - 1]], dtype=np.int32)
+    numbers = packed(extremes, sizes)
+    assert numbers.dtype == kind
+    np.testing.assert_array_equal(numbers, pack(extremes, sizes))
+    assert HeldIds(extremes, sizes).numbers.dtype == kind
+
+
+def test_the_largest_of_32_bits_are_resolved() -> None:
+    books = [torch.arange(2.0**8)[:, None] * 2.0 ** (8 * level) for level in (3, 2, 1, 0)]
+    given = np.full((3, 4), 255)
+    taken = np.array([[255, 255, 255, 254]])
+    found = resolve(given, torch.full((3, 1), 2.0**32), books, held=taken)
+    assert found.codes.tolist() == [[255, 255, 255, last] for last in (255, 253, 252)]
