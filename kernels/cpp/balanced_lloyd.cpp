@@ -9,12 +9,14 @@
 //         climb: collect arcs of a sample, let prices climb; then of a finer sample; at last of all rows
 //         repair along the arcs of all rows (repair.h), which ends at the optimum, or where the slack ends
 //         t < last:  means of the assignment, which may have few rows misplaced; raise the prices of far-out clusters
-//         t = last:  widen the slack, collect anew at the very prices and repair, until the repair ends at the optimum
-//                    and its prices are those of the collection: that arc list proves the dual bound
+//         t = last:  widen the slack and repair, until the repair ends at the optimum; a search of all clusters at its
+//                    prices proves the dual bound
 //
-// The last loop ends: after kPatience collections all slack grows by kAsked each time, and a slack above all
-// differences of cost lists every arc, with which the repair ends at the optimum. The second collection at these
-// prices is the proof.
+// Where few clusters have more slack, or few rows may reach further, the arcs are extended (collect.cpp), which takes
+// about a tenth of a collection; else they are collected anew, at the prices as they are now.
+//
+// The last loop ends: after kPatience rounds all slack grows by kAsked each time, and a slack above all differences of
+// cost lists every arc, with which the repair ends at the optimum.
 //
 // Constants: those with a figure were measured on the problem that is named (docs/performance/clustering.md); the
 // others are of the right order, and change how long an assignment takes, never which it is.
@@ -23,6 +25,7 @@
 #include <cstdint>
 #include <limits>
 #include <memory>
+#include <numeric>
 #include <vector>
 
 #include "abi.h"
@@ -32,6 +35,7 @@
 #include "assignment/transport.h"
 #include "runtime/parallel.h"
 #include "search/pack.h"
+#include "search/run.h"
 #include "simd/dispatch.h"
 
 namespace lf {
@@ -42,6 +46,8 @@ struct Balanced {
     Layout layout;
     std::size_t (*scratch_bytes)(const Search&);
     CollectArcs collect;
+    ExtendArcs extend;
+    SearchKernels nearest;
     const Bounds* bounds;
     std::int64_t iterations;  // 1: only the assignment
     double tolerance;  // stop when an iteration lowers the cost by less than this part of it
@@ -73,10 +79,12 @@ constexpr double kFewPaths = 0.2, kFewMisplaced = 1e-4, kRoughly = 2e-3, kEarly 
 // 150 arcs each where a few centroids lie far out, with these 1.1 to 3; 250,000 × 1,024 took 4.4 GB and 31.6 s, then
 // 59 MB and 5.0 s.
 constexpr std::int64_t kFew = 8;
+// One in so many may have it in the end. Not measured by itself.
+constexpr std::int64_t kSome = 4;
 // Rows that tell how far clusters lie apart.
 constexpr std::int64_t kScaleRows = 256;
 
-// One of a collection's two codebooks: some of the clusters.
+// Some of the clusters, as arcs are searched for among them.
 struct Book {
     std::vector<float> words;
     std::vector<double> offset;
@@ -94,36 +102,82 @@ struct Book {
     }
 };
 
+// The clusters at the prices λ⁰: those of the least slack, the others, and once more those with more of it than before.
+class Collection {
+  public:
+    Collection(const Balanced& problem, const float* centroids, const Prices& prices, std::int64_t step,
+               const Prices* before)
+        : problem_(problem),
+          prices_(prices),
+          search_(problem.rows),
+          reach_{problem.bounds->clusters(), prices.collected.data(), prices.slack.data(), prices.leave.data()} {
+        const std::int64_t width = problem.rows.width;
+        const double slack = *std::min_element(prices.slack.begin(), prices.slack.end());
+        for (std::int64_t k = 0; k < problem.bounds->clusters(); ++k) {
+            const bool more = prices.slack[k] > slack, grown = before && prices.slack[k] > before->slack[k];
+            for (Book* book : {&books_[more], grown ? &books_[2] : nullptr}) {
+                if (!book) continue;
+                book->words.insert(book->words.end(), centroids + k * width, centroids + (k + 1) * width);
+                // Without slack for all there is a difference, even where it is infinite.
+                book->offset.push_back(more ? prices.collected[k] - (prices.slack[k] - slack) : prices.collected[k]);
+                book->cluster.push_back(k);
+            }
+        }
+        for (int book = 0; book < kBooks; ++book)
+            codebooks_[book] = books_[book].pack(width, problem.layout, slack == kEverything);
+        search_.codebooks = codebooks_;
+        search_.levels = 1;
+        search_.stride = codebooks_[0].stride;
+        search_.block = 64;
+        search_.rows = (problem.rows.rows + step - 1) / step;
+        search_.row_stride *= step;
+    }
+    Collection(const Collection&) = delete;
+    Collection& operator=(const Collection&) = delete;
+
+    std::int64_t rows() const { return search_.rows; }
+    void collect(Arcs& arcs) const {
+        for_lists(arcs, [&](std::int64_t first, std::int64_t count, void* scratch, ArcList& list) {
+            problem_.collect(search_, reach_, first, count, scratch, list);
+        });
+    }
+    void extend(Arcs& arcs, const std::vector<double>& leave_before) const {
+        for_lists(arcs, [&](std::int64_t first, std::int64_t count, void* scratch, ArcList& list) {
+            problem_.extend(search_, reach_, leave_before.data(), first, count, scratch, list);
+        });
+    }
+
+  private:
+    template <class Work> void for_lists(Arcs& arcs, const Work& work) const {
+        const int threads = threads_for(arcs.chunks(), problem_.threads);
+        const Scratch scratch(threads, problem_.scratch_bytes(search_));
+        for_parts(arcs.chunks(), threads, 1, [&](std::int64_t chunk, int thread) {
+            const std::int64_t first = chunk * Arcs::kChunk, count = std::min(Arcs::kChunk, rows() - first);
+            work(first, count, scratch.of(thread), arcs.list(chunk));
+        });
+    }
+
+    const Balanced& problem_;
+    const Prices& prices_;
+    Book books_[kBooks];
+    Codebook codebooks_[kBooks];
+    Search search_;
+    const Reach reach_;
+};
+
 // Arcs of every step-th row at prices `now`.
 Arcs collect(const Balanced& problem, const float* centroids, Prices& prices, std::int64_t step) {
     prices.collected = prices.now;
-    const std::int64_t width = problem.rows.width;
-    const double slack = *std::min_element(prices.slack.begin(), prices.slack.end());
-    Book books[2];
-    for (std::int64_t k = 0; k < problem.bounds->clusters(); ++k) {
-        Book& book = books[prices.slack[k] > slack];
-        book.words.insert(book.words.end(), centroids + k * width, centroids + (k + 1) * width);
-        book.offset.push_back(prices.slack[k] > slack ? prices.now[k] - (prices.slack[k] - slack) : prices.now[k]);
-        book.cluster.push_back(k);
-    }
-    const Codebook codebooks[2] = {books[0].pack(width, problem.layout, slack == kEverything),
-                                   books[1].pack(width, problem.layout, slack == kEverything)};
-    Search search = problem.rows;
-    search.codebooks = codebooks;
-    search.levels = 1;
-    search.stride = codebooks[0].stride;
-    search.block = 64;
-    search.rows = (problem.rows.rows + step - 1) / step;
-    search.row_stride *= step;
-    Arcs arcs(search.rows);
-    const int threads = threads_for(arcs.chunks(), problem.threads);
-    const Scratch scratch(threads, problem.scratch_bytes(search));
-    const Reach reach{prices.now.data(), prices.slack.data(), prices.leave.data()};
-    for_parts(arcs.chunks(), threads, 1, [&](std::int64_t chunk, int thread) {
-        const std::int64_t first = chunk * Arcs::kChunk, count = std::min(Arcs::kChunk, search.rows - first);
-        problem.collect(search, reach, first, count, scratch.of(thread), arcs.list(chunk));
-    });
+    const Collection collection(problem, centroids, prices, step, nullptr);
+    Arcs arcs(collection.rows());
+    collection.collect(arcs);
     return arcs;
+}
+
+// Arcs that were collected when slack and leave were those of `before`, with those of `prices`, which are more.
+void extend(const Balanced& problem, const float* centroids, const Prices& before, const Prices& prices,
+            std::int64_t step, Arcs& arcs) {
+    Collection(problem, centroids, prices, step, &before).extend(arcs, before.leave);
 }
 
 // The median over rows of the gap between the best cluster and the third best; where that is 0, the widest gap
@@ -170,24 +224,25 @@ class Solver {
         if (!few_ && !(typical_ > 0)) {
             typical_ = typical_slack(problem_, centroids);
             std::fill(prices_.slack.begin(), prices_.slack.end(), typical_ > 0 ? typical_ : 1.0);
-            for (std::int64_t step = coarsest_step(); step > 1; step /= kFiner) climb(centroids, step, kRoughly);
+            for (std::int64_t step = coarsest_step(); step > 1; step /= kFiner) climb(centroids, step, kRoughly, true);
         }
-        Arcs arcs = climb(centroids, 1, proven ? kFewMisplaced : kEarly / static_cast<double>(iteration));
+        Arcs arcs = climb(centroids, 1, proven ? kFewMisplaced : kEarly / static_cast<double>(iteration), proven);
         Repair repair(arcs, *problem_.bounds, prices_);
         bool optimal = repair.run();
-        // The last assignment is proven by arcs that are collected at the very prices.
-        for (int left = kPatience; proven && !(optimal && prices_.collected == repair.prices()); --left) {
-            prices_.now = repair.prices();
-            widen(repair.cheaper(), repair.dearer(), left <= 0);
-            arcs = Arcs(0);  // its memory first
-            arcs = collect(problem_, centroids, prices_, 1);
+        for (int left = kPatience; proven && !optimal; --left) {
+            if (left <= 0 || !extend_for(repair.cheaper(), repair.dearer(), false, centroids, 1, arcs)) {
+                prices_.now = repair.prices();
+                for (double& slack : prices_.slack) slack *= left <= 0 ? kAsked : 1.0;
+                arcs = Arcs(0);  // its memory first
+                arcs = collect_anew(centroids, 1);
+            }
             repair.renew(arcs, prices_);
             optimal = repair.run();
         }
         const double cost = lf::cost(arcs, repair.labels());
         // An unfinished repair has raised the price of what the bounds leave free: the ascent's are the better start.
         if (optimal) prices_.now = repair.prices();
-        const double bound = proven ? std::min(dual(arcs, *problem_.bounds, prices_.now), cost) : -kEverything;
+        const double bound = proven ? std::min(prove(arcs, centroids), cost) : -kEverything;
         choose_slack(arcs, kContested);
         return {repair.labels(), cost, bound, optimal};
     }
@@ -218,44 +273,93 @@ class Solver {
     }
 
     // Prices climb on every step-th row, until few are misplaced or it is of no use.
-    Arcs climb(const float* centroids, std::int64_t step, double few) {
-        double before = kEverything;
+    Arcs climb(const float* centroids, std::int64_t step, double few, bool patient) {
+        Arcs arcs = collect(problem_, centroids, prices_, step);
+        if (few_) return arcs;  // the repair is quick
+        double misplaced = kEverything;
         for (int left = kCollections;; --left) {
-            Arcs arcs = collect(problem_, centroids, prices_, step);
-            if (few_) return arcs;  // the repair is quick
             const double first_step = kFirstStep * *std::min_element(prices_.slack.begin(), prices_.slack.end());
             const Ascent end = ascend(arcs, *problem_.bounds, rows(), first_step, prices_, problem_.threads);
             const bool enough =
                 end.misplaced <= few * static_cast<double>(arcs.rows()) + kFewPaths * static_cast<double>(clusters());
-            if (left == 0 || enough || end.misplaced > kProgress * before) {
+            if (left == 0 || enough || (end.misplaced > kProgress * misplaced && !(patient && asks(end)))) {
                 // A sample's sizes are off by one part in √(its rows a cluster).
                 if (step > 1)
                     choose_slack(arcs, std::min(0.5, kNoise / std::sqrt(static_cast<double>(arcs.rows()) /
                                                                         static_cast<double>(clusters()))));
                 return arcs;
             }
-            before = end.misplaced;
-            widen(end.cheaper, end.dearer, false);
+            misplaced = end.misplaced;
+            if (!extend_for(end.cheaper, end.dearer, true, centroids, step, arcs)) arcs = collect_anew(centroids, step);
         }
     }
 
-    // More slack for clusters that grow cheaper, if they are few, and more leave for those that grow dearer, likewise.
-    // Where both are many the next collection, at the new prices, takes care of it, unless it takes too many.
-    void widen(const std::vector<char>& cheaper, const std::vector<char>& dearer, bool impatient) {
+    // Whether some price stopped where its slack ends.
+    static bool asks(const Ascent& end) {
+        return std::count(end.cheaper.begin(), end.cheaper.end(), 1) +
+               std::count(end.dearer.begin(), end.dearer.end(), 1);
+    }
+
+    // More slack for clusters that would grow cheaper, if they are few, and more leave for those that would grow dearer,
+    // likewise; the arcs are extended to it. False, and nothing done, where it would be of no use: nobody gets more, or
+    // not `all` do, or too many have more than the others (a collection's first codebook must hold most clusters, for
+    // U is the least of its scores).
+    bool extend_for(const std::vector<char>& cheaper, const std::vector<char>& dearer, bool all, const float* centroids,
+                    std::int64_t step, Arcs& arcs) {
         const double least = *std::min_element(prices_.slack.begin(), prices_.slack.end());
-        const auto few = [&](const std::vector<char>& which) {
-            return std::count(which.begin(), which.end(), 1) <= clusters() / kFew;
-        };
-        const bool few_cheaper = few(cheaper), few_dearer = few(dearer);
+        const auto number = [](const std::vector<char>& which) { return std::count(which.begin(), which.end(), 1); };
+        const bool few_cheaper = number(cheaper) <= clusters() / kFew, few_dearer = number(dearer) <= clusters() / kFew;
+        if (all && !(few_cheaper && few_dearer)) return false;
+        Prices more = prices_;
+        bool any = false;
+        std::int64_t wide = 0;
         for (std::int64_t k = 0; k < clusters(); ++k) {
-            if ((cheaper[k] && few_cheaper) || impatient) prices_.slack[k] *= kAsked;
-            if (dearer[k] && few_dearer) prices_.leave[k] = std::max(kAsked * prices_.leave[k], (kAsked - 1) * least);
+            if (cheaper[k] && few_cheaper) more.slack[k] *= kAsked;
+            if (dearer[k] && few_dearer) more.leave[k] = std::max(kAsked * more.leave[k], (kAsked - 1) * least);
+            any |= (cheaper[k] && few_cheaper) || (dearer[k] && few_dearer);
+            wide += more.slack[k] > least;
         }
-        // The first codebook of a collection must hold most clusters, for U is the least of its scores.
-        std::vector<double> sorted = prices_.slack;
-        const auto most = sorted.end() - 1 - clusters() / kFew;
-        std::nth_element(sorted.begin(), most, sorted.end());
-        for (double& slack : prices_.slack) slack = std::max(slack, *most);
+        if (!any || wide > clusters() / kSome) return false;
+        std::swap(prices_, more);
+        extend(problem_, centroids, more, prices_, step, arcs);
+        return true;
+    }
+
+    // At prices that have come this far nobody needs more slack than the others.
+    Arcs collect_anew(const float* centroids, std::int64_t step) {
+        prices_.slack.assign(clusters(), *std::min_element(prices_.slack.begin(), prices_.slack.end()));
+        prices_.leave.assign(clusters(), 0.0);
+        return collect(problem_, centroids, prices_, step);
+    }
+
+    // g at the prices as they are. It doesn't rest on the arcs, unless these are all there are: a list that lacks one
+    // would hide that a row's best cluster is another.
+    double prove(const Arcs& arcs, const float* centroids) const {
+        if (few_) return dual(arcs, *problem_.bounds, prices_.now);
+        constexpr std::int64_t kAtOnce = 256 * Arcs::kChunk;
+        std::vector<double> least(std::min(kAtOnce, rows()));
+        std::vector<std::int64_t> codes(least.size());
+        const std::int64_t words = clusters();
+        SearchRequest request{};
+        request.x = problem_.rows;
+        request.codebooks = centroids;
+        request.offset = prices_.now.data();
+        request.sizes = &words;
+        request.levels = request.beam = 1;
+        request.codes = codes.data();
+        request.scores = least.data();
+        request.threads = problem_.threads;
+        double total = 0.0;
+        for (std::int64_t first = 0; first < rows(); first += kAtOnce) {
+            request.x.x = static_cast<const float*>(problem_.rows.x) + first * problem_.rows.row_stride;
+            request.x.rows = std::min(kAtOnce, rows() - first);
+            run_search(request, problem_.nearest);
+            for (std::int64_t i = 0; i < request.x.rows; i += Arcs::kChunk) {  // sums of sums: a small rounding
+                const auto begin = least.begin() + i, end = begin + std::min(Arcs::kChunk, request.x.rows - i);
+                total += std::accumulate(begin, end, 0.0);
+            }
+        }
+        return dual(total, *problem_.bounds, prices_.now);
     }
 
     // The slack that gives `share` of the rows more than one arc. Never none: without slack no price can rise.
@@ -381,6 +485,8 @@ void balanced_lloyd(const BalancedRequest& request) {
     problem.layout = LF_PICK(set, kLayout);
     problem.scratch_bytes = LF_PICK(set, arcs_scratch_bytes);
     problem.collect = LF_PICK(set, collect_arcs);
+    problem.extend = LF_PICK(set, extend_arcs);
+    problem.nearest = {problem.layout, LF_PICK(set, scratch_bytes), LF_PICK(set, search_block)};
     problem.bounds = &bounds;
     problem.iterations = request.iterations;
     problem.tolerance = request.tolerance;

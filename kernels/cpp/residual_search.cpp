@@ -14,13 +14,6 @@
 #include "simd/instruction_set.h"
 #include "simd/scratch.h"
 
-namespace lf {
-
-LF_KERNEL(std::size_t scratch_bytes(const Search&))
-LF_KERNEL(void search_block(const Search&, std::int64_t first, void* scratch))
-
-}  // namespace lf
-
 namespace lf::LF_INSTRUCTION_SET {
 namespace {
 

@@ -78,19 +78,32 @@ inline Best best_of(const Arcs::Row& row, const std::vector<double>& prices) {
 // The clusters that count as near: price λ_k, and by how much the least score of a row, that of cluster j, may
 // be exceeded: slack_k + leave_j.
 struct Reach {
-    const double* price;  // [K]
-    const double* slack;  // [K]
-    const double* leave;  // [K]
+    std::int64_t clusters;  // K
+    const double* price;    // [K]
+    const double* slack;    // [K]
+    const double* leave;    // [K]
 };
+
+// Codebooks of a collection's search.
+constexpr int kBooks = 3;
 
 // Appends the arcs of `count` rows from `first` on: every k with ‖x − e_k‖² + λ_k ≤ least + slack_k + leave_j. The
 // search has two codebooks, whose offsets are the prices: the clusters of the least slack, and the others (perhaps
-// none), with what their slack is more taken off. Compiled once per instruction set (collect.cpp).
+// none), with what their slack is more taken off. A third is for extend_arcs. Compiled once per instruction set
+// (collect.cpp).
 using CollectArcs = void (*)(const Search&, const Reach&, std::int64_t first, std::int64_t count, void* scratch,
                              ArcList&);
+
+// Makes the arcs of these rows, which were collected at the same prices, those of a reach that has grown: where the
+// slack of some clusters has (a third codebook, of these alone, with what their slack is more taken off), and of rows
+// whose best cluster j had a leave of `leave_before`. Other rows are not searched anew.
+using ExtendArcs = void (*)(const Search&, const Reach&, const double* leave_before, std::int64_t first,
+                            std::int64_t count, void* scratch, ArcList&);
 
 LF_KERNEL(std::size_t arcs_scratch_bytes(const Search&))
 LF_KERNEL(void collect_arcs(const Search&, const Reach&, std::int64_t first, std::int64_t count, void* scratch,
                             ArcList&))
+LF_KERNEL(void extend_arcs(const Search&, const Reach&, const double* leave_before, std::int64_t first,
+                           std::int64_t count, void* scratch, ArcList&))
 
 }  // namespace lf

@@ -15,7 +15,7 @@ namespace {
 constexpr double kFar = std::numeric_limits<double>::infinity();
 // At most so many passes of price ascent, and at most so many in a row without progress. Neither decides a result, for
 // the repair reaches the optimum from any prices, nor has either been measured by itself.
-constexpr int kPasses = 80, kPatience = 12;
+constexpr int kPasses = 80, kPatience = 24;
 constexpr double kProgress = 0.98;
 // A price's step grows while its imbalance keeps its sign, and shrinks where the sign changes (as in Rprop, Riedmiller
 // and Braun 1993, whose factors are 1.2 and 0.5).

@@ -5,6 +5,9 @@
 // U + ½slack_k. A few clusters may have more slack than the others; theirs stands in the offsets of a codebook
 // of their own, which says nothing of U. Float64 then decides, so that the list doesn't depend on the
 // instruction set. Rows of clusters j that may be left at a greater distance are looked at once more, with it.
+//
+// Where arcs are there already the least is known in float64, and with it U = ½(least − ‖x‖²): such a row looks for
+// the arcs that are new to it among the clusters that may have any.
 #include <algorithm>
 #include <limits>
 #include <numeric>
@@ -61,7 +64,7 @@ Rows carve(const Search& search, Carver& carver) {
     block.wide = carver.take<double>(search.stride);
     block.name = carver.take<std::int32_t>(list);
     block.cost = carver.take<double>(list);
-    block.tiles.carve(carver, kLanes, search.codebooks, 2);
+    block.tiles.carve(carver, kLanes, search.codebooks, kBooks);
     return block;
 }
 
@@ -96,9 +99,9 @@ inline std::int64_t take_candidates(const Codebook& book, const Tile& tile, floa
     return found;
 }
 
-// The screen of one codebook: lowers U if it is the first, and takes candidates. A row that it says nothing of
-// takes all words.
-void screen(const Search& search, std::int32_t which, const Rows& block, int rows) {
+// The screen of one codebook: lowers U if it is the first, unless U is known, and takes candidates. A row that it says
+// nothing of takes all words.
+void screen(const Search& search, std::int32_t which, bool known, const Rows& block, int rows) {
     constexpr int kRows = Vector::kRows;
     const Codebook& book = search.codebooks[which];
     const std::int64_t list = list_size(search);
@@ -110,7 +113,8 @@ void screen(const Search& search, std::int32_t which, const Rows& block, int row
         const double added = 0.5 * block.slack[row] + shift;
         const double rounding =
             static_cast<double>(search.stride) * 0x1p-48 * block.rounded.square[row] + 0x1p-20 * std::fabs(added);
-        block.reach[which][row] = tested(Bound::slack, static_cast<float>(added + rounding));
+        const auto most = static_cast<float>(added + rounding);
+        block.reach[which][row] = known ? tested(Bound::extension, most) : tested(Bound::slack, most);
         block.seen[row] = book.screened && bound_of(book, block.rounded, row, book.panels - 1) < 0x1p100f;
         if (block.seen[row]) continue;
         std::iota(block.words + last(row), block.words + last(row) + book.words, 0);
@@ -128,7 +132,7 @@ void screen(const Search& search, std::int32_t which, const Rows& block, int row
             find_bounds(book, block.rounded, begin, tiles[0]);
             for (int i = 0; i < count; i += kRows) score(book, block.bytes + (begin + i) * search.stride, tiles[i]);
             // Stage by stage: what one row waits for, the others fill.
-            for (int i = 0; which == 0 && i < count; ++i)
+            for (int i = 0; which == 0 && !known && i < count; ++i)
                 if (const int row = begin + i; block.seen[row])
                     lower_ceiling(book, block, row, block.residual + row * search.stride, tiles[i]);
             for (int i = 0; i < count; ++i)
@@ -140,11 +144,10 @@ void screen(const Search& search, std::int32_t which, const Rows& block, int row
         }
 }
 
-// Writes the row's arcs, from its candidates, and how many they are.
-std::int64_t settle(const Search& search, const Reach& reach, double leave, const Rows& block, int row,
+// Writes the row's arcs, from its candidates, and how many they are. least: its score, as far as it is known.
+std::int64_t settle(const Search& search, const Reach& reach, double leave, double least, const Rows& block, int row,
                     std::int32_t* clusters, double* costs) {
     widen(block.residual + row * search.stride, search.stride, block.wide);
-    double least = std::numeric_limits<double>::infinity();
     const std::int32_t* words = block.words + row * list_size(search);
     const float* lower = block.lower + row * list_size(search);
     std::int64_t count = 0;
@@ -182,40 +185,68 @@ std::int64_t settle(const Search& search, const Reach& reach, double leave, cons
     return kept;
 }
 
-// Rows whose arcs are looked for: those from `first` on, or some of them, which reach further.
+// A row that has arcs.
+struct Known {
+    std::int64_t row;     // after the first of its list
+    std::int32_t best;    // j
+    double least, leave;  // its score, and how much further the row reaches
+};
+
+// Rows whose arcs are looked for: those from `first` on, or some of them, of which more is known.
 struct Wanted {
     std::int64_t first, count;
-    const std::pair<std::int64_t, double>* further;  // [count] row after the first, leave; or null
+    const Known* known;  // [count] or null
 };
+
+// U of a row whose least score is known, rounded up. The numbers it comes from, and the costs that are compared with
+// it, err by (D + 8)·2⁻⁵² of magnitudes that add up to at most ‖x‖² + |least| + the largest offset.
+float known_ceiling(const Codebook& book, const double* wide, std::int64_t stride, double least, double offset) {
+    Doubles squares = fill(0.0);
+    for (std::int64_t d = 0; d < stride; d += kDoubles) squares = squares + load(wide + d) * load(wide + d);
+    const double square = total(squares), ceiling = 0.5 * (least - square) - book.shift;
+    const double rounding = static_cast<double>(stride) * 0x1p-48 * (square + std::fabs(least) + offset);
+    return static_cast<float>(ceiling + rounding + 0x1p-20 * std::fabs(ceiling));
+}
 
 void append(const Search& search, const Reach& reach, const Wanted& wanted, void* scratch, ArcList& arcs) {
     Carver carver(scratch);
     const Rows block = carve(search, carver);
-    const double slack = reach.slack[search.codebooks[0].name[0]];
+    const double slack = *std::min_element(reach.slack, reach.slack + reach.clusters);
+    double offset = 0.0;
+    for (const Codebook* book = search.codebooks; wanted.known && book < search.codebooks + 2; ++book)
+        for (std::int64_t word = 0; word < book->words; ++word)
+            offset = std::max(offset, std::fabs(book->offset[word]));
     arcs.begin.reserve(wanted.count + 1);
     arcs.cluster.reserve(2 * wanted.count);
     arcs.cost.reserve(2 * wanted.count);
-    const auto leave = [&](std::int64_t i) { return wanted.further ? wanted.further[i].second : 0.0; };
+    const auto leave = [&](std::int64_t i) { return wanted.known ? wanted.known[i].leave : 0.0; };
     for (std::int64_t begin = 0; begin < wanted.count; begin += search.block) {
         const int rows = static_cast<int>(std::min(search.block, wanted.count - begin));
         for (int row = 0; row < rows; ++row) {
             float* residual = block.residual + row * search.stride;
             const std::int64_t i = begin + row;
-            load_row<Vector>(search, wanted.first + (wanted.further ? wanted.further[i].first : i), residual);
+            load_row<Vector>(search, wanted.first + (wanted.known ? wanted.known[i].row : i), residual);
             block.rounded.largest[row] = largest_of(residual, search.stride);
             block.rounded.square[row] = 0.0f;
             block.ceiling[row] = FLT_MAX;
+            if (wanted.known) {
+                widen(residual, search.stride, block.wide);
+                block.ceiling[row] =
+                    known_ceiling(search.codebooks[0], block.wide, search.stride, wanted.known[i].least, offset);
+            }
             block.slack[row] = slack + leave(i);
             block.found[0][row] = block.found[1][row] = 0;
         }
-        for (std::int32_t which = 0; which < 2; ++which) screen(search, which, block, rows);
+        for (std::int32_t which = 0; which < 2; ++which) screen(search, which, wanted.known != nullptr, block, rows);
         // Room for all candidates of the block, and what they leave of it taken back.
         std::size_t at = arcs.cluster.size(), room = at;
         for (int row = 0; row < rows; ++row) room += block.found[0][row] + block.found[1][row];
         arcs.cluster.resize(room);
         arcs.cost.resize(room);
         for (int row = 0; row < rows; ++row) {
-            at += settle(search, reach, leave(begin + row), block, row, &arcs.cluster[at], &arcs.cost[at]);
+            const double least =
+                wanted.known ? wanted.known[begin + row].least : std::numeric_limits<double>::infinity();
+            at += settle(search, reach, leave(begin + row), least, block, row, &arcs.cluster[at], &arcs.cost[at]);
             arcs.begin.push_back(at);
         }
         arcs.cluster.resize(at);
@@ -230,12 +261,52 @@ void copy_row(const ArcList& from, std::int64_t i, ArcList& to) {
     to.begin.push_back(to.cluster.size());
 }
 
-// The cluster of a row's least score, the lowest among equals.
-std::int32_t best_of(const ArcList& arcs, std::int64_t row, const double* price) {
+// Row i's arcs of `from` and row j's of `more`, each cluster once and in order, behind those of `to`.
+void merge_row(const ArcList& from, std::int64_t i, const ArcList& more, std::int64_t j, ArcList& to) {
+    std::size_t a = from.begin[i], b = more.begin[j];
+    while (a < from.begin[i + 1] || b < more.begin[j + 1]) {
+        const bool none = b == more.begin[j + 1];
+        const bool first = none || (a < from.begin[i + 1] && from.cluster[a] <= more.cluster[b]);
+        b += first && !none && from.cluster[a] == more.cluster[b];
+        to.cluster.push_back(first ? from.cluster[a] : more.cluster[b]);
+        to.cost.push_back(first ? from.cost[a++] : more.cost[b++]);
+    }
+    to.begin.push_back(to.cluster.size());
+}
+
+// A row's least score, and its cluster, the lowest among equals.
+Known look_up(const ArcList& arcs, std::int64_t row, const Reach& reach) {
     std::size_t best = arcs.begin[row];
-    const auto score = [&](std::size_t arc) { return arcs.cost[arc] + price[arcs.cluster[arc]]; };
+    const auto score = [&](std::size_t arc) { return arcs.cost[arc] + reach.price[arcs.cluster[arc]]; };
     for (std::size_t arc = best + 1; arc < arcs.begin[row + 1]; ++arc) best = score(arc) < score(best) ? arc : best;
-    return arcs.cluster[best];
+    return {row, arcs.cluster[best], score(best), reach.leave[arcs.cluster[best]]};
+}
+
+// Lists anew the arcs of the rows `far`, and adds to those of the rows `near` what `grown` finds.
+void look_again(const Search& search, const Search* grown, const Reach& reach, std::int64_t first,
+                const std::vector<Known>& far, const std::vector<Known>& near, void* scratch, ArcList& arcs) {
+    const auto found = [&](const Search& within, const std::vector<Known>& rows) {
+        ArcList list;
+        if (!rows.empty())
+            append(within, reach, {first, static_cast<std::int64_t>(rows.size()), rows.data()}, scratch, list);
+        return list;
+    };
+    const ArcList anew = found(search, far), more = grown ? found(*grown, near) : ArcList{};
+    if (anew.cluster.empty() && more.cluster.empty()) return;
+    ArcList before;
+    std::swap(before, arcs);
+    arcs.begin.reserve(before.begin.size());
+    arcs.cluster.reserve(before.cluster.size() + anew.cluster.size() + more.cluster.size());
+    arcs.cost.reserve(before.cluster.size() + anew.cluster.size() + more.cluster.size());
+    std::size_t next_far = 0, next_near = 0;
+    for (std::int64_t row = 0; row + 1 < static_cast<std::int64_t>(before.begin.size()); ++row) {
+        if (next_far < far.size() && far[next_far].row == row)
+            copy_row(anew, static_cast<std::int64_t>(next_far++), arcs);
+        else if (grown && near[next_near].row == row)
+            merge_row(before, row, more, static_cast<std::int64_t>(next_near++), arcs);
+        else
+            copy_row(before, row, arcs);
+    }
 }
 
 }  // namespace
@@ -249,25 +320,27 @@ std::size_t arcs_scratch_bytes(const Search& search) {
 void collect_arcs(const Search& search, const Reach& reach, std::int64_t first, std::int64_t count, void* scratch,
                   ArcList& arcs) {
     append(search, reach, {first, count, nullptr}, scratch, arcs);
-    const double* const leaves = reach.leave + all_words(search);
-    if (std::none_of(reach.leave, leaves, [](double leave) { return leave > 0; })) return;
-    std::vector<std::pair<std::int64_t, double>> further;
+    if (std::none_of(reach.leave, reach.leave + reach.clusters, [](double leave) { return leave > 0; })) return;
+    std::vector<Known> far;
     for (std::int64_t row = 0; row < count; ++row)
-        if (const double leave = reach.leave[best_of(arcs, row, reach.price)]; leave > 0)
-            further.emplace_back(row, leave);
-    if (further.empty()) return;
-    ArcList near, far;
-    std::swap(near, arcs);
-    append(search, reach, {first, static_cast<std::int64_t>(further.size()), further.data()}, scratch, far);
-    arcs.begin.reserve(near.begin.size());
-    arcs.cluster.reserve(near.cluster.size() + far.cluster.size());
-    arcs.cost.reserve(near.cost.size() + far.cost.size());
-    std::size_t next = 0;
+        if (const Known known = look_up(arcs, row, reach); known.leave > 0) far.push_back(known);
+    look_again(search, nullptr, reach, first, far, {}, scratch, arcs);
+}
+
+void extend_arcs(const Search& search, const Reach& reach, const double* leave_before, std::int64_t first,
+                 std::int64_t count, void* scratch, ArcList& arcs) {
+    const Codebook books[kBooks] = {search.codebooks[2], {}, {}};
+    const auto has_grown = [&](std::int32_t cluster) { return reach.leave[cluster] > leave_before[cluster]; };
+    std::vector<Known> far, near;
     for (std::int64_t row = 0; row < count; ++row) {
-        const bool is_far = next < further.size() && further[next].first == row;
-        copy_row(is_far ? far : near, is_far ? static_cast<std::int64_t>(next) : row, arcs);
-        next += is_far;
+        const auto begin = arcs.cluster.begin() + arcs.begin[row], end = arcs.cluster.begin() + arcs.begin[row + 1];
+        if (books[0].words == 0 && std::none_of(begin, end, has_grown)) continue;
+        const Known known = look_up(arcs, row, reach);
+        (has_grown(known.best) ? far : near).push_back(known);
     }
+    Search grown = search;
+    grown.codebooks = books;
+    look_again(search, books[0].words > 0 ? &grown : nullptr, reach, first, far, near, scratch, arcs);
 }
 
 }  // namespace lf::LF_INSTRUCTION_SET

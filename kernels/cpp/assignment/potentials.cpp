@@ -15,10 +15,7 @@ Potentials::Potentials(const Prices& prices)
     now_.push_back(0.0);
 }
 
-void Potentials::renew(const Prices& prices) {
-    of_arcs_ = prices;
-    of_arcs_.collected.assign(now_.begin(), now_.end() - 1);
-}
+void Potentials::renew(const Prices& prices) { of_arcs_ = prices; }
 
 std::vector<double> Potentials::prices() const {
     std::vector<double> prices(now_.begin(), now_.end() - 1);

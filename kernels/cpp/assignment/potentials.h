@@ -12,7 +12,7 @@ namespace lf {
 class Potentials {
   public:
     explicit Potentials(const Prices&);
-    // Goes on from the prices there are, with the slack of new arcs, collected at them.
+    // Goes on from the prices there are, with the slack of other arcs and the prices they were collected at.
     void renew(const Prices&);
 
     double operator[](std::int32_t node) const { return now_[node]; }

@@ -47,7 +47,7 @@ class Repair {
     // Starts from argmin_k c_ik + λ_k, the lowest k among equals.
     Repair(const Arcs&, const Bounds&, const Prices&);
 
-    // Goes on with arcs that were collected anew at `prices()`.
+    // Goes on with arcs that were extended, or collected anew at `prices()`.
     void renew(const Arcs&, const Prices&);
     // True at the optimum. False where arcs that were left out could matter: renew, with more slack for the cheaper
     // clusters, or more leave for the dearer ones.

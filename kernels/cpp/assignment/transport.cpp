@@ -26,6 +26,12 @@ double margin(const Arcs& arcs, const std::vector<double>& prices, double share)
     return margins[rank];
 }
 
+double dual(double least, const Bounds& bounds, const std::vector<double>& prices) {
+    for (std::int64_t k = 0; k < bounds.clusters(); ++k)
+        least -= prices[k] * static_cast<double>(prices[k] > 0 ? bounds.high[k] : bounds.low[k]);
+    return least;
+}
+
 double dual(const Arcs& arcs, const Bounds& bounds, const std::vector<double>& prices) {
     double total = 0.0, part = 0.0;
     for (std::int64_t i = 0; i < arcs.rows(); ++i) {
@@ -35,9 +41,7 @@ double dual(const Arcs& arcs, const Bounds& bounds, const std::vector<double>& p
             part = 0.0;
         }
     }
-    for (std::int64_t k = 0; k < bounds.clusters(); ++k)
-        total -= prices[k] * static_cast<double>(prices[k] > 0 ? bounds.high[k] : bounds.low[k]);
-    return total;
+    return dual(total, bounds, prices);
 }
 
 double cost(const Arcs& arcs, const std::vector<std::int32_t>& labels) {

@@ -42,7 +42,8 @@ constexpr double kAsked = 4.0;
 // The margin (second best score − best) that `share` of the rows don't exceed; +inf where arcs don't reach so far.
 double margin(const Arcs&, const std::vector<double>& prices, double share);
 
-// g(λ), and the cost of an assignment: their difference is the gap.
+// g(λ), of Σ_i min_k (c_ik + λ_k) or of arcs, and the cost of an assignment: their difference is the gap.
+double dual(double least, const Bounds&, const std::vector<double>& prices);
 double dual(const Arcs&, const Bounds&, const std::vector<double>& prices);
 double cost(const Arcs&, const std::vector<std::int32_t>& labels);
 

@@ -13,10 +13,11 @@ enum class Bound {
     distance,  // of a distance in float32 (nearest_bounded.cpp)
     others,  // of how far all other codewords are (residual_search.cpp)
     slack,  // of what an arc may cost more than the best (assignment/collect.cpp)
+    extension,  // the same, where the best is known (assignment/collect.cpp)
 };
 
 #ifdef LF_WEAK_BOUNDS
-inline double bound_factor[] = {1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0};
+inline double bound_factor[] = {1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0};
 template <class T> inline T tested(Bound which, T value) {
     return value * static_cast<T>(bound_factor[static_cast<int>(which)]);
 }

@@ -25,7 +25,11 @@ LF_REQUEST(SearchRequest, {
     std::int32_t threads, instruction_set;
 });
 
-// One instruction set's kernels. A block starts at row `first` and works in its thread's own scratch.
+// Of the search for the nearest. A block starts at row `first` and works in its thread's own scratch.
+LF_KERNEL(std::size_t scratch_bytes(const Search&))
+LF_KERNEL(void search_block(const Search&, std::int64_t first, void* scratch))
+
+// One instruction set's kernels, of that search or another.
 struct SearchKernels {
     Layout layout;
     std::size_t (*scratch_bytes)(const Search&);

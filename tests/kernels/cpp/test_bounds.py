@@ -19,7 +19,7 @@ from tests.support import oracle
 SOURCES = Path(__file__).parents[3] / "kernels/cpp"
 COMPILER = shutil.which("g++") or shutil.which("clang++")
 # `enum class Bound` of bounds.h.
-BOUNDS = ("screen", "float32", "float64", "movement", "distance", "others", "slack")
+BOUNDS = ("screen", "float32", "float64", "movement", "distance", "others", "slack", "extension")
 OPERATIONS = ("residual_search", "residual_search_beam", "nearest_bounded", "balanced_lloyd")
 
 pytestmark = [
@@ -162,6 +162,18 @@ def test_an_arc_too_few(weaken: Weaken) -> None:
     _, labels, cost, bound = cpp.balanced_lloyd(*arguments)
     assert float(cost) <= float(bound) * (1 + 1e-12)
     weaken("slack", 0.0)
+    _, other, dearer, _ = cpp.balanced_lloyd(*arguments)
+    assert float(dearer) > float(cost)
+    assert not torch.equal(other, labels)
+
+
+def test_an_extension_too_short(weaken: Weaken) -> None:
+    x = oracle.clustered(3000, 6, 5, seed=1401)[None]
+    low, high = torch.full((64,), 30), torch.full((64,), 60)
+    arguments = (x, x[:, :64].contiguous(), low, high, 1, 0.0, 20)
+    _, labels, cost, bound = cpp.balanced_lloyd(*arguments)
+    assert float(cost) <= float(bound) * (1 + 1e-12)
+    weaken("extension", 0.0)
     _, other, dearer, _ = cpp.balanced_lloyd(*arguments)
     assert float(dearer) > float(cost)
     assert not torch.equal(other, labels)
