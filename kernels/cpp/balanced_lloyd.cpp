@@ -242,7 +242,7 @@ class Solver {
         const double cost = lf::cost(arcs, repair.labels());
         // An unfinished repair has raised the price of what the bounds leave free: the ascent's are the better start.
         if (optimal) prices_.now = repair.prices();
-        const double bound = proven ? std::min(prove(arcs, centroids), cost) : -kEverything;
+        const double bound = proven || few_ ? std::min(prove(arcs, centroids), cost) : -kEverything;
         choose_slack(arcs, kContested);
         return {repair.labels(), cost, bound, optimal};
     }
@@ -436,7 +436,7 @@ void lloyd(const Balanced& problem, float* centroids, std::int64_t* labels, doub
         const bool settled =
             before.optimal && found.optimal && before.cost - found.cost <= problem.tolerance * found.cost;
         if (last || settled) {
-            if (!last) found = solver.solve(centroids, true, iteration);
+            if (found.bound == -kEverything) found = solver.solve(centroids, true, iteration);
             std::copy(found.labels.begin(), found.labels.end(), labels);
             std::copy(solver.prices().begin(), solver.prices().end(), prices);
             *cost = found.cost;

@@ -17,6 +17,8 @@ from torch import Tensor
 
 # Rows that are asked how far they are from each other, and the units a column that this must be.
 _ASKED, _UNITS = 64, 4
+# Columns whose squares are held at once.
+_COLUMNS = 8
 # Farther than the near ones by this factor is far, squared.
 _FAR = 1 << 16
 
@@ -57,8 +59,9 @@ def _too_coarse(rows: Tensor, exponent: int) -> bool:
     """Whether rows and the ones nearest to them are typically but few units apart."""
     some = rows[:: -(-len(rows) // _ASKED)].double()
     apart = torch.zeros(len(some), len(some), dtype=torch.float64, device=some.device)
-    for column in some.unbind(1):  # as in _squares
-        apart += (column[:, None] - column).square()
+    for columns in some.T.split(_COLUMNS):
+        for squares in (columns[:, :, None] - columns[:, None]).square():  # as in _squares
+            apart += squares
     apart = apart.sqrt()
     nearest = torch.where(apart > 0, apart, math.inf).amin(dim=1)
     nearest = nearest[nearest < math.inf]

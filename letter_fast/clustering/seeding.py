@@ -46,12 +46,15 @@ def starts(x: Tensor, k: int, seeds: list[int], restarts: int) -> Tensor:
     ]
     few = x.shape[1] <= max(_FEW, 2 * _CANDIDATES * k)
     grids = [on_grid(problem, k) for problem in x] if few or x.shape[1] <= _ROWS * k else None
+    every = [_all(*each) for each in zip(x, grids)] if few and grids else None
     drawn = []
     for number, generator in enumerate(generators):
-        problem = x[number // restarts]
-        rows = problem if grids else _sample(problem, k, generator)
-        grid = grids[number // restarts] if grids else on_grid(rows, k)
-        drawn.append(_all(rows, grid) if few else _oversample(rows, grid, k, generator))
+        at = number // restarts
+        if every:
+            drawn.append(every[at])
+            continue
+        rows = x[at] if grids else _sample(x[at], k, generator)
+        drawn.append(_oversample(rows, grids[at] if grids else on_grid(rows, k), k, generator))
     tries = 2 + int(math.log(k))  # as scikit-learn
     draws = torch.stack(
         [torch.rand(k, tries, generator=each, dtype=torch.float64) for each in generators]
@@ -63,7 +66,10 @@ def starts(x: Tensor, k: int, seeds: list[int], restarts: int) -> Tensor:
         draws.to(x.device),
     )
     return torch.stack(
-        [torch.cat([of_one.far, of_one.rows[pick]])[:k] for of_one, pick in zip(drawn, picks)]
+        [
+            torch.cat([of_one.far, of_one.rows[pick]])[:k] if len(of_one.far) else of_one.rows[pick]
+            for of_one, pick in zip(drawn, picks)
+        ]
     )
 
 

@@ -254,6 +254,25 @@ void append(const Search& search, const Reach& reach, const Wanted& wanted, void
     }
 }
 
+// Arcs of all rows to all clusters, where these are all in the first codebook.
+void list_all(const Search& search, std::int64_t first, std::int64_t count, void* scratch, ArcList& arcs) {
+    Carver carver(scratch);
+    const Rows block = carve(search, carver);
+    const Codebook& book = search.codebooks[0];
+    arcs.cluster.resize(count * book.words);
+    arcs.cost.resize(count * book.words);
+    for (std::int64_t row = 0; row < count; ++row) {
+        load_row<Vector>(search, first + row, block.residual);
+        widen(block.residual, search.stride, block.wide);
+        std::int32_t* clusters = &arcs.cluster[row * book.words];
+        double* costs = &arcs.cost[row * book.words];
+        for (std::int64_t word = 0; word < book.words; ++word)
+            costs[book.name[word]] = distance64(block.wide, word_at(book, word), search.stride);
+        std::iota(clusters, clusters + book.words, 0);
+        arcs.begin.push_back((row + 1) * book.words);
+    }
+}
+
 // Row i's arcs of `from`, behind those of `to`.
 void copy_row(const ArcList& from, std::int64_t i, ArcList& to) {
     to.cluster.insert(to.cluster.end(), from.cluster.begin() + from.begin[i], from.cluster.begin() + from.begin[i + 1]);
@@ -319,6 +338,10 @@ std::size_t arcs_scratch_bytes(const Search& search) {
 
 void collect_arcs(const Search& search, const Reach& reach, std::int64_t first, std::int64_t count, void* scratch,
                   ArcList& arcs) {
+    if (*std::min_element(reach.slack, reach.slack + reach.clusters) == std::numeric_limits<double>::infinity()) {
+        list_all(search, first, count, scratch, arcs);
+        return;
+    }
     append(search, reach, {first, count, nullptr}, scratch, arcs);
     if (std::none_of(reach.leave, reach.leave + reach.clusters, [](double leave) { return leave > 0; })) return;
     std::vector<Known> far;

@@ -39,8 +39,10 @@ class Members {
     };
 
     void enter(std::int32_t row);
+    void find_edges(std::int32_t cluster);
 
     const Arcs* arcs_ = nullptr;
+    bool table_ = false;  // all pairs are arcs and few: `of_` is left empty, rows are looked through as they are
     std::vector<std::int32_t> labels_;      // [N]
     std::vector<std::vector<Move>> of_;     // [K]
     std::vector<std::vector<Edge>> edges_;  // [K]
