@@ -300,10 +300,10 @@ class Solver {
                std::count(end.dearer.begin(), end.dearer.end(), 1);
     }
 
-    // More slack for clusters that would grow cheaper, if they are few, and more leave for those that would grow dearer,
-    // likewise; the arcs are extended to it. False, and nothing done, where it would be of no use: nobody gets more, or
-    // not `all` do, or too many have more than the others (a collection's first codebook must hold most clusters, for
-    // U is the least of its scores).
+    // More slack for clusters that would grow cheaper, if they are few, and more leave for those that would grow
+    // dearer, likewise; the arcs are extended to it. False, and nothing done, where it would be of no use: nobody gets
+    // more, or not `all` do, or too many have more than the others (a collection's first codebook must hold most
+    // clusters, for U is the least of its scores).
     bool extend_for(const std::vector<char>& cheaper, const std::vector<char>& dearer, bool all, const float* centroids,
                     std::int64_t step, Arcs& arcs) {
         const double least = *std::min_element(prices_.slack.begin(), prices_.slack.end());
