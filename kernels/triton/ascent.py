@@ -36,7 +36,7 @@ STEP_WORDS = 256
 # Rows that say how far clusters lie apart, and elements of their table of distances.
 SAMPLE_ROWS, SAMPLE_ELEMENTS = 2048, 1 << 22
 # A step begins as this part of what lies between a row's best cluster and its third, and never is
-# more than that times the second: a group of clusters that nobody wants drew in everybody without.
+# more than that times the second: a group of clusters that no row wants drew in all rows without.
 FIRST_STEP, LARGEST_STEP = 0.25, 4.0
 
 

@@ -173,7 +173,7 @@ class _Problem:
         if self._before - value <= tolerance * value:
             return False
         # A centroid that was cheap because it lay far out is nearer to its rows as their mean, by
-        # that much on average; left as cheap it would draw in everybody.
+        # that much on average; left as cheap it would draw in all rows.
         nearer = (self._means.double() - self.centroids.double()).square().sum(dim=1)
         prices = self._prices
         prices = torch.where(prices < 0, (prices + nearer).clamp(max=0.0), prices)

@@ -25,9 +25,9 @@ from torch import Tensor
 from .codebook import Packed
 from .queue import Queue, dequeue, queues
 from .residual_at import residual_before, residual_of_row
-from .screen_wide import screen_wide, split_low, split_rows
+from .screen_wide import screen_wide, slab_of, split_low, split_rows
 from .settle import distances
-from .tiles import MARGINS, MEASURED, SLAB_BYTES, WIDE_STEP, block_shape, programs, wide
+from .tiles import MARGINS, MEASURED, WIDE_STEP, block_shape, programs, wide
 
 
 @triton.jit(do_not_specialize=["N", "L"])
@@ -173,10 +173,8 @@ def measure(
     """Fills margins and errors [N, L], slab by slab and level by level."""
     (N, D), L, P = x.shape, codes.shape[1], packed.high.shape[1]
     runners = torch.full_like(codes, -1)
-    slab = min(N, max(1, SLAB_BYTES // (4 * P)))
+    slab, halves, facts = slab_of(N, P, x.device)
     first, second, lengths = queues(slab, x.device)
-    halves = torch.empty((2, slab, P), dtype=torch.float16, device=x.device)
-    facts = torch.empty((5, slab), dtype=torch.float32, device=x.device)
     _, tile = wide(packed.layout.counts, x.device)
     for start in range(0, N, slab):
         rows = range(start, min(N, start + slab))

@@ -18,9 +18,9 @@ from .gather import gather
 from .margins import measure
 from .queue import queues
 from .screen import screen
-from .screen_wide import screen_wide, split_low, split_rows
+from .screen_wide import screen_wide, slab_of, split_low, split_rows
 from .settle import settle, settle_named
-from .tiles import NARROW_LIMIT, QUEUE_ROWS, SLAB_BYTES, narrow, padded_width, wide
+from .tiles import NARROW_LIMIT, QUEUE_ROWS, narrow, padded_width, wide
 
 
 def residual_search(
@@ -100,10 +100,8 @@ def _search_wide(
     """Slab by slab and level by level, each through all stages."""
     N, L = codes.shape
     P = packed.high.shape[1]
-    slab = min(N, max(1, SLAB_BYTES // (4 * P)))
+    slab, halves, facts = slab_of(N, P, x.device)
     first, second, third, lengths = queues(slab, x.device, 3)
-    halves = torch.empty((2, slab, P), dtype=torch.float16, device=x.device)
-    facts = torch.empty((5, slab), dtype=torch.float32, device=x.device)
     one, three = wide(packed.layout.counts, x.device)
     words = torch.empty((slab, three.lanes), dtype=torch.int32, device=x.device)
     for start in range(0, N, slab):

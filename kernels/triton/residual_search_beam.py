@@ -17,7 +17,7 @@ units and letters of score.py, which are ½β²,
     |t − exact| ≤ error_p = bound_p + (P + 16)·2⁻²³·(½(ρn)² + ρn‖w‖ + |bias|)
 
 where the last term has float32's sum of P squares, its square root, and the sums of t and its
-error; what underflows is less than 2⁻¹⁰⁰. Whoever is among the `keep` least has
+error; what underflows is less than 2⁻¹⁰⁰. A codeword among the `keep` least has
 
     t − error ≤ U,    U: the keep-th least of t + error
 

@@ -20,6 +20,7 @@ the level past its BLOCK_N rows; nothing N×K is stored.
 
 from __future__ import annotations
 
+import torch
 import triton
 import triton.language as tl
 from torch import Tensor
@@ -45,7 +46,7 @@ from .score import (
     square_sum,
     stays_finite,
 )
-from .tiles import WIDE_STEP, ScreenTile, architecture, programs, split_shape
+from .tiles import SLAB_BYTES, WIDE_STEP, ScreenTile, architecture, programs, split_shape
 
 
 @triton.jit(do_not_specialize=["first", "rows", "L", "level"])
@@ -257,6 +258,13 @@ def screen_wide_kernel(
         enqueue(left, left_count, row, level, live & (decided == 0) & (marked == 0))
 
 
+def slab_of(N: int, P: int, device: torch.device) -> tuple[int, Tensor, Tensor]:
+    """The rows of a slab, at most N, and memory for its halves [2, slab, P] and facts [5, slab]."""
+    slab = min(N, max(1, SLAB_BYTES // (4 * P)))
+    halves = torch.empty((2, slab, P), dtype=torch.float16, device=device)
+    return slab, halves, torch.empty((5, slab), dtype=torch.float32, device=device)
+
+
 def split_rows(
     x: Tensor,
     rows: range,
@@ -271,20 +279,7 @@ def split_rows(
     P = packed.high.shape[1]
     shape = split_shape(P, architecture(x.device))
     split_kernel[(triton.cdiv(len(rows), shape["BLOCK_N"]),)](
-        x,
-        x.stride(0),
-        x.stride(1),
-        rows.start,
-        len(rows),
-        x.shape[1],
-        codes.shape[1],
-        level,
-        codebooks,
-        packed.layout.starts,
-        packed.exponent,
-        codes,
-        halves,
-        facts,
+        *_split_arguments(x, rows, level, codebooks, packed, codes, halves, facts),
         P,
         **shape,
     )
@@ -306,24 +301,27 @@ def split_low(
     shape = split_shape(P, architecture(x.device))
     grid = programs(len(rows), shape["BLOCK_N"], x.device, persistent=True)
     low_kernel[(grid,)](
-        x,
-        x.stride(0),
-        x.stride(1),
-        rows.start,
-        len(rows),
-        x.shape[1],
-        codes.shape[1],
-        level,
-        codebooks,
-        packed.layout.starts,
-        packed.exponent,
-        codes,
-        halves,
-        facts,
+        *_split_arguments(x, rows, level, codebooks, packed, codes, halves, facts),
         *queue,
         P,
         **shape,
     )
+
+
+def _split_arguments(
+    x: Tensor,
+    rows: range,
+    level: int,
+    codebooks: Tensor,
+    packed: Packed,
+    codes: Tensor,
+    halves: Tensor,
+    facts: Tensor,
+) -> tuple[Tensor | int, ...]:
+    """The arguments that split_kernel and low_kernel share."""
+    shape = (rows.start, len(rows), x.shape[1], codes.shape[1], level)
+    layout = (codebooks, packed.layout.starts, packed.exponent)
+    return x, *x.stride(), *shape, *layout, codes, halves, facts
 
 
 def screen_wide(

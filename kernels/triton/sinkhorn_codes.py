@@ -13,7 +13,7 @@ Groups whose tile [rows, K] fits in registers take a program each (sinkhorn_smal
 ones go together, in slabs of PLAN_BYTES, all sweeps in one launch (sinkhorn_large.py).
 
 In:  x [N, D] any strides; codebook [K, D] float32; starts [G + 1] int64.
-Out: codes [N] int64; −1 for a row with NaN or Inf, which is no part of its group.
+Out: codes [N] int64; −1 for a row with NaN or Inf, which does not belong to its group.
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ def wait_for_all(arrived, round):
     """Until all programs have come here `round` times; then each sees what the others have stored.
 
     arrived [1] int32: 0 at first. The barriers make it the business of all threads: stores come
-    before their program's arrival, loads after it has seen everybody's.
+    before their program's arrival, loads after it has seen all others'.
     """
     tl.debug_barrier()
     tl.atomic_add(arrived, 1, sem="release")

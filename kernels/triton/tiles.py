@@ -175,7 +175,7 @@ PATHS["sm_100"] = PATHS["sm_90"]
 # float64 differences that a program extending a row's paths holds at once.
 EXTEND_ELEMENTS = 1024
 
-# The uniform mapping. A program holds a group of at most so many rows, if rows × K, in powers of
+# The uniform mapping. A program holds a group of at most this many rows, if rows × K, in powers of
 # two, are at most SINKHORN_ELEMENTS, and has a warp for each SINKHORN_WARP: 32 float64 a thread, as
 # twice that spills. Larger groups go by tiles of rows × codewords.
 SINKHORN_ROWS = (4, 16)
@@ -279,7 +279,7 @@ def product_precision(device: torch.device) -> str:
 
 
 def block_shape(block: Block, D: int) -> dict[str, int]:
-    """Its launch options."""
+    """The tile's launch options."""
     step = min(SETTLE_STEP, max(16, int(triton.next_power_of_2(D))))
     return {"BLOCK_K": block.elements // step, "BLOCK_D": step, "num_warps": block.warps}
 

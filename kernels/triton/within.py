@@ -11,7 +11,7 @@ Out: starts [N + 1] int64; words [A] int32, ascending in a row; costs [A] float6
 Float64 numbers alone decide who is listed: c_k, its squares added one by one from d = 0 to D − 1,
 f_k = c_k + offset_k, and f_k ≤ f_min + slack, each operation rounded. None of it depends on the
 device, so neither do the lists. The screen may only let too many through. In its units, which are
-½β², and with the letters of score.py, whoever is listed has
+½β², and with the letters of score.py, a listed codeword has
 
     score_k ≤ min score + ½β²·slack + 2·bound + η·((ρn + w)² + 2|bias| + w²),    η = (D + 8)·2⁻⁵²
 
@@ -100,16 +100,8 @@ def candidates_kernel(
     best = tl.full([BLOCK_N], NEVER, tl.float32)
     for k in range(0, K, BLOCK_K):
         word_bias = tl.load(bias + k + lane)
-        score = tile_scores(
-            v,
-            high + tl.cast(k, tl.int64) * P + lane * P,
-            word_bias,
-            rho,
-            P,
-            BLOCK_N,
-            BLOCK_K,
-            BLOCK_D,
-        )
+        words = high + tl.cast(k, tl.int64) * P + lane * P
+        score = tile_scores(v, words, word_bias, rho, P, BLOCK_N, BLOCK_K, BLOCK_D)
         best = tl.minimum(best, tl.min(score, axis=1))
 
     n = tl.load(facts + rows + i)
@@ -126,16 +118,8 @@ def candidates_kernel(
     number = tl.zeros([BLOCK_N], tl.int32)
     for k in range(0, K, BLOCK_K):
         word_bias = tl.load(bias + k + lane)
-        score = tile_scores(
-            v,
-            high + tl.cast(k, tl.int64) * P + lane * P,
-            word_bias,
-            rho,
-            P,
-            BLOCK_N,
-            BLOCK_K,
-            BLOCK_D,
-        )
+        words = high + tl.cast(k, tl.int64) * P + lane * P
+        score = tile_scores(v, words, word_bias, rho, P, BLOCK_N, BLOCK_K, BLOCK_D)
         # NaN anywhere: the row takes every codeword there is.
         near = ((score > ceiling[:, None]) == 0) & (word_bias < 0.5 * NEVER)[None, :]
         number += tl.sum(near.to(tl.int32), axis=1)
@@ -230,7 +214,7 @@ def _slab(
 def _candidates(
     x: Tensor, codebook: Tensor, slack: Tensor, packed: Packed
 ) -> tuple[Tensor, Tensor]:
-    """-> bits [S/32, N] int32 of the codewords that could be listed, and how many, [N] int64"""
+    """Codewords that could be listed. -> bits [S/32, N] int32, and their number [N] int64"""
     N, (K, D) = len(x), codebook.shape
     slots, P = packed.high.shape
     halves = torch.empty((2, N, P), dtype=torch.float16, device=x.device)

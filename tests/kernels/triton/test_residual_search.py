@@ -19,8 +19,9 @@ from tests.support import oracle
 from tests.support.triton_backend import DEVICE, backend
 
 # The package has functions of these modules' names, so `import` would find those.
-packing, stages = (
-    sys.modules[f"{backend.__name__}.{name}"] for name in ("codebook", "residual_search")
+packing, screening, stages = (
+    sys.modules[f"{backend.__name__}.{name}"]
+    for name in ("codebook", "screen_wide", "residual_search")
 )
 
 # Scales are tried out where they overflow, and numpy, which interprets, says so.
@@ -183,7 +184,10 @@ def test_codes_do_not_depend_on_the_batch(width: int) -> None:
     x = oracle.clustered(40, width, 10, seed=12)
     books = [oracle.clustered(40, width, 10, seed=seed) for seed in (13, 14)]
     whole = search(x, books)
-    with mock.patch.multiple(stages, SLAB_BYTES=7 * 4 * 192, QUEUE_ROWS=5):
+    with (
+        mock.patch.object(screening, "SLAB_BYTES", 7 * 4 * 192),
+        mock.patch.object(stages, "QUEUE_ROWS", 5),
+    ):
         parts = [search(part, books) for part in x.split(33)]
     for at in (0, 1):
         assert torch.equal(whole[at], torch.cat([part[at] for part in parts]))
