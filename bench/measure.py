@@ -273,7 +273,7 @@ def clock(run: Callable[[], object], calls: int, device: torch.device) -> float:
 
 @contextmanager
 def limited(threads: int) -> Iterator[None]:
-    """Gives torch, our kernels (which follow torch) and faiss so many threads."""
+    """Sets the number of threads of torch, of our kernels (which follow torch) and of faiss."""
     before = torch.get_num_threads()
     _set_threads(threads)
     try:

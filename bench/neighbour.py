@@ -40,7 +40,7 @@ _PERIOD = 100_000  # of a quota, in microseconds
 
 @contextmanager
 def busy(processes: int) -> Iterator[None]:
-    """So many neighbours that never sleep."""
+    """Runs other processes that never sleep."""
     neighbours = [subprocess.Popen([sys.executable, "-c", _SPIN]) for _ in range(processes)]
     try:
         yield

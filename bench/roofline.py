@@ -10,7 +10,7 @@ pipe. The exit code is 1 if
   - a loop has over 5 % more instructions than in bench/results/roofline.json.
 
 From the counts follow bounds: a multiprocessor issues 4 warps' instructions a clock, each pipe
-takes so many lanes a clock, caches and memory give so many bytes. A prediction is the largest of
+takes some lanes a clock, caches and memory give some bytes. A prediction is the largest of
 these for each kernel, the kernels of a call added up: no stall, no wait for memory, no tail. The
 truth is above, by as much as a GPU will tell. A "?" stands where the loops aren't recognised, as on
 sm_100.

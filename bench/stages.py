@@ -58,7 +58,7 @@ class Check:
     outcomes: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def run(self, stages: Sequence[Stage]) -> list[str]:
-        """-> the stages that failed. An interrupt ends the running one and is raised again."""
+        """Runs all stages. -> those that failed. An interrupt ends one, and is raised again."""
         end = time.monotonic()
         for stage in stages:
             end += stage.seconds

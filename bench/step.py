@@ -106,7 +106,7 @@ def products(model: lf.Letter, s: Tensor) -> Callable[[], object]:
         for number, (weight, x, slope) in enumerate(zip(weights, inputs, slopes)):
             x @ weight.T
             slope.T @ x
-            if number > 0:  # nobody needs the gradient of the input
+            if number > 0:  # the gradient of the input is not needed
                 slope @ weight
 
     return run

@@ -75,7 +75,7 @@ def measure(device: torch.device, rows: int, warps: int) -> Sums:
     """b, F and the worst sum of one tile."""
     P = 32
     tests = torch.zeros(16, P, device=device, dtype=torch.float64)
-    places = torch.arange(2, P, 2, device=device)  # a block is no odd number of products
+    places = torch.arange(2, P, 2, device=device)  # a block has an even number of products
     tests[:, 0], tests[:, 1] = 1.0, -1.0
     tests[torch.arange(len(places)), places] = 2.0**-30
     kept = sums(tests[: len(places)] * 2.0**14, rows, warps) > 0

@@ -185,7 +185,7 @@ class Limit:
                 x, gradient = torch.ones(rows, width), torch.ones(rows, out)
                 x @ weight.T
                 gradient.T @ x
-                if number > 0:  # nobody needs the gradient of the input
+                if number > 0:  # the gradient of the input is not needed
                     gradient @ weight
 
 

@@ -91,7 +91,7 @@ def check_target(
     target = Path(os.path.realpath(given))
     parent = next(folder for folder in target.parents if folder.exists())
     if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
-        raise ValueError(f"{given} can't be written: {parent} is no writable folder")
+        raise ValueError(f"{given} can't be written: {parent} is not a writable folder")
     return target
 
 
@@ -118,7 +118,7 @@ def check_folder(
     if not there.is_dir() or _is_stream(folder):
         raise ValueError(f"{folder} can't be a folder: there is a file of that name")
     if not os.access(there, os.W_OK | os.X_OK):
-        raise ValueError(f"{folder} can't be written: {there} is no writable folder")
+        raise ValueError(f"{folder} can't be written: {there} is not a writable folder")
     return folder
 
 

@@ -131,7 +131,7 @@ class ResidualQuantizer(nn.Module):
         return self.codebooks.narrow(0, sum(sizes[:level]), sizes[level])
 
     def _checked_sizes(self) -> list[int]:
-        """`codebook_sizes`; ValueError if somebody has changed them since."""
+        """`codebook_sizes`; ValueError if they have been changed since."""
         sizes = self.codebook_sizes
         if not sizes or min(sizes) < 1 or sum(sizes) != len(self.codebooks):
             raise ValueError(

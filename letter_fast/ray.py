@@ -53,7 +53,7 @@ try:
 except ImportError as error:
     raise missing("ray", "letter_fast.ray", error) from error
 
-# Groups are many and of unequal size; so many partitions a CPU keep all of them busy.
+# Partitions a CPU: groups are many and of unequal size, and these keep all CPUs busy.
 _PARTITIONS = 4
 
 

@@ -1,7 +1,7 @@
 """Files that `torch.save` wrote, read without running what they might carry.
 
 `torch.load(weights_only=True)` knows pickle protocol 2 only, and trainers write protocol 4; it also
-refuses a whole file for one object that nobody needs. Here a name in the pickle is one of three:
+refuses a whole file for one object that is not needed. Here a name in the pickle is one of three:
 
 known      tensors, NumPy's scalars and arrays, argparse.Namespace, sets: rebuilt
 refused    Python's own functions and classes, and PyTorch's functions: no checkpoint needs them
@@ -97,11 +97,11 @@ def read_torch_file(path: str | os.PathLike[str]) -> Any:
     NumPy scalars become Python's; objects of other classes become `StandIn`s.
 
     Raises:
-        ValueError: it is no such file, is damaged, or names what no checkpoint needs.
+        ValueError: it is another kind of file, is damaged, or names what no checkpoint needs.
     """
     path = local_path(path)
     if not path.is_file():
-        raise ValueError(f"{path} is no file" if path.exists() else f"{path} does not exist")
+        raise ValueError(f"{path} is not a file" if path.exists() else f"{path} does not exist")
     try:
         with path.open("rb") as file:
             return _read(file)
@@ -246,7 +246,7 @@ class _Unpickler(pickle._Unpickler):
             for part in state if isinstance(state, tuple) else (state,):
                 if isinstance(part, dict):  # other states are for a class's own __setstate__
                     held.update({name: part[name] for name in part if isinstance(name, str)})
-        elif not isinstance(target, OrderedDict | type):  # whose attributes nobody needs
+        elif not isinstance(target, OrderedDict | type):  # whose attributes are not needed
             raise _Refusal(f"is damaged: a {type(target).__name__} is given attributes")
 
     def load_setitem(self) -> None:
@@ -308,7 +308,7 @@ def _check_keys(keys: Sequence[Any]) -> None:
     for key in keys:
         for part in key if type(key) is tuple and len(key) < 16 else (key,):
             if not isinstance(part, _KEYS) or (type(part) is int and part.bit_length() > 64):
-                raise _Refusal(f"is damaged: a {type(part).__name__} is no key")
+                raise _Refusal(f"is damaged: a {type(part).__name__} is not a key")
 
 
 _KEYS = (str, int, float, bytes, type(None), torch.dtype, StandIn)

@@ -37,7 +37,7 @@ def place() -> Place | None:
 
 
 def refuse_processes(what: str) -> None:
-    """ValueError where torchrun has started several processes; `what` is no work for more than one.
+    """ValueError where torchrun has started several processes; `what` is work for one only.
 
     Its message is the first process's; those of the others are empty.
     """

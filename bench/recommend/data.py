@@ -28,7 +28,7 @@ class Cases(NamedTuple):
     targets: NDArray[np.int64]
 
     def first(self, most: int, seed: int = 0) -> Cases:
-        """At most so many of them, drawn at random, in their order."""
+        """At most `most` of the cases, drawn at random, in their order."""
         if len(self.targets) <= most:
             return self
         drawn = np.random.default_rng(seed).permutation(len(self.targets))[:most]

@@ -140,7 +140,7 @@ def random_ids(items: int, sizes: tuple[int, ...], seed: int) -> lf.SemanticIds:
     """Distinct IDs that know nothing of their items.
 
     Raises:
-        ValueError: there are not so many.
+        ValueError: there are fewer.
     """
     if prod(sizes) < items:
         raise ValueError(

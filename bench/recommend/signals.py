@@ -20,7 +20,7 @@ def ranks(vectors: NDArray[np.float32], cases: Cases) -> NDArray[np.int64]:
     """The place of each target among all items by inner product with the last item of its history.
 
     The last item itself is left out, but where it is the target. Of equals the target is the last:
-    zero rows are no recommendation. vectors [N, D] -> [M] from 0
+    zero rows recommend nothing. vectors [N, D] -> [M] from 0
     """
     last = np.array([history[-1] for history in cases.histories])
     found = np.empty(len(last), dtype=np.int64)

@@ -75,7 +75,7 @@ constexpr double kNoise = 2.0;
 // with kEarly / t of the rows: half the time of full assignments, inertia +0.3 % where all sizes must be equal, −0.2
 // and −0.4 % for looser bounds (eight seeds). One collection an iteration, whatever is misplaced, cost 12 %.
 constexpr double kFewPaths = 0.2, kFewMisplaced = 1e-4, kRoughly = 2e-3, kEarly = 0.1, kProgress = 0.9;
-// One cluster in so many may have slack of its own, and one in so many leave: with one slack for all, rows had 30 to
+// One cluster in kFew may have slack of its own, and one in kFew leave: with one slack for all, rows had 30 to
 // 150 arcs each where a few centroids lie far out, with these 1.1 to 3; 250,000 × 1,024 took 4.4 GB and 31.6 s, then
 // 59 MB and 5.0 s.
 constexpr std::int64_t kFew = 8;

@@ -8,7 +8,7 @@
 // by none before it has that code. So only the rows that collide start a path, and only rows on a path's way need
 // their distances to all codes: the others are never looked at.
 //
-// Equal rows have equal distances, and the same u: whoever comes to one of them has come to all. Their codes are
+// Equal rows have equal distances, and the same u: a path that reaches one of them reaches all. Their codes are
 // shared out at the end, the nearest to the first in rank. Rows are added in canonical order; of codes reached at the
 // same length the lowest comes first.
 #include <cmath>

@@ -134,7 +134,7 @@ namespace lf {
 
 namespace {
 
-// One codeword in so many counts as far.
+// One codeword in kFarShare counts as far.
 constexpr std::int64_t kFarShare = 32;
 // Rows of a block that a thread takes at a time.
 constexpr std::int64_t kBlockRows = 512;

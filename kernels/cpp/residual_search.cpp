@@ -190,7 +190,7 @@ void screen(const Search& search, const Codebook& book, Block& block, int rows, 
         block.best[row] = block.second[row] = kNoKey;
         block.rest[row] = INFINITY;
         block.count[row] = 0;
-        // A bound that is huge or no number rules nobody out. It is so for all panels or for none: only the row
+        // A bound that is huge or no number rules no codeword out. It is so for all panels or for none: only the row
         // can make it so.
         block.blind[row] = !(bound_of(book, block.rounded, row, book.panels - 1) < kLargestBound);
         block.ceiling[row] = block.blind[row] ? kNoCandidates : kHighest;

@@ -2,7 +2,7 @@
 // paths p and codewords k, compared as real numbers, equal ones by lowest codes.
 //
 // The paths of a block of rows are the rows of the same screen as the greedy search's. Distances of different paths
-// compare as ‖r_p‖² + 2 s_pk; with τ an upper bound of the beam-th least of them, a candidate is whoever could lie at
+// compare as ‖r_p‖² + 2 s_pk; with τ an upper bound of the beam-th least of them, candidates are what could lie at
 // or below τ. Candidates are scored in float32, which lowers τ. That leaves as many as are kept, in nearly every row,
 // and their order means nothing; where it leaves more, these are settled.
 #include "abi.h"
@@ -142,7 +142,7 @@ int count_below(const float* values, std::int64_t vectors, float limit) {
 }
 
 // An upper bound of the keep-th least of some values (whole vectors of them), after enough steps below the next one;
-// FLT_MAX where there are not so many. `width` is where it was last time, above the least.
+// FLT_MAX where there are fewer. `width` is where it was last time, above the least.
 LF_LOOP float bound_of_least(const float* values, std::int64_t vectors, std::int64_t keep, int steps, float& width) {
     auto lanes = Vector::fill(FLT_MAX);
     for (std::int64_t i = 0; i < vectors; ++i) lanes = Vector::smaller(lanes, Vector::load(values + i * kLanes));

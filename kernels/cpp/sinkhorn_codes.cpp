@@ -5,7 +5,7 @@
 //     code_i = argmax_k Q_ik,   Q = exp(A + f + g)
 //
 // The public code divides Q = exp(−d/(h·ε)) itself by its sums, rows before columns; what all k of a row share (min d,
-// the middle of the range) and what everybody shares (1/n, 1/K) change no code and are left out. As there, the last Q
+// the middle of the range) and what all rows share (1/n, 1/K) change no code and are left out. As there, the last Q
 // is a quotient, exp(A + f) by its column's sum: with fewer rows than codewords many columns belong to one row up to a
 // part of 10⁻¹⁶ or less. Then Q is 1 for all of them, and the lowest is the code.
 //

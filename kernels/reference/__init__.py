@@ -3,7 +3,7 @@
 The docstring of an operation here is its contract with every backend, which has a function of the
 same name and parameters. Inputs are trusted to have the shapes and dtypes named there
 (letter_fast/ops/checks.py). Codes outside their codebook and groups that are none raise ValueError
-on the CPU (refusals.py); on a GPU, which nobody waits for, they are trusted.
+on the CPU (refusals.py); on a GPU, which the host does not wait for, they are trusted.
 
 x is float32, float16 or bfloat16 with any strides and is compared as float32; codebooks and offsets
 are contiguous. A row with NaN or Inf gets code −1, quantized 0, and NaN for every other number. A

@@ -25,7 +25,7 @@ def sinkhorn_codes(
 
     x [N, D], codebook [K, D] float32, starts [G + 1] int64 on the CPU: group g is the rows
     starts[g]:starts[g + 1]; epsilon ≥ 1e-300 -> codes [N] int64
-    A row with NaN or Inf is no part of its group.
+    A row with NaN or Inf does not belong to its group.
     """
     if int(starts[0]) or int(starts[-1]) != len(x) or bool((starts.diff() < 0).any()):
         raise ValueError(NO_GROUPS)

@@ -36,7 +36,7 @@ _KNOWN = {
     "sku", "upc", "uuid", "vid",
     *(thing + ending for thing in _THINGS for ending in ("id", "ids", "sku", "uuid")),
 }  # fmt: skip
-# Of a wide table, so many columns are listed.
+# Columns of a wide table that an error lists.
 _LISTED = 12
 
 

@@ -89,7 +89,7 @@ def asked_ids(values: Any, kind: pa.DataType) -> pa.Array:
             padded = pc.fill_null(pc.match_substring_regex(digits, "^[+-]?0.+|^[+]|^-0"), False)
             if pc.any(padded).as_py():
                 first = digits[padded.index(True).as_py()].as_py()
-                raise CatalogError(f"item ids are {kind}: {first!r} is no number as it is written")
+                raise CatalogError(f"item ids are {kind}: {first!r} is not written as a number")
             return digits.cast(kind)
         return ids.cast(pa.string()).cast(kind)
     except pa.ArrowException as error:
@@ -97,7 +97,7 @@ def asked_ids(values: Any, kind: pa.DataType) -> pa.Array:
 
 
 def as_arrow(values: Any, where: str) -> pa.Array | pa.ChunkedArray:
-    """Values of whatever library as Arrow has them; CatalogError if they are no ids at all."""
+    """Values of whatever library as Arrow has them; CatalogError if they can't be ids."""
     if isinstance(values, pa.Array | pa.ChunkedArray):
         return values
     if isinstance(values, str | bytes | dict | set | frozenset):

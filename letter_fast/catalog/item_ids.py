@@ -75,7 +75,7 @@ class ItemIds:
 
     @property
     def kind(self) -> str:
-        """Their type in plain words; ids of one kind have a type in common."""
+        """The type of the ids in plain words; ids of one kind have a type in common."""
         if pa.types.is_integer(self.type):
             return "integers"
         return "text" if self.type == pa.string() else "bytes"
@@ -97,11 +97,11 @@ class ItemIds:
         return ranks
 
     def filter(self, chosen: NDArray[np.bool_]) -> ItemIds:
-        """Those of chosen rows. [N] bool"""
+        """The ids of chosen rows. [N] bool"""
         return self if chosen.all() else ItemIds.known(self.array.filter(pa.array(chosen)))
 
     def with_others(self, others: ItemIds) -> ItemIds:
-        """These, then `others`, none of which is among these: the caller knows that."""
+        """These ids and then `others`; the caller knows that no id is in both."""
         if len(others) == 0 and others.type == self.type:
             return self
         return ItemIds.known(concat([self.array, others.array]))

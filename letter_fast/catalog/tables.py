@@ -42,14 +42,14 @@ def as_table(source: Any) -> pa.Table | None:
 
 
 def _of_frame(frame: Any) -> pa.Table:
-    """An index that only counts rows from 0 is no column; one of rows chosen or ordered anew is."""
+    """An index that only counts rows from 0 is not a column; one of chosen or reordered rows is."""
     index = frame.index
     counts = type(index).__name__ == "RangeIndex" and (index.start, index.step) == (0, 1)
     return pa.Table.from_pandas(frame, preserve_index=not counts)
 
 
 def open_table(table: pa.Table, wanted: Wanted) -> Embeddings:
-    """Its vectors, held as a matrix."""
+    """The vectors of the table, held as a matrix."""
     if table.num_rows == 0:
         raise EmptySource(f"{_NAME} is empty: it has no rows")
     schema = table.schema

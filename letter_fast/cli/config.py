@@ -25,7 +25,7 @@ class Options(Protocol):
 
 
 class ModelOptions(Options, Protocol):
-    """Those of a model, with its name."""
+    """The options of a model, with its name."""
 
     model_type: str
 
@@ -48,7 +48,7 @@ def read_options(path: Path | None) -> tuple[dict[str, Any], dict[str, Any]]:
     path = local_path(path)
 
     if not path.is_file():
-        raise ValueError(f"{path} does not exist" if not path.exists() else f"{path} is no file")
+        raise ValueError(f"{path} does not exist" if not path.exists() else f"{path} is not a file")
     try:
         content = tomllib.loads(path.read_text())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -109,6 +109,6 @@ def build(
             continue
         if name not in tables:
             flag = "--" + name.replace("_", "-")
-            raise ValueError(f"{flag} is no option of --model {model_class.model_type}")
+            raise ValueError(f"{flag} is not an option of --model {model_class.model_type}")
         tables[name][name] = value
     return model_class.from_dict(model), training_class.from_dict(training)

@@ -14,7 +14,7 @@ _SHOWN = (0, 49, 120, 171, 257)  # rows of well-known movies
 
 def demo(
     items: Annotated[
-        int | None, typer.Option(help="Make a synthetic catalog of so many items instead.")
+        int | None, typer.Option(help="Number of items of a synthetic catalog to use instead.")
     ] = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the catalog.")] = None,
     out: Annotated[Path, typer.Option(help="Folder for everything it makes.")] = Path(

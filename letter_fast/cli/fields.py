@@ -74,7 +74,7 @@ def with_fields(classes: Sequence[Source], without: Sequence[str]) -> Callable[[
     """Gives a command, which takes them as **keywords, a flag for each field of these classes.
 
     A flag that isn't given is None, or False. A field that several classes have is one flag.
-    without: fields that are no flags.
+    without: fields that don't become flags.
     """
 
     def give(command: Command) -> Command:

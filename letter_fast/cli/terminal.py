@@ -72,7 +72,7 @@ def progress(unit: str, shown: bool = True, every: float = 60.0) -> Iterator[Any
     """A rich progress bar with rate and time left, on stderr; tasks may carry a `note`.
 
     It vanishes if the work fails, so that what is left on stderr is the one line that says why.
-    Where there is no terminal, there is a line every so many seconds instead.
+    Where there is no terminal, there is a line at intervals instead.
     """
     from rich.console import Console
     from rich.progress import (

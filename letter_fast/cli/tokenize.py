@@ -35,8 +35,8 @@ def tokenize(
         str,
         typer.Option(
             help="What becomes of items of --existing that are not here: reserve marks them as "
-            "removed and gives their IDs to nobody else; keep leaves them live, for a file of new "
-            "items only; free gives their IDs away."
+            "removed and gives their IDs to no other item; keep leaves them live, for a file of "
+            "new items only; free gives their IDs away."
         ),
     ] = "reserve",
     max_removed: Annotated[

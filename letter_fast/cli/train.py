@@ -114,7 +114,7 @@ def train(
     shapes: dict[str, Any] = {"input_dim": catalog.width}
     if chosen_model(config, model) == ResidualKMeansConfig.model_type:
         if preset is not None:
-            raise ValueError("--preset is no option of --model residual-kmeans")
+            raise ValueError("--preset is not an option of --model residual-kmeans")
         refuse_processes("residual k-means")
         if targets is not None:
             raise ValueError("residual k-means uses no collaborative embeddings: leave out --cf")

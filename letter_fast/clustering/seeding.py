@@ -19,7 +19,7 @@ from letter_fast import ops
 from .grid import Grid, on_grid
 
 # A start looks at this many rows per centroid at most, and draws this many candidates per centroid
-# from them, in so many rounds.
+# from them, in this number of rounds.
 _ROWS, _CANDIDATES, _ROUNDS = 64, 4, 3
 # Fewer rows than this are all candidates.
 _FEW = 2048

@@ -25,7 +25,7 @@ def sinkhorn_codes(
     starts: [G + 1] integers from 0 up to N; rows starts[g]:starts[g + 1] are mapped by themselves,
         as if each were a batch. None: one group.
     Raises:
-        ValueError: epsilon is not above 0, sweeps below 1, starts are no division of the rows, or
+        ValueError: epsilon is not above 0, sweeps below 1, starts don't divide the rows, or
             rows or codewords with NaN or Inf.
     """
     table = validation.codebook(codebook)

@@ -18,7 +18,7 @@ def load_checkpoint(path: _Path) -> dict[str, Any]:
     """A dictionary that `torch.save` wrote; an argparse.Namespace in it becomes a dictionary.
 
     Raises:
-        ValueError: it is no such file, is damaged, or names what no checkpoint needs.
+        ValueError: it is another kind of file, is damaged, or names what no checkpoint needs.
     """
     content = read_torch_file(path)
     if not isinstance(content, dict):

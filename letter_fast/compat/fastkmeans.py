@@ -29,7 +29,7 @@ class FastKMeans:
         niter: iterations at most; a run ends before when no centroid moves.
         gpu, device: where to compute; a GPU if there is one, by default.
         seed: of the rows looked at, and of those that centroids begin at.
-        max_points_per_centroid: with more than k times as many rows, so many random ones are used.
+        max_points_per_centroid: of more than k times this many rows, k times this many are drawn.
         verbose: whether each iteration is printed.
         nredo: 1, as in the package.
         tol, chunk_size_data, chunk_size_centroids, dtype, pin_gpu_memory, use_triton: taken as the

@@ -73,7 +73,7 @@ class Checkpoint(NamedTuple):
         while (name := f"rq.vq_layers.{len(books)}.embedding.weight") in self.state:
             books.append(self.state[name])
         if not books or any(book.dim() != 2 or book.numel() == 0 for book in books):
-            raise ValueError(f"{self.path} is no checkpoint of an RQ-VAE: it has no {name}")
+            raise ValueError(f"{self.path} is not a checkpoint of an RQ-VAE: it has no {name}")
         shape = {
             "in_dim": weights[0].shape[1],
             "e_dim": books[0].shape[1],
@@ -102,7 +102,7 @@ def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     if plus:
         state = {name.replace(_PLUS, "encoder.", 1): tensor for name, tensor in state.items()}
     if first not in state or state[first].dim() != 2:
-        raise ValueError(f"{path} is no checkpoint of an RQ-VAE: it has no {first}")
+        raise ValueError(f"{path} is not a checkpoint of an RQ-VAE: it has no {first}")
     check_weights(state, path)
     options = content.get("args", {})
     if not isinstance(options, dict):

@@ -153,7 +153,7 @@ class ResidualCodebooks(nn.Module):
         sizes = {layer.n_e for layer in self.layers}
         if len(sizes) > 1:
             raise ValueError(
-                f"codebooks of {sorted(sizes)} codewords are no one tensor: take each from "
+                f"codebooks of {sorted(sizes)} codewords don't fit one tensor: take each from "
                 "vq_layers[level].get_codebook()"
             )
         return torch.stack([layer.embedding.weight for layer in self.layers])

@@ -71,7 +71,7 @@ class RqVae(nn.Module):
         read = len(encoder) + len(decoder) + len(words) + sum(name in state for name in projections)
         if read < len(state):
             raise ValueError(
-                f"this is no state dict of an RqVae: of {len(state)} tensors {read} are known; "
+                f"this is not a state dict of an RqVae: of {len(state)} tensors {read} are known; "
                 f"it has {sorted(state)[:5]}"
             )
         books: list[Tensor] = []
@@ -240,5 +240,5 @@ def _numbered(state: Mapping[str, Tensor], name: str, step: int = 1) -> Sequence
             raise ValueError(f"{key} must be a matrix, got shape {list(state[key].shape)}")
         found.append(state[key].float())
     if not found:
-        raise ValueError(f"this is no state dict of an RqVae: it has no {name.format(0)}")
+        raise ValueError(f"this is not a state dict of an RqVae: it has no {name.format(0)}")
     return found

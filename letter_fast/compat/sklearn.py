@@ -72,7 +72,7 @@ class ResidualKMeans(TransformerMixin, BaseEstimator):  # type: ignore[misc]
 
         Raises:
             ValueError: fewer rows than codewords, rows that aren't finite numbers, or an option
-                that is no number or out of range.
+                that is not a number or out of range.
         """
         sizes = _sizes(self.n_clusters)
         array = self._array(X, reset=True, fewest=max(sizes))

@@ -122,7 +122,7 @@ def _from_zero(axes: Any) -> None:
 
 
 def _number(record: dict[str, Any], name: str, level: int | None = None) -> float:
-    """A number of a log's record, which may be anybody's file."""
+    """A number of a log's record; the file may come from another program."""
     value: Any = record.get(name)
     if level is not None:
         value = value[level] if isinstance(value, list) and level < len(value) else None

@@ -16,7 +16,7 @@ M = TypeVar("M", bound=nn.Module)
 # Rows that go through the encoder together. A matrix product picks its kernel, and with it the
 # order of its sums, by its shape; so all products have one shape, whatever the batch.
 _ROWS = {"cpu": 1024, "cuda": 16_384}
-# MKL treats rows by their place where the width is no multiple of 4; 16 leaves room for others.
+# MKL treats rows by their place where the width is not a multiple of 4; 16 leaves room for others.
 _LANES = 16
 
 

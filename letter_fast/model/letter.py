@@ -179,7 +179,7 @@ class Letter(nn.Module, ModelFolder):
         return validation.floats(s, self.config.input_dim, "s").to(self.quantizer.codebooks.dtype)
 
     def _groups(self, groups: Sequence[ArrayLike]) -> Tensor:
-        """Those of all levels, [ΣK]."""
+        """The groups of all levels, [ΣK]."""
         if not isinstance(groups, Iterable):
             raise ValueError(f"groups must be one vector a level, got {type(groups).__name__}")
         levels = [validation.integers(level, f"groups[{i}]") for i, level in enumerate(groups)]

@@ -181,7 +181,7 @@ def _check_shapes(file: Path, wanted: Mapping[str, list[int]]) -> None:
     """Refuses a file whose tensors aren't of these names and shapes; reads no tensor."""
     try:
         with safe_open(file, framework="pt") as weights:
-            names = weights.keys()  # it is no mapping
+            names = weights.keys()  # it is not a mapping
             found = {name: list(weights.get_slice(name).get_shape()) for name in names}
     except SafetensorError as error:
         raise _OtherWeightsError(_first_line(error)) from error
@@ -222,8 +222,8 @@ def hub_file(repo_id: str, file: str, **options: Any) -> Path:
         return Path(hf_hub_download(repo_id, file, **options))
     except (OSError, EntryNotFoundError, HFValidationError) as error:
         raise ValueError(
-            f"{repo_id} is no folder here, and the Hugging Face hub gives no {file} of that name: "
-            f"{_first_line(error)}"
+            f"{repo_id} is not a folder here, and the Hugging Face hub gives no {file} of that "
+            f"name: {_first_line(error)}"
         ) from error
 
 
@@ -235,5 +235,5 @@ def _fetch(name: str | os.PathLike[str], file: str, hub: Mapping[str, Any]) -> P
         return hub_file(str(name), file, **hub)
     path = folder / file
     if not path.is_file():
-        raise ValueError(f"{name} is no letter-fast model: it has no {file}")
+        raise ValueError(f"{name} is not a letter-fast model: it has no {file}")
     return path

@@ -51,7 +51,7 @@ class Tokenizer(Protocol):
 
 
 def check_trained(model: Tokenizer) -> None:
-    """Refuses what is no model, and a model that was neither trained nor fitted: ValueError."""
+    """Refuses anything but a model, and a model that was neither trained nor fitted: ValueError."""
     if isinstance(model, type) or not isinstance(
         getattr(model, "quantizer", None), ResidualQuantizer
     ):

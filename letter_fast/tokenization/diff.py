@@ -53,7 +53,7 @@ class TableDiff:
     churn_matched: list[float]
     """The same after the best permutation of the level's codes."""
     same_prefix: list[float]
-    """Per length 1 … T: share of items that keep so many first codes."""
+    """Per length 1 … T: share of items that keep this number of first codes."""
     same_prefix_matched: list[float]
     """The same after those permutations."""
 

@@ -38,7 +38,7 @@ def row_digests(rows: Floats) -> Digests:
 
 
 def digests_of(catalog: Embeddings, rows: NDArray[np.int64], batch_size: int) -> Digests:
-    """Those of chosen rows of a catalog, which are read once. rows [R] ascending -> [R]"""
+    """Digests of chosen rows of a catalog, which are read once. rows [R] ascending -> [R]"""
     parts = [row_digests(batch) for batch in ahead(catalog.batches_of(rows, batch_size))]
     return np.concatenate([np.zeros(0, dtype=np.uint64), *parts])
 

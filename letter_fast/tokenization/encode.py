@@ -128,7 +128,7 @@ class LatentsOnDemand:
         self._missing -= len(places)
 
     def __getitem__(self, places: NDArray[np.int64]) -> Tensor:
-        """Those of rows[places]. places [n] -> [n, D] float32 on the CPU"""
+        """Latents of rows[places]. places [n] -> [n, D] float32 on the CPU"""
         if self.are_few and not self._missing:
             return self._kept[torch.from_numpy(places)]
         order = np.argsort(places, kind="stable")

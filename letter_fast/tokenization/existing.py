@@ -168,7 +168,7 @@ def keep(
 
 
 def _chosen(column: NDArray[Any], rows: NDArray[np.bool_]) -> NDArray[Any]:
-    """Those rows of a column; without a copy if they are all."""
+    """Chosen rows of a column; without a copy if they are all."""
     return column if rows.all() else column[rows]
 
 

@@ -40,7 +40,7 @@ class Encoded(NamedTuple):
     margins: NDArray[np.float32] | None
 
     def arrays(self) -> dict[str, NDArray[Any]]:
-        """Those there are, by name."""
+        """The arrays that there are, by name."""
         return {name: array for name, array in self._asdict().items() if array is not None}
 
 

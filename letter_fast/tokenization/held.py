@@ -43,7 +43,7 @@ class HeldIds:
         return numbers
 
     def prefixes(self, levels: int) -> HeldIds:
-        """Their first tokens; they themselves, if they have no more."""
+        """The first tokens of the held IDs; the IDs themselves, if they have no more."""
         if levels == len(self.sizes):
             return self
         return HeldIds(self.codes[:, :levels], self.sizes[:levels])
@@ -91,5 +91,5 @@ def merged(left: Packed, right: Packed) -> Packed:
 
 
 def repeated(numbers: Packed) -> Packed:
-    """Those that come more than once, once each. numbers: ascending"""
+    """Numbers that come more than once, once each. numbers: ascending"""
     return np.unique(numbers[1:][numbers[1:] == numbers[:-1]])

@@ -25,7 +25,7 @@ class LatentRows(Protocol):
         """N, D"""
 
     def __getitem__(self, rows: NDArray[np.int64], /) -> Any:
-        """A copy of their latents, [R, D]"""
+        """A copy of the latents of chosen rows, [R, D]"""
 
 
 class Items(NamedTuple):

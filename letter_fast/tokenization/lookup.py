@@ -33,7 +33,7 @@ class ItemIndex:
 
     @cached_property
     def _order(self) -> NDArray[Any] | None:
-        """Their rows, ascending; none if they are in order already, as those of most catalogs."""
+        """The rows of the ids, ascending; None if they ascend already, as in most catalogs."""
         if self._ascending:
             return None
         return _compact(pc.sort_indices(self.ids).to_numpy())

@@ -1,7 +1,7 @@
 """The models that made the IDs of a table: a code means something in its own model only.
 
 `model` of a table's metadata is the fingerprint of the model that named its latest items. Where
-others named earlier ones, `models` lists them all, in order; null is one that nobody knows, as of
+others named earlier ones, `models` lists them all, in order; null is one that is not known, as of
 tables that other projects made.
 """
 

@@ -270,7 +270,7 @@ class SemanticIds:
                 f"{list(written.shape)}: max_new_tokens must be {levels} or more"
             )
         if len(written) % beams:
-            raise ValueError(f"{len(written)} sequences are no multiple of {beams} beams")
+            raise ValueError(f"{len(written)} sequences are not a multiple of {beams} beams")
         generated = written[:, prompt_length : prompt_length + levels]
         codes = generated - (self.vocabulary().offsets + start)
         groups = [

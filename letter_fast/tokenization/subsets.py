@@ -63,12 +63,12 @@ class IdSubsets:
         """The prompt of each row of a batch of `of`, in which beams of a prompt lie together.
 
         Raises:
-            ValueError: `of` is no multiple of the prompts.
+            ValueError: `of` is not a multiple of the prompts.
         """
         if self.prompts == 0 or of % self.prompts:
             raise ValueError(
                 f"only and excluded are of {self.prompts} prompts, but there are {of} sequences, "
-                "which is no multiple"
+                "which is not a multiple"
             )
         return rows // (of // self.prompts)
 

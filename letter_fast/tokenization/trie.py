@@ -77,7 +77,7 @@ class PrefixTrie:
 
     @property
     def nbytes(self) -> int:
-        """Its memory on one device."""
+        """The trie's memory on one device."""
         return sum(int(level.keys.nbytes) for level in self._levels[torch.device("cpu")])
 
     @overload

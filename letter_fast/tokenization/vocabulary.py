@@ -123,7 +123,7 @@ class Vocabulary:
         """Place of each token in the vocabulary, counted from `start`. codes [N, T] -> [N, T]
 
         Raises:
-            ValueError: as `words`, or `start` is no token id.
+            ValueError: as `words`, or `start` is not a token id.
         """
         return self._checked(codes) + (self.offsets + token_id(start))
 

@@ -172,7 +172,7 @@ def epoch_order(
 
 
 def _fetch(source: Embeddings, rows: NDArray[np.int64]) -> _Rows:
-    """Those rows, read in the order of the file."""
+    """Chosen rows, read in the order of the file."""
     ascending = rows.argsort()
     place = np.empty_like(ascending)
     place[ascending] = np.arange(len(rows))

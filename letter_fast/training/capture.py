@@ -38,7 +38,7 @@ class Inputs(NamedTuple):
     seed: Tensor | None
 
     def tensors(self) -> list[Tensor]:
-        """Those that there are."""
+        """The tensors that there are."""
         found = [self.s, self.h, *(self.groups or ()), self.seed]
         return [each for each in found if each is not None]
 
@@ -64,7 +64,7 @@ class Graph:
             self._result = call()
 
     def replay(self) -> LetterLosses:
-        """Its tensors are the same ones every time."""
+        """Runs the graph again. -> its result, in the same tensors every time."""
         assert self._result is not None
         self._graph.replay()
         return self._result

@@ -97,7 +97,7 @@ def read_log(folder: Path) -> list[dict[str, Any]]:
     """The records of a run; a last line cut short by a crash is left out.
 
     Raises:
-        ValueError: there is no log, or a line is no record.
+        ValueError: there is no log, or a line is not a record.
     """
     path = local_path(folder) / LOG_FILE
     if not path.is_file():
@@ -107,9 +107,9 @@ def read_log(folder: Path) -> list[dict[str, Any]]:
     for number, line in enumerate(lines[:-1], start=1):
         try:
             record = json.loads(line)
-        except (ValueError, RecursionError) as error:  # bytes that are no text, too
+        except (ValueError, RecursionError) as error:  # bytes that are not text, too
             raise ValueError(f"{path} line {number} is not JSON: {error}") from error
         if not isinstance(record, dict) or not isinstance(record.get("epoch"), int):
-            raise ValueError(f"{path} line {number} is no record of an epoch")
+            raise ValueError(f"{path} line {number} is not the record of an epoch")
         records.append(record)
     return records

@@ -25,7 +25,7 @@ class EpochMeans:
         self._config, quantizer, self._epoch = model.config, model.quantizer, epoch
         device = quantizer.codebooks.device
         self._sizes = quantizer.codebook_sizes
-        # A level's first place, before its codewords', counts code −1: rows that are no numbers.
+        # A level's first place, before its codewords', counts code −1: rows with NaN or Inf.
         places = [size + 1 for size in self._sizes]
         self._begins = (torch.tensor([1, *places[:-1]]).cumsum(0)).to(device)
         self._counts = torch.zeros(sum(places), dtype=torch.int64, device=device)

@@ -95,6 +95,6 @@ class Output:
         trace: TracebackType | None,
     ) -> None:
         with self._held:
-            # Ctrl-C and other ends that are no errors of the run lose no epoch.
+            # Ctrl-C and other ends that aren't errors of the run lose no epoch.
             if self._checkpoints and kind is not None and not issubclass(kind, Exception):
                 self._checkpoints.save_kept()

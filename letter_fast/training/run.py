@@ -44,7 +44,7 @@ class Run:
         self.waited = 0
 
     def set_learning_rate(self, rate: float) -> None:
-        """That of the steps to come."""
+        """Sets the rate of the steps to come."""
         if rate == self._rate:
             return
         self._rate = rate
@@ -145,7 +145,7 @@ class Run:
     def load(self, state: dict[str, Any]) -> None:
         """The inverse of `state`."""
         self.model.load_state_dict(state["model"])
-        # What is no moment of the gradients follows from the settings.
+        # All but the moments of the gradients follows from the settings.
         groups = self.optimizer.state_dict()["param_groups"]
         self.optimizer.load_state_dict({**state["optimizer"], "param_groups": groups})
         for name in ("epoch", "record", "unused", "best", "best_weights", "waited"):

@@ -102,7 +102,7 @@ class TrainSettings:
         return asdict(self)
 
     def identity(self) -> dict[str, Any]:
-        """Those that must stay when a run goes on from its checkpoint."""
+        """The settings that must stay when a run goes on from its checkpoint."""
         free = {"checkpoint_every", "patience", "compile", "capture", "allow_collisions"}
         if self.schedule == "constant":  # otherwise their number shapes every epoch
             free.add("epochs")

@@ -389,7 +389,7 @@ def write_bad(root: Path) -> dict[str, str]:
         (["train", "text.npy", "--out", "OUT", *KMEANS, "--cf", "cf.npy"], "leave out --cf"),
         (
             ["train", "text.npy", "--out", "OUT", *KMEANS, "--batch-size", "3"],
-            "--batch-size is no option of --model residual-kmeans",
+            "--batch-size is not an option of --model residual-kmeans",
         ),
         (["train", "text.npy", "--out", "OUT", "--balanced"], "no option of --model letter"),
         (["train", "text.npy", "--out", "OUT", "--codebook-update", "ema"], "diversity_weight=0"),

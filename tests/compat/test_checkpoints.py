@@ -239,7 +239,7 @@ def test_other_archives(tmp_path: Path) -> None:
         load_checkpoint(path)
     with pytest.raises(ValueError, match="does not exist"):
         load_checkpoint(tmp_path / "absent.pth")
-    with pytest.raises(ValueError, match="is no file"):
+    with pytest.raises(ValueError, match="is not a file"):
         load_checkpoint(tmp_path)
 
 

@@ -131,6 +131,6 @@ def test_a_table_comes_from_a_folder_too(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["runs/monday", "no such/repository", "-"])
 @pytest.mark.parametrize("kind", [lf.Letter, lf.ResidualKMeans, lf.SemanticIds])
 def test_what_is_neither_here_nor_on_the_hub_is_one_line(name: str, kind: type) -> None:
-    with pytest.raises(ValueError, match=f"{name} is no folder here, and the Hugging") as raised:
+    with pytest.raises(ValueError, match=f"{name} is not a folder here, and the Hugging") as raised:
         kind.from_pretrained(name, local_files_only=True)  # type: ignore[attr-defined]
     assert len(str(raised.value).splitlines()) == 1

@@ -428,7 +428,7 @@ def test_read_only_folders(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
     for check in (check_folder, check_target):
         for path in (tmp_path / "x", tmp_path / "deep" / "x"):
-            with pytest.raises(ValueError, match="no writable folder"):
+            with pytest.raises(ValueError, match="not a writable folder"):
                 check(path)
 
 

@@ -60,4 +60,4 @@ def test_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert trained("--preset", "best", *cf) == 2
     assert "preset must be" in capsys.readouterr().err
     assert trained("--model", "residual-kmeans", "--preset", "recommended", *cf) == 2
-    assert "--preset is no option of --model residual-kmeans" in capsys.readouterr().err
+    assert "--preset is not an option of --model residual-kmeans" in capsys.readouterr().err

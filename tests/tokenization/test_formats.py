@@ -310,7 +310,7 @@ def test_sidecars_that_are_none(tmp_path: Path) -> None:
         import_ids(path)
     with pytest.raises(ValueError, match="does not exist"):
         import_ids(tmp_path / "absent.json", "letter")
-    with pytest.raises(ValueError, match="is no file"):
+    with pytest.raises(ValueError, match="is not a file"):
         import_ids(tmp_path, "letter")
 
 

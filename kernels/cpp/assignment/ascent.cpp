@@ -13,7 +13,7 @@ namespace lf {
 namespace {
 
 constexpr double kFar = std::numeric_limits<double>::infinity();
-// At most so many passes of price ascent, and at most so many in a row without progress. Neither decides a result, for
+// The most passes of price ascent, and the most in a row without progress. Neither decides a result, for
 // the repair reaches the optimum from any prices, nor has either been measured by itself.
 constexpr int kPasses = 80, kPatience = 24;
 constexpr double kProgress = 0.98;

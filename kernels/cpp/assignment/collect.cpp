@@ -1,7 +1,7 @@
 // All codewords of a row with ‖x − e_k‖² + λ_k ≤ least + slack_k + leave_j, in float64.
 //
 // The int8 screen (screen.h) bounds the scores s_k = ½(‖x − e_k‖² + λ_k − ‖x‖²) from below, and a few float32
-// scores bound the least of them by U from above: whoever belongs to the list has a lower bound of at most
+// scores bound the least of them by U from above: a cluster of the list has a lower bound of at most
 // U + ½slack_k. A few clusters may have more slack than the others; theirs stands in the offsets of a codebook
 // of their own, which says nothing of U. Float64 then decides, so that the list doesn't depend on the
 // instruction set. Rows of clusters j that may be left at a greater distance are looked at once more, with it.

@@ -1,6 +1,6 @@
 // The pool behind for_parts: threads that sleep until there is a job. Who has a job works on it as everybody else, and
 // in the end waits only for threads that have a share in hand: one that the operating system hasn't woken yet, or has
-// put aside before it took any, delays nobody.
+// put aside before it took any, delays no other.
 #include "runtime/parallel.h"
 
 #include <algorithm>

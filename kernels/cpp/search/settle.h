@@ -55,7 +55,7 @@ inline double score_error(double a, double offset_a, double b, double offset_b, 
     return tested(Bound::float64, share * (a + b + std::fabs(offset_a) + std::fabs(offset_b)));
 }
 
-// Takes `word` into account; whoever is nearer, or as near and earlier, is the choice.
+// Takes `word` into account; the nearer codeword, or of equally near ones the earlier, is the choice.
 inline void contend(const float* row, const Codebook& book, std::int64_t word, Choice& choice) {
     const double offset = offset_at(book, word);
     const double distance = distance64(row, word_at(book, word), book.stride), score = distance + offset;

@@ -1,4 +1,4 @@
-// The parts that entry points of the C ABI share: the instruction sets, and arithmetic nobody else has changed.
+// The parts that entry points of the C ABI share: the instruction sets, and arithmetic that no other code has changed.
 #pragma once
 #include <cfenv>
 #include <cstdint>

@@ -93,7 +93,7 @@ inline double largest(Doubles a) {
     return across(a, [](double b, double c) { return b > c ? b : c; });
 }
 
-// Below this, exp_of is 0: e⁻⁷⁰⁸ is the last power that is no subnormal number.
+// Below this, exp_of is 0: e⁻⁷⁰⁸ is the last power that is a normal number.
 constexpr double kExpFloor = -708.0;
 
 // eˣ for x ≤ 709: 2ⁿ·eʳ with n = round(x/ln 2), |r| ≤ ½ ln 2, and Taylor's series up to r¹³/13!, whose rest is below

@@ -3,7 +3,7 @@
 // x = n·ln 2 + r with |r| ≤ ½ ln 2 (Cody and Waite: ln 2 in two parts, of which n times the first is exact), eʳ
 // by a polynomial of degree 6 whose relative error is below 2⁻²⁸, and 2ⁿ added to its exponent. With the
 // roundings the result is within 1 unit in the last place for −87.33 ≤ x ≤ 88 (all such floats tried).
-// Below that it is 0: the true value is no normal number. NaN stays NaN.
+// Below that it is 0: the true value is a subnormal number. NaN stays NaN.
 #pragma once
 #include "simd/instruction_set.h"
 

@@ -68,7 +68,7 @@ def import_parts(
     """Reads and checks a table, see `SemanticIds.read`."""
     path = local_path(path)
     if not path.is_file():
-        raise ValueError(f"{path} is no file" if path.exists() else f"{path} does not exist")
+        raise ValueError(f"{path} is not a file" if path.exists() else f"{path} does not exist")
     sidecar = Sidecar.read(path)
     name = format or (sidecar.format if sidecar else None)
     if name is None:

@@ -62,7 +62,7 @@ def read(path: Path, facts: Facts) -> Contents:
                 or type(record.get("item_id")) not in (int, str)
             ):
                 raise ValueError(
-                    f"line {number} is no item_id with {len(sizes)} token_ids: {line[:80]!r}"
+                    f"line {number} is not an item_id with {len(sizes)} token_ids: {line[:80]!r}"
                 )
             items.append(record["item_id"])
             rows.append(tokens)

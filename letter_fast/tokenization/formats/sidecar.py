@@ -62,7 +62,7 @@ class Sidecar:
 
     @classmethod
     def read(cls, path: Path) -> Sidecar | None:
-        """That of the file `path`, None if it has none.
+        """The sidecar of the file `path`, None if it has none.
 
         Raises:
             ValueError: it is broken, of a newer version, or about other bytes than the file's.
