@@ -221,7 +221,7 @@ def test_recsys_without_a_sidecar(tmp_path: Path) -> None:
     for known, message in (
         ({"sizes": [2, 3]}, r"row 0 holds token ids \[100, 104\]"),
         ({"level_offset": 100}, "give the sizes"),
-        ({"sizes": [2]}, "line 1 is no item_id with 1 token_ids"),
+        ({"sizes": [2]}, "line 1 is not an item_id with 1 token_ids"),
     ):
         with pytest.raises(ValueError, match=message):
             import_ids(path, "recsys", **known)
