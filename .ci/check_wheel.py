@@ -49,7 +49,7 @@ _TESTS += [f"kernels/test_{name}.py" for name in ("residual_search", "transport"
 
 
 class Result(NamedTuple):
-    """What one Python made of the wheel."""
+    """Result of one Python with the wheel."""
 
     python: str
     compiler: str
