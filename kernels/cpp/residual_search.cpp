@@ -35,6 +35,7 @@ struct Block {
     float* ceiling;         // [rows] U: no score of a nearest codeword is above (two: of the two nearest)
     std::int64_t* best;     // [rows] the least key so far: a float32 score and whose it is
     std::int64_t* second;   // [rows] the next
+    std::int64_t* third;    // [rows] and the next, if two are looked for
     float* rest;            // [rows] lower: the least lower bound of all that were not scored
     int* count;             // [rows] how many were scored
     std::int32_t* scored;   // [rows, kRemembered] the first of them
@@ -57,6 +58,7 @@ Block carve(const Search& search, Carver& carver) {
     block.blind = carver.take<bool>(rows);
     block.best = carver.take<std::int64_t>(rows);
     block.second = carver.take<std::int64_t>(rows);
+    block.third = carver.take<std::int64_t>(rows);
     block.count = carver.take<int>(rows);
     block.scored = carver.take<std::int32_t>(rows * kRemembered);
     block.tiles.carve(carver, kTogether, search.codebooks, search.levels);
@@ -84,9 +86,9 @@ float score_of(std::int64_t key) {
 std::int32_t word_of(std::int64_t key) { return static_cast<std::int32_t>(key); }
 constexpr std::int64_t kNoKey = 0x7f800000ffffffff;  // of infinity
 
-// Float32 scores of all candidates, kLanes at a time.
-LF_LOOP void score_candidates(const Codebook& book, const Block& block, int found) {
-    std::int64_t *const best_of = block.best, *const second_of = block.second;
+// Float32 scores of all candidates, kLanes at a time; kTwo: two codewords are looked for.
+template <bool kTwo> LF_LOOP void score_candidates(const Codebook& book, const Block& block, int found) {
+    std::int64_t *const best_of = block.best, *const second_of = block.second, *const third_of = block.third;
     std::int32_t *const scored = block.scored, *const count_of = block.count;
     for (const Candidate *of = block.candidates, *const end = of + found; of < end; of += kLanes) {
         const int some = end - of < kLanes ? static_cast<int>(end - of) : kLanes;
@@ -98,10 +100,21 @@ LF_LOOP void score_candidates(const Codebook& book, const Block& block, int foun
             const std::int64_t larger = best < key ? key : best;
             best_of[row] = best < key ? best : key;
             second_of[row] = second < larger ? second : larger;
+            if (kTwo) {
+                const std::int64_t largest = second < larger ? larger : second, third = third_of[row];
+                third_of[row] = third < largest ? third : largest;
+            }
             scored[row * kRemembered + (count < kRemembered ? count : kRemembered - 1)] = of[i].word;
             count_of[row] = count + 1;
         }
     }
+}
+
+void score_candidates(const Codebook& book, const Block& block, int found, bool two) {
+    if (two)
+        score_candidates<true>(book, block, found);
+    else
+        score_candidates<false>(book, block, found);
 }
 
 // Forgets the candidates whose lower bound is above U by now; -> how many are left.
@@ -128,17 +141,14 @@ LF_LOOP int drop_far(const Search& search, const Codebook& book, const Block& bl
 void lower_ceilings(const Block& block, int begin, int together, const Tile* tiles, bool two) {
     float least[kTogether];
     Vector::Float uppers[kTogether];
-    const auto join = [&] {
-        for (int i = 0; i < kTogether; ++i) uppers[i] = Vector::load(tiles[i < together ? i : 0].upper);
-        Vector::store(least, Vector::smallest_of_each(uppers));
-    };
-    join();
+    for (int i = 0; i < kTogether; ++i) uppers[i] = Vector::load(tiles[i < together ? i : 0].upper);
+    Vector::store(least, Vector::smallest_of_each(uppers));
     if (two) {
-        for (int i = 0; i < together; ++i) {
-            const std::uint32_t lanes = Vector::at_most(Vector::load(tiles[i].upper), Vector::fill(least[i]));
-            tiles[i].upper[__builtin_ctz(lanes | 1u << (kLanes - 1))] = FLT_MAX;
-        }
-        join();
+        // A second lane that is as low goes with the first: what remains is an upper bound still.
+        for (int i = 0; i < kTogether; ++i)
+            uppers[i] =
+                Vector::add(uppers[i], Vector::zero_below(Vector::fill(FLT_MAX), Vector::fill(least[i]), uppers[i]));
+        Vector::store(least, Vector::smallest_of_each(uppers));
     }
     for (int i = 0; i < together; ++i)
         block.ceiling[begin + i] = least[i] < block.ceiling[begin + i] ? least[i] : block.ceiling[begin + i];
@@ -172,7 +182,7 @@ void compare(const Search& search, const Codebook& book, Block& block, int begin
         if (block.found > kMostCandidates - kMostFound) {
             block.found = drop_far(search, book, block);
             if (block.found > kMostCandidates - kMostFound) {
-                score_candidates(book, block, block.found);
+                score_candidates(book, block, block.found, two);
                 block.found = 0;
             }
         }
@@ -187,7 +197,7 @@ void screen(const Search& search, const Codebook& book, Block& block, int rows, 
     round_rows(block.residual, rows, book, block.rounded, block.bytes);
     block.found = 0;
     for (int row = 0; row < rows; ++row) {
-        block.best[row] = block.second[row] = kNoKey;
+        block.best[row] = block.second[row] = block.third[row] = kNoKey;
         block.rest[row] = INFINITY;
         block.count[row] = 0;
         // A bound that is huge or no number rules no codeword out. It is so for all panels or for none: only the row
@@ -208,19 +218,22 @@ void screen(const Search& search, const Codebook& book, Block& block, int rows, 
             compare(search, book, block, begin, together, tiles, two);
         }
     }
-    score_candidates(book, block, drop_far(search, book, block));
+    // All candidates of a single tile have been seen with its U.
+    if (book.panels > panels) block.found = drop_far(search, book, block);
+    score_candidates(book, block, block.found, two);
 }
 
-// The nearest codeword of a row, as the screen found it or as it is settled.
+// The nearest codeword of a row, as the screen found it or as it is settled; two: and the next one's score.
 Choice choose(const Search& search, const Codebook& book, const Block& block, int row, bool two) {
     const float* residual = residual_of(search, block, row);
     if (!book.screened || block.blind[row]) return settle_all(residual, book);
     Choice choice;
     const float known = score_of(two ? block.second[row] : block.best[row]);
     const float ceiling = known + 2 * score32_error(block.rounded, row) * (1 + 0x1p-10f);
-    if (score_of(block.second[row]) > ceiling) {
+    if (score_of(two ? block.third[row] : block.second[row]) > ceiling) {
         choice.word = word_of(block.best[row]);
-        return choice;
+        if (!two || order_by_score(residual, book, word_of(block.second[row]), choice)) return choice;
+        choice = {};
     }
     const bool remembered = block.count[row] <= kRemembered;
     const std::int64_t count = remembered ? block.count[row] : book.words;
@@ -269,17 +282,19 @@ void bury_unless_finite(const Search& search, const Block& block, int row) {
     std::memset(block.residual + row * search.stride, 0, search.stride * sizeof(float));
 }
 
-// ‖r‖² of each row, added in order; eight rows side by side, since each addition waits for the one before.
+// ‖r‖² of each row in float32: rounded from what float64 adds in order, of which nearly every other sum tells enough.
 void measure_errors(const Search& search, std::int64_t level, std::int64_t first, const Block& block, int rows) {
-    constexpr int kSide = 8;
-    for (int begin = 0; begin < rows; begin += kSide) {
-        const float* of[kSide];
-        double sums[kSide] = {};
-        for (int i = 0; i < kSide; ++i) of[i] = residual_of(search, block, begin + i < rows ? begin + i : begin);
-        for (std::int64_t d = 0; d < search.width; ++d)
-            for (int i = 0; i < kSide; ++i) sums[i] += static_cast<double>(of[i][d]) * of[i][d];
-        for (int i = 0; i < kSide && begin + i < rows; ++i)
-            search.errors[search.at(first + begin + i) * search.levels + level] = static_cast<float>(sums[i]);
+    const double part = static_cast<double>(search.stride + 8) * 0x1p-52;
+    for (int row = 0; row < rows; ++row) {
+        const float* residual = residual_of(search, block, row);
+        const double square = square64(residual, search.stride);
+        auto error = static_cast<float>(square * (1 - part));
+        if (error != static_cast<float>(square * (1 + part))) {
+            double sum = 0.0;
+            for (std::int64_t d = 0; d < search.width; ++d) sum += static_cast<double>(residual[d]) * residual[d];
+            error = static_cast<float>(sum);
+        }
+        search.errors[search.at(first + row) * search.levels + level] = error;
     }
 }
 
@@ -353,6 +368,9 @@ void search_block(const Search& search, std::int64_t first, void* scratch) {
         block.rounded.largest[row] = largest_of(residual, search.stride);
         bury_unless_finite(search, block, row);
     }
+    // The next block's, which this thread most likely searches next.
+    for (std::int64_t row = first + search.block; row < first + 2 * search.block && row < search.rows; ++row)
+        prefetch_row(search, search.at(row));
     for (std::int64_t level = 0; level < search.levels; ++level) search_level(search, level, first, block, rows);
     write(search, first, block, rows);
 }

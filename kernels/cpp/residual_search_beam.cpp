@@ -316,13 +316,15 @@ int choose(const Level& of, const Beams& beams, int row, bool screened) {
         bound_of_least(beams.uppers + at.bounds, round_up(at.found) / kLanes, of.keep, 40, beams.narrow[of.level]);
     std::int64_t left = 0;
     for (std::int64_t i = 0; i < at.found; ++i) left += lowers[i] <= tau;
-    for (std::int64_t i = 0; i < at.found; ++i) {
-        if (!(lowers[i] <= tau)) continue;
-        if (left == of.keep)
-            beams.chosen[chosen++] = {candidates[i].row, candidates[i].word, 0.0};
-        else
-            chosen = settle_pair(of, beams, chosen, candidates[i].row, candidates[i].word);
+    if (left == of.keep) {  // nearly always; no branch depends on which of them these are
+        for (std::int64_t i = 0; i < at.found; ++i) {
+            beams.chosen[chosen] = {candidates[i].row, candidates[i].word, 0.0};
+            chosen += lowers[i] <= tau ? 1 : 0;
+        }
+        return chosen;
     }
+    for (std::int64_t i = 0; i < at.found; ++i)
+        if (lowers[i] <= tau) chosen = settle_pair(of, beams, chosen, candidates[i].row, candidates[i].word);
     return chosen;
 }
 

@@ -195,7 +195,7 @@ def same(x: Tensor, books: list[Tensor], offset: Tensor | None = None) -> None:
     # A margin is a difference of two distances that float64 knows to 2⁻⁵² of themselves.
     noise = float(
         x.double().square().sum(1).nan_to_num(0, 0).max()
-        + torch.cat(books).double().square().sum(1).max()
+        + torch.cat(books).double().square().sum(1).nan_to_num(0, 0).max()
     )
     for measured, truth in zip(found[2:], expected[2:]):
         torch.testing.assert_close(measured, truth, rtol=1e-6, atol=1e-13 * noise, equal_nan=True)
@@ -270,6 +270,27 @@ def test_screen_with_offsets(instruction_set: str) -> None:
     same(x * 1e-20, books, -torch.cat(books).double().square().sum(1))
     twins = [torch.cat([book, book]) for book in books]
     same(x, twins, torch.randint(3, (592,)).double())
+
+
+@pytest.mark.parametrize("change", ["a twin", "its first", "no number", "a number"])
+def test_codewords_left_out_that_change(instruction_set: str, change: str) -> None:
+    # Packed codebooks are kept; what they left out has to be looked at too.
+    x = oracle.clustered(300, 12, 30, seed=8)
+    book = oracle.levels(x, [60])[0]
+    book[20], book[50] = book[10], float("nan")
+    same(x, [book])
+    same(x, [book.clone()])
+    row = {"a twin": 20, "its first": 10, "no number": 30, "a number": 50}[change]
+    book[row] = float("nan") if change == "no number" else x[17]
+    same(x, [book])
+
+
+def test_an_error_between_two_float32_numbers(instruction_set: str) -> None:
+    # Halfway: to the even one, as if it were summed in order.
+    small = 2.0**-12
+    x = torch.tensor([[1.0, small, 0.0, 0.0], [1.0, small, small, small]])
+    _, _, _, errors = cpp.residual_search(x, torch.zeros(1, 4), [1], with_margins=True)
+    assert errors[:, 0].tolist() == [1.0, 1.0 + 2.0**-22]
 
 
 def test_half_precision_and_strides(instruction_set: str) -> None:

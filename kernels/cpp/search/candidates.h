@@ -28,37 +28,59 @@ constexpr float kHighest = 0x1p110f, kLargestBound = 0x1p90f;
 constexpr int kMostFound = kLanes * 64 * kVectors;
 
 // Adds the codewords of up to kGroup panels whose lower bound is at most the row's ceiling, for `together` ≤ kLanes
-// rows from `begin` on; -> how many.
+// rows from `begin` on; -> how many. tiles: the rows', one behind the other.
 LF_LOOP int find_candidates(const float* ceilings, int begin, int together, const Tile* tiles, std::int64_t panel,
                             Candidate* to) {
-    int with_hits[kLanes + 1], rows = 0;
-    std::uint64_t hits_of[kLanes + 1];
+    struct Hit {
+        std::int16_t row, panel;
+    };
+    struct Rest {
+        Hit hit;
+        std::uint64_t words;
+    };
+    Hit hits[kLanes * kGroup + 1];
+    Rest rests[kLanes * kGroup + 1];
+    const Tile first = tiles[0];
+    const std::int64_t end = panel + kGroup < first.panels ? panel + kGroup : first.panels;
+    int count = 0;
     for (int i = 0; i < together; ++i) {
-        const std::uint64_t hits = lanes_below(tiles[i], panel, ceilings[i]);
-        with_hits[rows] = i;
-        hits_of[rows] = hits;
-        rows += hits != 0;
-    }
-    hits_of[rows] = 0;
-    const Candidate* const first = to;
-    const auto first_word = static_cast<std::int32_t>(tiles[0].first * kPanelWords);
-    std::uint64_t hits = hits_of[0];
-    for (int at = 0; at < rows;) {  // a row that has no more hits makes way for the next
-        const int i = with_hits[at], bit = __builtin_ctzll(hits);
-        const std::int64_t hit = panel + bit / kLanes, place = hit * kPanelWords + bit % kLanes;
-        const float ceiling = ceilings[i], bound = tiles[i].bound(hit);
-        const float* const scores = tiles[i].scores + place;
-        const auto word = static_cast<std::int32_t>(first_word + place);
-        for (int v = 0; v < kVectors; ++v) {
-            const float lower = scores[v * kLanes] - bound;
-            *to = {begin + i, word + v * kLanes, lower};
-            to += lower <= ceiling;
+        const auto ceiling = Vector::fill(ceilings[i]);
+        const float* lower = first.lower + i * first.panels * kLanes;
+        for (std::int64_t p = panel; p < end; ++p) {
+            hits[count] = {static_cast<std::int16_t>(i), static_cast<std::int16_t>(p)};
+            count += Vector::at_most(Vector::load(lower + p * kLanes), ceiling) != 0;
         }
-        hits &= hits - 1;
-        at += hits == 0;
-        hits |= hits_of[at] & -static_cast<std::uint64_t>(hits == 0);
     }
-    return static_cast<int>(to - first);
+    const auto candidate = [&](const Hit& hit, std::uint64_t words) {
+        const std::int64_t word = hit.panel * kPanelWords + __builtin_ctzll(words);
+        return Candidate{
+            begin + hit.row, static_cast<std::int32_t>(first.first * kPanelWords + word),
+            first.scores[hit.row * first.panels * kPanelWords + word] - first.bounds[hit.panel * kLanes + hit.row]};
+    };
+    int found = 0, rest = 0;
+    for (const Hit* hit = hits; hit < hits + count; ++hit) {
+        const std::int64_t row = hit->row, at = hit->panel;
+        const auto ceiling = Vector::fill(ceilings[row]), bound = Vector::fill(first.bounds[at * kLanes + row]);
+        const float* const scores = first.scores + (row * first.panels + at) * kPanelWords;
+        std::uint64_t words = 0;
+        for (int v = 0; v < kVectors; ++v) {
+            const auto lower = Vector::subtract(Vector::load(scores + v * kLanes), bound);
+            words |= std::uint64_t{Vector::at_most(lower, ceiling)} << (v * kLanes);
+        }
+        to[found++] = candidate(*hit, words);
+        words &= words - 1;
+        rests[rest] = {*hit, words};
+        rest += words != 0;
+    }
+    rests[rest].words = 0;
+    const Rest* of = rests;
+    for (std::uint64_t words = of->words; words;) {  // a panel that has no more makes way for the next
+        to[found++] = candidate(of->hit, words);
+        words &= words - 1;
+        of += words == 0;
+        words |= of->words & -static_cast<std::uint64_t>(words == 0);
+    }
+    return found;
 }
 
 // Float32 scores of up to kLanes candidates; residual [rows, stride] -> scores [kLanes].

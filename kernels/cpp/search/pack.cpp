@@ -55,7 +55,6 @@ PackedCodebook::PackedCodebook(const float* words, const double* offset, std::in
     sort_by_length(words, width);
     copy(words, offset, width);
     view_.words = static_cast<std::int64_t>(name_.size());
-    left_out_ = view_.words < count;
     view_.exact = exact_.data();
     view_.offset = offset ? offset_.data() : nullptr;
     view_.name = name_.data();
@@ -63,14 +62,19 @@ PackedCodebook::PackedCodebook(const float* words, const double* offset, std::in
 }
 
 std::size_t PackedCodebook::bytes() const {
-    return (exact_.size() + half_.size()) * sizeof(float) + packed_.size() + name_.size() * sizeof(std::int64_t);
+    return (exact_.size() + half_.size()) * sizeof(float) + packed_.size() + name_.size() * sizeof(std::int64_t) +
+           left_out_.size() * sizeof(LeftOut);
 }
 
 bool PackedCodebook::holds(const float* words, std::int64_t count, std::int64_t width) const {
-    if (count != view_.words || width != width_ || view_.offset) return false;
-    for (std::int64_t k = 0; k < count; ++k)
+    const auto names = static_cast<std::int64_t>(name_.size() + left_out_.size());
+    if (count != names || width != width_ || view_.offset) return false;
+    for (std::int64_t k = 0; k < view_.words; ++k)
         if (std::memcmp(words + name_[k] * width, &exact_[k * view_.stride], width * sizeof(float)) != 0) return false;
-    return true;
+    return std::all_of(left_out_.begin(), left_out_.end(), [&](const LeftOut& out) {
+        const float* word = words + out.word * width;
+        return out.twin < 0 ? !all_finite(word, width) : std::equal(word, word + width, words + out.twin * width);
+    });
 }
 
 // Of equal codewords only the first of those with the least offset can win; one with NaN or Inf never.
@@ -80,7 +84,10 @@ void PackedCodebook::find_winners(const float* words, const double* offset, std:
     std::vector<std::int64_t> kept;
     for (std::int64_t k = 0; k < count; ++k) {
         const float* word = words + k * width;
-        if (!all_finite(word, width) || (offset && !std::isfinite(offset[k]))) continue;
+        if (!all_finite(word, width) || (offset && !std::isfinite(offset[k]))) {
+            left_out_.push_back({k, -1});
+            continue;
+        }
         const std::uint64_t hash = hash_of(word, width);
         auto [begin, end] = seen.equal_range(hash);
         const auto twin = std::find_if(begin, end, [&](const auto& entry) {
@@ -89,9 +96,12 @@ void PackedCodebook::find_winners(const float* words, const double* offset, std:
         if (twin == end) {
             seen.emplace(hash, static_cast<std::int64_t>(kept.size()));
             kept.push_back(k);
-        } else if (offset && offset[k] < offset[kept[twin->second]]) {
-            kept[twin->second] = k;
+            continue;
         }
+        std::int64_t& first = kept[twin->second];
+        std::int64_t other = k;
+        if (offset && offset[k] < offset[first]) std::swap(first, other);
+        left_out_.push_back({other, first});
     }
     name_ = std::move(kept);
 }

@@ -22,8 +22,8 @@ class PackedCodebook {
     const Codebook& view() const { return view_; }
     std::size_t bytes() const;
     // Whether some of the words can never win.
-    bool left_out() const { return left_out_; }
-    // Whether it was made of these very words, none left out, and no offsets.
+    bool left_out() const { return !left_out_.empty(); }
+    // Whether it would be made of these words and no offsets.
     bool holds(const float* words, std::int64_t count, std::int64_t width) const;
 
   private:
@@ -32,8 +32,12 @@ class PackedCodebook {
     void sort_by_length(const float* words, std::int64_t width);
     void quantize(std::int64_t width, Layout layout);
 
+    struct LeftOut {
+        std::int64_t word, twin;  // the word that it equals, or −1: it isn't finite
+    };
+
     std::int64_t width_;
-    bool left_out_ = false;
+    std::vector<LeftOut> left_out_;
     Codebook view_{};
     std::vector<float> exact_;
     std::vector<double> offset_;

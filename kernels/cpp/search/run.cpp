@@ -28,7 +28,7 @@ class Cache {
         return nullptr;
     }
     void put(std::shared_ptr<const PackedCodebook> packed, Layout layout) {
-        if (packed->bytes() > kBytes || packed->left_out()) return;
+        if (packed->bytes() > kBytes) return;
         const std::scoped_lock lock(mutex_);
         held_ += packed->bytes();
         entries_.push_back({std::move(packed), layout});

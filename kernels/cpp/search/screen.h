@@ -168,7 +168,6 @@ struct Tile {
     std::int64_t first, panels;
     float* scores;    // [panels, kPanelWords]
     float* lower;     // [panels, kLanes] the smallest of a lane's kVectors scores, less E
-    float* lowest;    // [kLanes] the smallest of a lane's `lower`
     float* upper;     // [kLanes] the smallest of a lane's scores and their E
     float* bounds;    // [panels, step kLanes] E
     float* inverses;  // [panels, step kLanes] 1/(αβ_p)
@@ -178,7 +177,7 @@ struct Tile {
 
 // The tiles of some rows, one behind the other.
 struct Tiles {
-    float *scores, *lower, *lowest, *upper, *bounds, *inverses;
+    float *scores, *lower, *upper, *bounds, *inverses;
     std::int64_t most;  // panels of a tile
 
     // rows: a multiple of kLanes; books: those that will be screened
@@ -190,7 +189,6 @@ struct Tiles {
         }
         scores = carver.template take<float>(rows * most * kPanelWords);
         lower = carver.template take<float>(rows * most * kLanes);
-        lowest = carver.template take<float>(rows * kLanes);
         upper = carver.template take<float>(rows * kLanes);
         bounds = carver.template take<float>(rows * most);
         inverses = carver.template take<float>(rows * most);
@@ -200,7 +198,6 @@ struct Tiles {
                 panels,
                 scores + row * panels * kPanelWords,
                 lower + row * panels * kLanes,
-                lowest + row * kLanes,
                 upper + row * kLanes,
                 bounds + row / kLanes * most * kLanes + row % kLanes,
                 inverses + row / kLanes * most * kLanes + row % kLanes};
@@ -229,8 +226,8 @@ inline void score_tile(const Codebook& book, const std::uint8_t* bytes, const Ti
     constexpr std::int64_t kVectorBytes = 4 * kLanes;
     const std::int8_t* at = book.packed + tile.first * book.panel_bytes;
     const float* half = book.half + tile.first * kPanelWords;
-    Vector::Float lowest[kRows], upper[kRows];
-    for (int r = 0; r < kRows; ++r) lowest[r] = upper[r] = Vector::fill(FLT_MAX);
+    Vector::Float upper[kRows];
+    for (auto& of_row : upper) of_row = Vector::fill(FLT_MAX);
     for (std::int64_t panel = 0; panel < tile.panels; ++panel) {
         typename Vector::Sums sums[kRows][kVectors];
         Vector::Wide totals[kRows][kVectors];
@@ -267,16 +264,11 @@ inline void score_tile(const Codebook& book, const std::uint8_t* bytes, const Ti
                 smallest = v == 0 ? score : Vector::smaller(smallest, score);
             }
             upper[r] = Vector::smaller(upper[r], Vector::add(smallest, bound));
-            smallest = Vector::subtract(smallest, bound);
-            Vector::store(tile.lower + (r * tile.panels + panel) * kLanes, smallest);
-            lowest[r] = Vector::smaller(lowest[r], smallest);
+            Vector::store(tile.lower + (r * tile.panels + panel) * kLanes, Vector::subtract(smallest, bound));
         }
         half += kPanelWords;
     }
-    for (int r = 0; r < kRows; ++r) {
-        Vector::store(tile.lowest + r * kLanes, lowest[r]);
-        Vector::store(tile.upper + r * kLanes, upper[r]);
-    }
+    for (int r = 0; r < kRows; ++r) Vector::store(tile.upper + r * kLanes, upper[r]);
 }
 
 using ScoreTile = decltype(&score_tile<kBlockSteps, true>);
@@ -306,7 +298,10 @@ inline std::uint64_t lanes_below(const Tile& tile, std::int64_t begin, float cei
 
 // The codeword of a tile with the least lower bound of its score; −1 where that is above `ceiling`.
 inline std::int64_t most_promising(const Tile& tile, float ceiling) {
-    const float least = Vector::smallest(Vector::load(tile.lowest));
+    auto lowest = Vector::load(tile.lower);
+    for (std::int64_t panel = 1; panel < tile.panels; ++panel)
+        lowest = Vector::smaller(lowest, Vector::load(tile.lower + panel * kLanes));
+    const float least = Vector::smallest(lowest);
     if (!(least <= ceiling)) return -1;
     for (std::int64_t begin = 0; begin < tile.panels; begin += kGroup) {
         const std::uint64_t hits = lanes_below(tile, begin, least);

@@ -34,6 +34,16 @@ template <class Number> inline double distance64(const Number* row, const float*
     return total(sums);
 }
 
+// ‖r‖², likewise.
+inline double square64(const float* row, std::int64_t stride) {
+    Doubles sums = fill(0.0);
+    for (std::int64_t d = 0; d < stride; d += kDoubles) {
+        const Doubles part = load(row + d);
+        sums = sums + part * part;
+    }
+    return total(sums);
+}
+
 // Numbers in float64, whole vectors of them.
 inline void widen(const float* from, std::int64_t count, double* to) {
     for (std::int64_t d = 0; d < count; d += kDoubles) store(to + d, load(from + d));
@@ -78,6 +88,24 @@ inline void contend(const float* row, const Codebook& book, std::int64_t word, C
     } else if (score < choice.runner_up) {
         choice.runner_up = score;
     }
+}
+
+// Whether float64 tells the chosen word from `other`; -> the nearer of them as the choice, with both scores.
+inline bool order_by_score(const float* row, const Codebook& book, std::int64_t other, Choice& choice) {
+    const std::int64_t word = choice.word;
+    const double offset = offset_at(book, word), other_offset = offset_at(book, other);
+    const float *const at = word_at(book, word), *const other_at = word_at(book, other);
+    Doubles sums = fill(0.0), other_sums = sums;  // those of distance64, both in one pass
+    for (std::int64_t d = 0; d < book.stride; d += kDoubles) {
+        const Doubles part = load(row + d), gap = part - load(at + d), other_gap = part - load(other_at + d);
+        sums = sums + gap * gap;
+        other_sums = other_sums + other_gap * other_gap;
+    }
+    const double distance = total(sums), other_distance = total(other_sums);
+    const double score = distance + offset, other_score = other_distance + other_offset;
+    const bool swapped = other_score < score;
+    choice = swapped ? Choice{other, other_score, score} : Choice{word, score, other_score};
+    return choice.runner_up - choice.score > score_error(distance, offset, other_distance, other_offset, book.stride);
 }
 
 inline Choice settle_all(const float* row, const Codebook& book) {

@@ -53,6 +53,14 @@ template <class V> void load_row(const Matrix& matrix, std::int64_t row, std::in
     }
 }
 
+// Has row `row` of x on its way to the cache, if its elements are neighbours.
+inline void prefetch_row(const Matrix& matrix, std::int64_t row) {
+    if (matrix.column_stride != 1) return;
+    const std::int64_t bytes = matrix.element == Element::float32 ? 4 : 2;
+    const char* from = static_cast<const char*>(matrix.x) + row * matrix.row_stride * bytes;
+    for (std::int64_t at = 0; at < matrix.width * bytes; at += 64) __builtin_prefetch(from + at, 0, 2);
+}
+
 template <class V> void load_row(const Search& search, std::int64_t row, float* to) {
     load_row<V>(search, row, search.stride, to);
 }

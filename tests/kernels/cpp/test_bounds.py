@@ -71,14 +71,17 @@ def test_every_bound_is_tested_here() -> None:
     assert all(f"tested(Bound::{name}, " in uses for name in BOUNDS)
 
 
-def same_distances(pairs: int) -> tuple[Tensor, Tensor, list[int]]:
-    """Codewords in pairs of the same elements in another order, rows of equal elements: as near to
-    one as to the other, whatever the sums' rounding says. -> rows, codewords, nearest of each row
+def same_distances(groups: int, each: int = 2) -> tuple[Tensor, Tensor, list[int]]:
+    """Codewords in groups of the same elements in another order, rows of equal elements: as near to
+    one as to the others, whatever the sums' rounding says. -> rows, codewords, nearest of each row
     """
     generator = torch.Generator().manual_seed(1)
-    first = torch.randn(pairs, 24, generator=generator)
-    order = torch.stack([torch.randperm(24, generator=generator) for _ in range(pairs)])
-    words = torch.stack([first, first.gather(1, order)], dim=1).reshape(2 * pairs, 24)
+    first = torch.randn(groups, 24, generator=generator)
+    orders = [torch.arange(24).expand(groups, 24)]
+    for _ in range(each - 1):
+        order = [torch.randperm(24, generator=generator) for _ in range(groups)]
+        orders.append(torch.stack(order))
+    words = torch.stack([first.gather(1, order) for order in orders], dim=1).flatten(0, 1)
     x = torch.randn(400, 1, generator=generator).expand(400, 24).contiguous()
     return x, words, oracle.nearest(x, words)
 
@@ -100,6 +103,20 @@ def test_scores_too_sure(name: str, weaken: Weaken) -> None:
     assert cpp.nearest(x, words, None)[0].tolist() == expected
     weaken(name, 0.0)
     assert cpp.nearest(x, words, None)[0].tolist() != expected
+
+
+@pytest.mark.parametrize("name", ["float32", "float64"])
+def test_scores_too_sure_with_margins(name: str, weaken: Weaken) -> None:
+    # Float64 decides between two codewords in any case: float32 has to be wrong about the third.
+    x, words, expected = same_distances(20, each=3)
+
+    def found() -> list[int]:
+        codes: list[int] = cpp.residual_search(x, words, [60], with_margins=True)[0][:, 0].tolist()
+        return codes
+
+    assert found() == expected
+    weaken(name, 0.0)
+    assert found() != expected
 
 
 def test_codewords_that_moved_further_than_believed(weaken: Weaken) -> None:
