@@ -16,8 +16,8 @@ TEST_JOBS ?= 2
 test: $(INSTALLED) $(DEMO_DATA)
 	$(BIN)/python -m pytest --numprocesses=$(TEST_JOBS) --dist=loadfile
 
-# What breaks first, in a minute or so. No kernel is interpreted, nothing is trained for long, no process is started.
-QUICK_TESTS := $(wildcard tests/test_*.py) tests/clustering tests/evaluation tests/losses tests/model tests/ops tests/catalog \
+# What breaks first, in less than a minute. No kernel is interpreted, nothing is trained for long, no process is started.
+QUICK_TESTS := $(filter-out %/test_examples.py %/test_manners.py,$(wildcard tests/test_*.py)) tests/clustering tests/evaluation tests/losses tests/model tests/ops tests/catalog \
   $(addprefix tests/kernels/test_,backends.py nearest.py nearest_bounded.py cluster_sums.py residual_losses.py) \
   $(addprefix tests/tokenization/test_,policies.py semantic_ids.py trie.py formats.py) \
   tests/docs/test_links.py tests/docs/test_references.py
