@@ -16,6 +16,7 @@ no other condition can part the warps at a barrier.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -26,6 +27,8 @@ APART = {
     # Loaded are the levels before the one that is stored.
     ("named_kernel", "codes"),
 }
+
+_LOADS = ("tt.load", "ttg.async_copy_global_to_local")
 
 # Operations that give a pointer of the buffer of these operands.
 _ALIAS = {
@@ -76,8 +79,10 @@ class _Walk:
     def __init__(self, kernel: str, function: _Block, found: dict[str, None]) -> None:
         self._kernel, self._found = kernel, found
         self._names: dict[str, str] = {}
-        for value, location in re.findall(r"(%\w+): [^,]*? loc\(\"(\w+)\"", function.head):
-            self._names[value] = location
+        arguments = re.findall(r"%(\w+): [^,]*? loc\(\"(\w+)\"", function.head)
+        named = Counter(location for _, location in arguments)
+        for value, location in arguments:  # the parts of a tuple have one name
+            self._names[f"%{value}"] = location if named[location] == 1 else value
         self._sources: dict[str, list[str]] = {}
         self._run(function, _State())
 
@@ -109,7 +114,7 @@ class _Walk:
             self._sources[result[1]] = _VALUE.findall(result[3])[taken]
         operation = result[2] if result else text.split(" ", 1)[0]
         operands = _VALUE.findall(result[3] if result else text)
-        if operation == "tt.load":
+        if operation in _LOADS:
             for buffer in self._roots(operands[0]):
                 if buffer in state.stored:
                     self._report(buffer, "loaded after a store")

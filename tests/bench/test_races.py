@@ -27,6 +27,7 @@ module attributes {{"ttg.num-warps" = 4 : i32}} {{
 }} loc(#loc)
 """
 LOAD = "%v = tt.load %at : tensor<32x!tt.ptr<f32>, #blocked> loc(#loc1)"
+COPY = "%c = ttg.async_copy_global_to_local %at, %v mask %m : tensor<32x!tt.ptr<f32>> -> <32xf32>"
 STORE = "tt.store %at, %w : tensor<32x!tt.ptr<f32>, #blocked> loc(#loc1)"
 BARRIER = "ttg.barrier local|global_read|global_write loc(#loc1)"
 LOOP = "scf.for %i = %a to %b step %c  : i32 {{\n{}\n}} loc(#loc1)"
@@ -38,6 +39,8 @@ BRANCH = "scf.if %p {{\n{}\n}} loc(#loc1)"
     [
         ([STORE, LOAD], 1),
         ([LOAD, STORE], 1),
+        ([STORE, COPY], 1),
+        ([STORE, BARRIER, COPY], 0),
         ([STORE, BARRIER, LOAD], 0),
         ([LOAD, BARRIER, STORE], 0),
         ([LOAD, LOAD], 0),
@@ -49,6 +52,13 @@ BRANCH = "scf.if %p {{\n{}\n}} loc(#loc1)"
 )
 def test_what_races(body: list[str], number: int) -> None:
     assert len(races(KERNEL.format(body="\n".join(body)))) == number
+
+
+@pytest.mark.parametrize(("part", "number"), [("%x", 1), ("%y", 0)])
+def test_the_parts_of_a_tuple_are_buffers_of_their_own(part: str, number: int) -> None:
+    at = f"%after = tt.addptr {part}, %range : tensor<32x!tt.ptr<f32>, #blocked> loc(#loc1)"
+    body = "\n".join([STORE, at, LOAD.replace("%at", "%after")])
+    assert len(races(KERNEL.replace('loc("y"', 'loc("x"').format(body=body))) == number
 
 
 COMPILE = """
