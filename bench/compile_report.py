@@ -18,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,7 @@ from letter_fast.kernels.triton.codebook import SLOTS, slots_kernel, words_kerne
 from letter_fast.kernels.triton.contrastive import (
     contrastive_gradient_h_kernel,
     contrastive_kernel,
+    mean_kernel,
 )
 from letter_fast.kernels.triton.diversity import (
     draw_kernel,
@@ -50,12 +51,16 @@ from letter_fast.kernels.triton.diversity import (
     total_kernel,
 )
 from letter_fast.kernels.triton.gather import gather_kernel
+from letter_fast.kernels.triton.joined_codes import joined_codes_kernel
 from letter_fast.kernels.triton.margins import margins_kernel, margins_left_kernel
+from letter_fast.kernels.triton.mlp import layers_kernel, sums_kernel
 from letter_fast.kernels.triton.nearest import SCORE_ROWS, score_kernel
 from letter_fast.kernels.triton.residual_losses import (
     scatter_kernel,
+    terms_kernel,
     unscale_kernel,
     walk_kernel,
+    weights_kernel,
 )
 from letter_fast.kernels.triton.residual_search_beam import (
     extend_kernel,
@@ -68,6 +73,10 @@ from letter_fast.kernels.triton.screen_wide import low_kernel, screen_wide_kerne
 from letter_fast.kernels.triton.settle import named_kernel, settle_kernel
 from letter_fast.kernels.triton.sinkhorn_large import mapping_kernel
 from letter_fast.kernels.triton.sinkhorn_small import group_kernel as sinkhorn_group_kernel
+from letter_fast.kernels.triton.weighted_total import (
+    weighted_slopes_kernel,
+    weighted_total_kernel,
+)
 from letter_fast.kernels.triton.within import candidates_kernel, costs_kernel, pairs_kernel
 
 from .races import races
@@ -80,7 +89,7 @@ TARGETS = {
     "sm_120": GPUTarget("cuda", 120, 32),
     "gfx942": GPUTarget("hip", "gfx942", 64),
 }
-SPILL_FREE = ("sm_80", "sm_90", "sm_120")
+SPILL_FREE = ("sm_80", "sm_86", "sm_90", "sm_120")
 # Bytes a program may have.
 SHARED = {
     "sm_80": 166_912,
@@ -161,6 +170,10 @@ TYPES = {
     "paired": "*fp32",
     "counted": "*fp32",
     "losses": "*fp32",
+    **dict.fromkeys(("commitment", "loss", "error", "quantization", "cf"), "*fp32"),
+    **dict.fromkeys(("diversity", "recon", "even"), "*fp32"),
+    **dict.fromkeys(("commitment_weight", "w_rq", "beta", "alpha"), "fp32"),
+    "scale": "*fp64",
     "epsilon": "i64",
     "plan": "*fp64",
     "blocks": "*i64",
@@ -186,6 +199,7 @@ OVERRIDES = {
     slots_kernel: {"peaks": "*fp32", "limits": "*i32"},
     scatter_kernel: {"errors": "*fp64"},
     unscale_kernel: {"errors": "*fp64"},
+    terms_kernel: {"errors": "*fp64"},
     list_kernel: {"counts": "*i32", "words": "i32"},
     screen_paths_kernel: {"parts": "i32"},
     extend_kernel: {"counts": "*i32", "slots": "i32"},
@@ -211,6 +225,7 @@ class Case:
     tensor_core: bool
     fused: bool = True  # may multiply and add in one rounding
     waits: bool = False  # its programs wait for one another, and then for memory
+    types: dict[str, Any] = field(default_factory=dict)  # other than TYPES, or tuples of them
 
 
 @dataclass(frozen=True)
@@ -251,7 +266,7 @@ def cases(target: str) -> Iterator[Case]:
     for runner, three, tile in (
         (False, False, one),
         (False, True, three_),
-        (True, False, three_),
+        (True, False, tiles.FEW[target]),
         (True, True, three_),
     ):
         yield Case(
@@ -292,7 +307,7 @@ def cases(target: str) -> Iterator[Case]:
         yield Case(
             "settle", config, settle_kernel, {"HAS_OFFSET": shifted, **shape}, warps, 3, False
         )
-        shape = tiles.named_shape(tiles.WIDE[target][1].lanes)
+        shape = tiles.named_shape(tiles.WIDE[target][1].lanes, target)
         warps = shape.pop("num_warps")
         config = "{BLOCK_N}×{LANES}×{BLOCK_D}".format(**shape) + f" {warps}w{form}"
         shape |= {"HAS_OFFSET": shifted}
@@ -300,7 +315,7 @@ def cases(target: str) -> Iterator[Case]:
     for shifted in (False, True):
         form = " offset" if shifted else ""
         for step in (32, 64):
-            shape = {"HAS_OFFSET": shifted, "BLOCK_N": tiles.MEASURED // step, "BLOCK_D": step}
+            shape = {"HAS_OFFSET": shifted, **tiles.measured_shape(step, target)}
             config = f"{shape['BLOCK_N']}×{step}{form}"
             yield Case("margins", config, margins_kernel, shape, 4, 3, False)
         shape = tiles.block_shape(tiles.MARGINS, tiles.SETTLE_STEP)
@@ -390,8 +405,72 @@ def cases(target: str) -> Iterator[Case]:
         yield Case("diversity slope", config, slope_kernel, options, warps, stages, True)
     shape = {"BLOCK": tiles.GROUP_STEP}
     yield Case("diversity total", str(tiles.GROUP_STEP), total_kernel, shape, 4, 3, False)
+    yield from small_cases()
     yield Case("unscale", "128", unscale_kernel, {"BLOCK_D": 128}, 4, 3, False)
+    yield from mlp_cases(target)
     yield from sinkhorn_cases()
+
+
+def small_cases() -> Iterator[Case]:
+    """Sums of a step that are a launch and little else, with four levels."""
+    levels: dict[str, Any] = {"L": 4, "MEAN": True}
+    options: dict[str, Any]
+    for name, kernel, options in (
+        ("terms", terms_kernel, {"BLOCK_S": tiles.TERMS_PARTS, "BLOCK_L": 8}),
+        (
+            "weights",
+            weights_kernel,
+            {"GIVEN": (False,) * 3 + (True,), "RESIDUAL_GRAD": "detach", "BLOCK_L": 4},
+        ),
+    ):
+        options |= levels | {"WITH_CODEBOOK": True}
+        yield Case(name, "4", kernel, options, 4, 3, False, types={"level": "*fp32"})
+    levels |= {"BLOCK_L": 4}
+    number = {"total": "*fp32"}
+    yield Case("total", "4", weighted_total_kernel, dict(levels), 1, 3, False, types=number)
+    levels |= {"GIVEN": (True, False, False)}
+    yield Case("total slopes", "4", weighted_slopes_kernel, levels, 1, 3, False, types=number)
+    yield Case("mean", str(tiles.MEAN_ROWS), mean_kernel, {"BLOCK": tiles.MEAN_ROWS}, 4, 3, False)
+    shape = {"WIDTHS": (3, 1), "STARTS": (0, 3), "L": 4, "BLOCK_N": tiles.DRAWS}
+    parts = {"parts": ("*i64",) * 2}
+    name = f"{tiles.DRAWS}×3, 1"
+    yield Case("joined codes", name, joined_codes_kernel, shape, 4, 3, False, types=parts)
+
+
+def mlp_cases(target: str) -> Iterator[Case]:
+    """Layers of LETTER's default encoder, of few weights forward and backward and of many."""
+    narrow, wide = (512, 256, 128, 64, 32), (2048, 1024)
+    for precision in ("ieee",) if target == "gfx942" else ("ieee", "tf32"):
+        runs = {"forward": narrow, "backward": narrow[::-1], "backward, many": wide[::-1]}
+        for form, widths in runs.items():
+            options: dict[str, Any] = dict(tiles.layers_options(form.endswith("many"), target))
+            warps, stages = options.pop("num_warps"), options.pop("num_stages")
+            config = "{BLOCK_N}×{BLOCK_K}×{BLOCK_D}".format(**options) + f" {warps}w {stages}s"
+            steps = len(widths) - 1
+            options |= {"WIDTHS": widths, "RECTIFIED": (True,) * steps}
+            options |= {"FORWARD": form == "forward", "PRECISION": precision}
+            parts = dict.fromkeys(("weights", "beside", "outputs"), ("*fp32",) * steps)
+            name, cores = f"layers {form}", precision == "tf32" or target == "gfx942"
+            yield Case(
+                name, f"{precision} {config}", layers_kernel, options, warps, stages, cores,
+                types=parts,
+            )  # fmt: skip
+        options = dict(tiles.sums_options())
+        warps, stages = options.pop("num_warps"), options.pop("num_stages")
+        config = "{BLOCK_N}×{BLOCK_K}×{BLOCK_D}".format(**options) + f" {warps}w {stages}s"
+        ends = {"OUT": narrow[1:], "IN": narrow[:-1]}
+        tile = options["BLOCK_K"], options["BLOCK_D"]
+        across = tuple(triton.cdiv(width, tile[1]) for width in ends["IN"])
+        down = tuple(triton.cdiv(width, tile[0]) for width in ends["OUT"])
+        options |= ends | {"ACROSS": across, "TILES": tuple(a * b for a, b in zip(across, down))}
+        options |= {"PRECISION": precision}
+        parts = dict.fromkeys(
+            ("slopes", "inputs", "grad_weights", "grad_biases"), ("*fp32",) * len(across)
+        )
+        yield Case(
+            "layers sums", f"{precision} {config}", sums_kernel, options, warps, stages, cores,
+            types=parts,
+        )  # fmt: skip
 
 
 def sinkhorn_cases() -> Iterator[Case]:
@@ -417,14 +496,15 @@ def built(case: Case, target: str) -> Any:
     """One case as Triton compiles it."""
     names = case.kernel.arg_names
     constants = case.constants | ({"stride_d": 1} if "stride_d" in names else {})
-    types = TYPES | OVERRIDES.get(case.kernel, {})
+    types = TYPES | OVERRIDES.get(case.kernel, {}) | case.types
     signature = {
         name: "constexpr" if name in constants else types.get(name, "i32") for name in names
     }
     aligned = {
-        (at,): [["tt.divisibility", 16]]
+        place: [["tt.divisibility", 16]]
         for at, name in enumerate(names)
-        if signature[name].startswith("*") or name in ("D", "P", "stride_n")
+        if signature[name][0].startswith("*") or name in ("D", "P", "stride_n")
+        for place in _places(at, signature[name])
     }
     source = ASTSource(case.kernel, signature, constants, aligned)
     options = {
@@ -434,6 +514,11 @@ def built(case: Case, target: str) -> Any:
         "launch_cooperative_grid": case.waits,
     }
     return triton.compile(source, target=TARGETS[target], options=options)
+
+
+def _places(at: int, kind: str | tuple[str, ...]) -> list[tuple[int, ...]]:
+    """Of the argument `at`, or of each part of a tuple, as Triton counts them."""
+    return [(at,)] if isinstance(kind, str) else [(at, part) for part in range(len(kind))]
 
 
 def compile_case(case: Case, target: str) -> Row:

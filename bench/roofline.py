@@ -23,7 +23,9 @@ import json
 import math
 import re
 import sys
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from pathlib import Path
 
 from rich.console import Console
@@ -65,8 +67,14 @@ KERNELS: tuple[str, ...] = (
     "code sums",
     "cluster sizes",
     "price step",
+    "layers forward",
+    "layers backward",
+    "layers backward, many",
+    "layers sums",
 )
 
+# Those whose products are what they store, and are laid out for that.
+PRODUCTS_STORED = ("layers",)
 # Those that store a bit a score, 32 in a word.
 BITS_STORED = ("screen paths",)
 
@@ -116,11 +124,9 @@ HOST_TORCH, HOST_TRITON, DEVICE = 4e-6, 12e-6, 2.5e-6
 # for each row with a choice and collection. The most and the largest of simulations with the CPU's
 # searches in place of a GPU's: 40,000 to 300,000 rows, sizes of N/2K to 2N/K.
 COLLECTIONS, REPAIR = 5, 0.4e-6
-# Multiplications of LETTER's default encoder and decoder, forward and backward, for a row, in
-# float32 without tensor cores: 43.6 GFLOP for 1,024 rows.
-MLP_FLOP = 43.6e9 / 1024
-# Products among the launches of a step, and Sinkhorn's in it: sweeps and codewords.
-PRODUCTS, SWEEPS, WORDS = 41, 50, 256
+# Widths of LETTER's default encoder, which the decoder mirrors. Sinkhorn's sweeps and codewords.
+WIDTHS = (384, 2048, 1024, 512, 256, 128, 64, 32)
+SWEEPS, WORDS = 50, 256
 # Seconds until all programs of a cooperative launch have met. Assumed.
 MEETING = 1.5e-6
 
@@ -151,39 +157,50 @@ def compile_kernel(case: Case, target: str) -> Kernel:
 
 
 def converted(case: Case, ttgir: str) -> bool:
-    """Whether more than a number a row is converted in the loop that has the product, other than
-    into its operands.
+    """Whether numbers other than the product's operands are converted in the loop that has the
+    product, more than one a row or word; or, where that loop goes along D, more than a quarter of
+    a tile in the loop over tiles around it.
 
     A kernel of BITS_STORED may convert a bit a score: so few move that the rows' stores are
-    together. On sm_100 the first of a product's steps is in the loop over tiles, which therefore
-    counts, too; elsewhere only the steps' own loop does.
+    together.
     """
-    if not case.tensor_core:
+    if not case.tensor_core or case.name.startswith(PRODUCTS_STORED):
         return False
-    conversion = re.compile(r"ttg\.convert_layout .*tensor<([\dx]+)x([fi]32), .*-> tensor<\1x\2, ")
-    moved = [found.groups() for loop in product_loops(ttgir) for found in conversion.finditer(loop)]
     rows, words = case.constants["BLOCK_N"], case.constants["BLOCK_K"]
-    if case.name in BITS_STORED:
-        moved = [each for each in moved if each != (f"{rows}x{words // 32}", "i32")]
-    return any(math.prod(map(int, shape.split("x"))) > rows for shape, _ in moved)
+    most = {1: rows}
+    if "BLOCK_D" in case.constants:
+        most[2] = rows * words // 4
+    conversion = re.compile(r"ttg\.convert_layout .*tensor<([\dx]+)x([fi]32), .*-> tensor<\1x\2, ")
+    for around, allowed in most.items():
+        for loop in product_loops(ttgir, around):
+            moved = {found.groups() for found in conversion.finditer(loop)}
+            moved = {each for each in moved if each[0] != str(words)}
+            if case.name in BITS_STORED:
+                moved.discard((f"{rows}x{words // 32}", "i32"))
+            if any(math.prod(map(int, shape.split("x"))) > allowed for shape, _ in moved):
+                return True
+    return False
 
 
-def product_loops(ttgir: str) -> list[str]:
-    """The innermost regions with a product, as text."""
-    open_: list[list[str]] = [[]]
+def product_loops(ttgir: str, around: int = 1) -> list[str]:
+    """The innermost loops with a product, as text; or the loops so many steps out."""
+    open_: list[tuple[bool, list[str], int]] = [(False, [], 0)]
     found = []
     for line in ttgir.splitlines():
-        closes = line.strip().startswith("}")
-        if closes and len(open_) > 1:
-            body = "\n".join(open_.pop())
-            if re.search(r"\b(?:tt\.dot|ttng\.\w*mma|ttg\.\w*dot\w*)\b|_dot\b", body):
+        if line.strip().startswith("}") and len(open_) > 1:
+            loop, lines, depth = open_.pop()
+            body = "\n".join(lines)
+            has_product = re.search(r"\b(?:tt\.dot|ttng\.\w*mma|ttg\.\w*dot\w*)\b|_dot\b", body)
+            # Of the loops around the innermost product, how many have been closed.
+            depth = depth + 1 if loop and (has_product or depth) else depth
+            if loop and depth == around:
                 found.append(body)
-            else:
-                open_[-1].append(body)
+            outer, text, most = open_[-1]
+            open_[-1] = (outer, [*text, body], max(most, depth))
         if line.split(" loc(")[0].rstrip().endswith("{"):
-            open_.append([])
+            open_.append(("scf.for" in line or "scf.while" in line, [], 0))
         else:
-            open_[-1].append(line)
+            open_[-1][1].append(line)
     return found
 
 
@@ -341,17 +358,21 @@ def predictions(kernels: list[Kernel], name: str) -> dict[str, dict[str, float]]
     triton, torch = (sum(part) for part in zip(*step))
     host = 1e3 * (triton * HOST_TRITON + torch * HOST_TORCH)
 
-    def on_device(operations: float) -> dict[str, float]:
+    def on_device(precision: str, operations: float) -> dict[str, float]:
         """Of a step, whose products do so many operations a clock and multiprocessor."""
         rate = operations * card.multiprocessors * card.clock * 1e9
+        torch_products, own_products = encoder_and_decoder(kernel, precision, rate, card)
+        products = len(torch_products) + len(own_products)
         plan = 8 * 1024 * WORDS / (card.l2 * 1e9)  # a sweep reads it twice
         return {
-            "products": 1e3 * max(1024 * MLP_FLOP / rate, PRODUCTS * DEVICE),
+            "PyTorch's products": 1e3 * sum(max(each, DEVICE) for each in torch_products),
+            "own products": 1e3 * sum(max(each, DEVICE) for each in own_products),
             "Sinkhorn": 1e3 * ((2 * SWEEPS + 1) * MEETING + 2 * SWEEPS * plan),
-            "other launches": 1e3 * (triton + torch - PRODUCTS - 1) * DEVICE,
+            "other launches": 1e3 * (triton + torch - products - 1) * DEVICE,
         }
 
-    float32, tf32 = on_device(2 * LANES[card.target]["fma"]), on_device(card.tensor / 2)
+    float32 = on_device("ieee", 2 * LANES[card.target]["fma"])
+    tf32 = on_device("tf32", card.tensor / 2)
 
     def passes(number: int, rows: int) -> float:
         """Of the ascent: the search, counts and step, or their launches if those take more."""
@@ -389,6 +410,46 @@ def predictions(kernels: list[Kernel], name: str) -> dict[str, dict[str, float]]
             )
         },
     }
+
+
+def encoder_and_decoder(
+    kernel: Callable[[str, str], Kernel], precision: str, rate: float, card: Card
+) -> tuple[list[float], list[float]]:
+    """Seconds of each launch of mlp.py in a step of 1,024 rows: PyTorch's, and its own.
+
+    kernel(name, precision): a compiled kernel; rate: operations a second of PyTorch's products.
+    """
+    rows = 1024
+    torch_products: list[float] = []
+    own: list[float] = []
+    step = kernel("layers forward", precision).case.constants
+    for widths, with_x in ((WIDTHS, False), (WIDTHS[::-1], True)):
+        few = 0.0
+        for place, (D, K) in enumerate(pairwise(widths)):
+            if D * K <= tiles.MANY_WEIGHTS:
+                few += math.ceil(K / step["BLOCK_K"]) * math.ceil(D / step["BLOCK_D"])
+                continue
+            torch_products += [2 * rows * D * K / rate] * 2  # forward, and the weights' gradient
+            if place > 0 or with_x:
+                many = kernel("layers backward, many", precision)
+                shape = many.case.constants
+                of_a_round = shape["BLOCK_N"] * shape["BLOCK_K"] * shape["BLOCK_D"]
+                rounds = rows * D * K / of_a_round
+                own.append(seconds_of_hot(many, rounds, card))
+        programs = rows / step["BLOCK_N"]
+        for name in ("layers forward", "layers backward"):
+            own.append(seconds_of_hot(kernel(name, precision), programs * few, card, programs))
+        sums = kernel("layers sums", precision)
+        shape = sums.case.constants
+        rounds = sum(shape["TILES"]) * rows / shape["BLOCK_N"]
+        own.append(seconds_of_hot(sums, rounds, card, sum(shape["TILES"])))
+    return torch_products, own
+
+
+def seconds_of_hot(kernel: Kernel, rounds: float, card: Card, programs: float = math.inf) -> float:
+    """Of so many rounds of a kernel's innermost loop, in all programs."""
+    clocks_ = rounds * clocks(kernel.loops[0], kernel.case, kernel.target)
+    return clocks_ / min(programs, card.multiprocessors) / (card.clock * 1e9)
 
 
 def shown(ms: float) -> str:

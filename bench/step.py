@@ -57,7 +57,7 @@ class Step:
         clusters = model.config.diversity_clusters
         groups = diversity_groups(model.quantizer, clusters, seed=0, epoch=0)
         seed = torch.zeros((), dtype=torch.int64, device=s.device)
-        self.inputs = Inputs(s, h, tuple(group.to(s.device) for group in groups), seed)
+        self.inputs = Inputs(s, h, torch.cat(groups).to(s.device), seed)
         self.move = training.Step(self.run, Ranks(0, 1, s.device), None, torch.Generator()).move
 
     def __call__(self) -> None:

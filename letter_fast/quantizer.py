@@ -162,7 +162,7 @@ class ResidualQuantizer(nn.Module):
         codes = self._choose(flat, use_sinkhorn)
         self._check(codes, nonfinite)
         averaged = self.ema_weights is not None
-        terms = losses_of_found(
+        terms, level_losses, loss = losses_of_found(
             flat,
             # The backward pass walks with the codebooks of this pass, not with those it leaves.
             self.codebooks.clone() if averaged else self.codebooks,
@@ -170,16 +170,15 @@ class ResidualQuantizer(nn.Module):
             codes,
             self.residual_grad,
             self.reduction,
+            self.commitment_weight,
+            not averaged,
         )
-        level_losses = self.commitment_weight * terms.commitment
-        if not averaged:
-            level_losses = terms.codebook + level_losses
-        elif self.training:
+        if averaged and self.training:
             self._follow(flat, codes, terms.errors)
         return QuantizerOutput(
             terms.quantized.view(z.shape),
             codes.view(*z.shape[:-1], self.levels),
-            level_losses.mean() if self.reduction == "mean" else level_losses.sum(),
+            loss,
             level_losses,
             terms.codebook,
             terms.commitment,
@@ -423,6 +422,5 @@ def choose_codes(
         first, begin = end, begin + sum(part)
     if len(chosen) == 1:  # which has marked whole rows
         return chosen[0]
-    codes = torch.cat(chosen, dim=1)
-    codes.masked_fill_((codes < 0).any(dim=1, keepdim=True), -1)
+    codes: Tensor = ops.joined_codes(chosen)
     return codes

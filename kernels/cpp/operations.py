@@ -380,15 +380,16 @@ def diversity(
 
 def residual_losses(
     x: Tensor, codebooks: Tensor, sizes: list[int], codes: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, Tensor]:
     """Threads share blocks of rows."""
     quantized = torch.empty_like(x)
-    errors = torch.empty(len(sizes), dtype=_FLOAT64)
+    parts = torch.empty((1, len(sizes) + 1), dtype=_FLOAT64)
     counted = torch.empty((), dtype=_INT64)
     _residual_losses(
-        x, codebooks, sizes, codes, quantized=quantized, errors=errors, counted=counted
+        x, codebooks, sizes, codes, quantized=quantized, errors=parts[0, :-1], counted=counted
     )
-    return quantized, errors, counted
+    parts[0, -1] = counted
+    return quantized, parts
 
 
 def residual_losses_backward(

@@ -14,7 +14,9 @@
     cluster_sums.py, within.py                                       two with kernels of their own
     ascent.py             kernel  prices of clusters of bounded size: counts and steps on the device
     balanced_lloyd.py     host    size-constrained k-means: all these, and a repair on the CPU
+    mlp.py                kernel  encoder and decoder: few launches for many small layers
     contrastive.py, diversity.py, residual_losses.py                 the losses and their gradients
+    weighted_total.py, joined_codes.py                              sums and codes in one launch
     sinkhorn_small.py     kernel  the uniform mapping, float64, of groups that fit in registers
     sinkhorn_large.py     kernel  the same of larger groups, all sweeps in one launch
     sinkhorn_codes.py, sinkhorn_distances.py      the mapping's operation, and what both kernels use
@@ -28,13 +30,20 @@ from .cluster_sums import cluster_sums as cluster_sums
 from .contrastive import contrastive as contrastive
 from .contrastive import contrastive_gradient_h as contrastive_gradient_h
 from .diversity import diversity as diversity
+from .joined_codes import joined_codes as joined_codes
 from .kmeans_plusplus import kmeans_plusplus as kmeans_plusplus
+from .mlp import mlp as mlp
+from .mlp import mlp_backward as mlp_backward
 from .nearest import nearest as nearest
 from .nearest_bounded import nearest_bounded as nearest_bounded
 from .residual_losses import residual_losses as residual_losses
 from .residual_losses import residual_losses_backward as residual_losses_backward
+from .residual_losses import residual_terms as residual_terms
+from .residual_losses import residual_weights as residual_weights
 from .residual_search import residual_search as residual_search
 from .residual_search_beam import residual_search_beam as residual_search_beam
 from .residuals import residuals as residuals
 from .sinkhorn_codes import sinkhorn_codes as sinkhorn_codes
+from .weighted_total import weighted_total as weighted_total
+from .weighted_total import weighted_total_backward as weighted_total_backward
 from .within import within as within

@@ -18,7 +18,7 @@ import triton.language as tl
 from torch import Tensor
 
 from .. import reference
-from .tiles import NARROW_LIMIT, Tile, contrastive_tile, padded_width, product_precision
+from .tiles import MEAN_ROWS, NARROW_LIMIT, Tile, contrastive_tile, padded_width, product_precision
 
 
 @triton.jit(do_not_specialize=["B", "M"])
@@ -105,13 +105,23 @@ def contrastive_gradient_h_kernel(
     tl.store(gradient + row[:, None] * D + d[None, :], out / B, mask=inside)
 
 
+@triton.jit(do_not_specialize=["B"])
+def mean_kernel(row_loss, loss, B, BLOCK: tl.constexpr):
+    """One program: the mean of row_loss [B] float64, as float32."""
+    total = tl.zeros([BLOCK], tl.float64)
+    for first in range(0, B, BLOCK):
+        row = first + tl.arange(0, BLOCK)
+        total += tl.load(row_loss + row, mask=row < B, other=0.0)
+    tl.store(loss, (tl.sum(total, axis=0) / B).to(tl.float32))
+
+
 def contrastive(q: Tensor, h: Tensor, with_gradient: bool) -> tuple[Tensor, Tensor, Tensor]:
     """q [B, D], h [M ≥ B, D] float32 -> loss [], log_total [B] float64, gradient [B or 0, D]"""
     B, D = q.shape
     if D > NARROW_LIMIT:
         return reference.contrastive(q, h, with_gradient)
     log_total = torch.empty(B, dtype=torch.float64, device=q.device)
-    row_loss = torch.empty_like(log_total)
+    row_loss, loss = torch.empty_like(log_total), q.new_empty(())
     gradient = torch.empty_like(q if with_gradient else q[:0])
     tile = contrastive_tile(D, q.device)
     with torch.cuda.device_of(q):
@@ -127,7 +137,8 @@ def contrastive(q: Tensor, h: Tensor, with_gradient: bool) -> tuple[Tensor, Tens
             WITH_GRADIENT=with_gradient,
             **_options(tile, q),
         )
-    return row_loss.mean().float(), log_total, gradient
+        mean_kernel[1,](row_loss, loss, B, BLOCK=MEAN_ROWS)
+    return loss, log_total, gradient
 
 
 def contrastive_gradient_h(q: Tensor, h: Tensor, log_total: Tensor) -> Tensor:

@@ -40,9 +40,12 @@ def group_kernel(
     begin,
     rank,
     others,
+    cells,
+    drawn,
     BLOCK_K: tl.constexpr,
 ):
     """A program a codeword: where its group begins in `order`, its place there, how many others.
+    Also empties its row of T.
 
     All are positions in [ΣK]; `order` lists the members of a group side by side, ascending.
     """
@@ -51,12 +54,14 @@ def group_kernel(
     start = tl.load(starts + level)
     size = tl.load(sizes + level)
     own = tl.load(groups + k)
+    cell = tl.load(cells + level) + (k - start) * size
     before = tl.zeros([BLOCK_K], tl.int32)
     equal = tl.zeros([BLOCK_K], tl.int32)
     ahead = tl.zeros([BLOCK_K], tl.int32)
     for j0 in range(0, size.to(tl.int32), BLOCK_K):
         j = start + j0 + tl.arange(0, BLOCK_K)
         inside = j < start + size
+        tl.store(drawn + cell + j - start, tl.zeros([BLOCK_K], tl.float32), mask=inside)
         group = tl.load(groups + j, mask=inside, other=0)
         before += (inside & (group < own)).to(tl.int32)
         same = inside & (group == own)
@@ -328,11 +333,9 @@ def _draw(codes: Tensor, sizes: list[int], groups: Tensor, seed: Tensor) -> Tens
     """T of all levels, one after the other, [Σ K²] float32."""
     B, L = codes.shape
     device = codes.device
-    layout = layout_of(tuple(sizes), device)
-    drawn = torch.zeros(sum(size * size for size in sizes), device=device)
+    layout, cells = layout_of(tuple(sizes), device), _cells(tuple(sizes), device)
+    drawn = torch.empty(sum(size * size for size in sizes), device=device)
     order, begin, rank, others = torch.empty((4, len(groups)), dtype=torch.int64, device=device)
-    if B == 0:
-        return drawn
     with torch.cuda.device_of(codes):
         group_kernel[(len(groups),)](
             groups,
@@ -343,14 +346,18 @@ def _draw(codes: Tensor, sizes: list[int], groups: Tensor, seed: Tensor) -> Tens
             begin,
             rank,
             others,
+            cells,
+            drawn,
             BLOCK_K=GROUP_STEP,
         )
+        if B == 0:
+            return drawn
         draw_kernel[(triton.cdiv(B * L, DRAWS),)](
             codes,
             seed,
             layout.starts,
             layout.sizes,
-            _cells(tuple(sizes), device),
+            cells,
             order,
             begin,
             rank,

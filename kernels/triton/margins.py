@@ -27,7 +27,14 @@ from .queue import Queue, dequeue, queues
 from .residual_at import residual_before, residual_of_row
 from .screen_wide import screen_wide, slab_of, split_low, split_rows
 from .settle import distances
-from .tiles import MARGINS, MEASURED, WIDE_STEP, block_shape, programs, wide
+from .tiles import (
+    MARGINS,
+    architecture,
+    block_shape,
+    measured_shape,
+    programs,
+    runner_up,
+)
 
 
 @triton.jit(do_not_specialize=["N", "L"])
@@ -175,19 +182,19 @@ def measure(
     runners = torch.full_like(codes, -1)
     slab, halves, facts = slab_of(N, P, x.device)
     first, second, lengths = queues(slab, x.device)
-    _, tile = wide(packed.layout.counts, x.device)
+    one, three = runner_up(x.device)
     for start in range(0, N, slab):
         rows = range(start, min(N, start + slab))
         for level in range(L):
             lengths.zero_()
             split_rows(x, rows, level, codebooks, packed, codes, halves, facts)
             at = (rows, level, packed, codes, halves, facts)
-            screen_wide(*at, None, first, tile, runners)
+            screen_wide(*at, None, first, one, runners)
             split_low(x, rows, level, codebooks, packed, codes, halves, facts, first)
-            screen_wide(*at, first, second, tile, runners)
+            screen_wide(*at, first, second, three, runners)
             _measure_left(x, codebooks, offset, packed, codes, second, margins)
-    step = min(WIDE_STEP, triton.next_power_of_2(D))
-    margins_kernel[(triton.cdiv(N, MEASURED // step),)](
+    shape = measured_shape(triton.next_power_of_2(D), architecture(x.device))
+    margins_kernel[(triton.cdiv(N, shape["BLOCK_N"]),)](
         x,
         x.stride(0),
         x.stride(1),
@@ -202,8 +209,7 @@ def measure(
         margins,
         errors,
         HAS_OFFSET=offset is not None,
-        BLOCK_N=MEASURED // step,
-        BLOCK_D=step,
+        **shape,
     )
 
 

@@ -6,8 +6,9 @@
 
 In:  x, ∂q [N, D] float32 contiguous, codes [N, L] int64, codebooks [ΣK, D] float32,
      weights [3, L] and errors [L] float64.
-Out: q, ∂x [N, D], ∂codebooks [ΣK, D] float32; partial [programs, L + 1] float64, added up by torch:
-     a program's part of each error, and of the rows that are counted.
+Out: q, ∂x [N, D], ∂codebooks [ΣK, D] float32; parts [programs, L + 1] float64: a program's part of
+     each error, and of the rows that are counted. terms_kernel adds them up and makes the losses of
+     them; weights_kernel makes `weights` of the losses' slopes.
 A program takes BLOCK_N rows × BLOCK_D columns and keeps nothing of the residuals but the last.
 
 Codebook gradients are added by integer atomics, whose order doesn't matter: a term v counts as
@@ -27,7 +28,7 @@ import triton.language as tl
 from torch import Tensor
 
 from .codebook import layout_of
-from .tiles import walk_shape
+from .tiles import TERMS_PARTS, walk_shape
 
 
 @triton.jit(do_not_specialize=["N", "L"])
@@ -37,7 +38,7 @@ def walk_kernel(
     codebooks,
     starts,
     quantized,
-    partial,
+    parts,
     N,
     D,
     L,
@@ -60,10 +61,101 @@ def walk_kernel(
         total += e
         wide = r.to(tl.float64)
         part = tl.sum(tl.sum(wide * wide, axis=1), axis=0)
-        tl.store(partial + program * (L + 1) + level, part)
+        tl.store(parts + program * (L + 1) + level, part)
     counted = tl.sum((valid & (tl.program_id(1) == 0)).to(tl.float64), axis=0)
-    tl.store(partial + program * (L + 1) + L, counted)
+    tl.store(parts + program * (L + 1) + L, counted)
     tl.store(quantized + at, total, mask=(row < N)[:, None] & (d < D)[None, :])
+
+
+@triton.jit(do_not_specialize=["S", "D"])
+def terms_kernel(
+    parts,
+    codebook,
+    commitment,
+    level,
+    loss,
+    errors,
+    scale,
+    S,
+    D,
+    commitment_weight,
+    MEAN: tl.constexpr,
+    WITH_CODEBOOK: tl.constexpr,
+    L: tl.constexpr,
+    BLOCK_S: tl.constexpr,
+    BLOCK_L: tl.constexpr,
+):
+    at = tl.arange(0, BLOCK_L)
+    inside = at < L
+    total = tl.zeros([BLOCK_S, BLOCK_L], tl.float64)
+    for s0 in range(0, S, BLOCK_S):
+        s = s0 + tl.arange(0, BLOCK_S)
+        mask = (s < S)[:, None] & (at <= L)[None, :]
+        total += tl.load(parts + s[:, None] * (L + 1) + at[None, :], mask=mask, other=0.0)
+    sums = tl.sum(total, axis=0)
+    factor = tl.full([], 1.0, tl.float64)
+    if MEAN:
+        factor /= tl.maximum(tl.sum(tl.where(at == L, sums, 0.0), axis=0) * D, 1.0)
+    term = (sums * factor).to(tl.float32)
+    own = commitment_weight * term
+    if WITH_CODEBOOK:
+        own += term
+    all_levels = tl.sum(tl.where(inside, own, 0.0), axis=0)
+    tl.store(codebook + at, term, mask=inside)
+    tl.store(commitment + at, term, mask=inside)
+    tl.store(level + at, own, mask=inside)
+    tl.store(loss, all_levels / L if MEAN else all_levels)
+    tl.store(errors + at, sums, mask=inside)
+    tl.store(scale, factor)
+
+
+@triton.jit
+def weights_kernel(
+    codebook,
+    commitment,
+    level,
+    loss,
+    scale,
+    weights,
+    commitment_weight,
+    GIVEN: tl.constexpr,
+    RESIDUAL_GRAD: tl.constexpr,
+    MEAN: tl.constexpr,
+    WITH_CODEBOOK: tl.constexpr,
+    L: tl.constexpr,
+    BLOCK_L: tl.constexpr,
+):
+    """GIVEN: which of codebook, commitment, level and loss there are."""
+    at = tl.arange(0, BLOCK_L)
+    inside = at < L
+    own = tl.zeros([BLOCK_L], tl.float32)
+    moved = tl.zeros([BLOCK_L], tl.float32)
+    each = tl.zeros([BLOCK_L], tl.float32)
+    if GIVEN[0]:
+        own += tl.load(codebook + at, mask=inside, other=0.0)
+    if GIVEN[1]:
+        moved += tl.load(commitment + at, mask=inside, other=0.0)
+    if GIVEN[2]:
+        each += tl.load(level + at, mask=inside, other=0.0)
+    if GIVEN[3]:
+        slope = tl.load(loss)
+        each += slope / L if MEAN else slope
+    moved += commitment_weight * each
+    if WITH_CODEBOOK:
+        own += each
+    factor = 2 * tl.load(scale)
+    own_64, moved_64 = own.to(tl.float64) * factor, moved.to(tl.float64) * factor
+    later = tl.zeros([BLOCK_L], tl.float64)
+    to_x = moved_64
+    if RESIDUAL_GRAD == "straight_through":
+        to_x = tl.where(at == 0, to_x, 0.0)
+    if RESIDUAL_GRAD == "full":
+        later = moved_64
+    if RESIDUAL_GRAD == "aggregate":
+        later = own_64
+    tl.store(weights + at, to_x, mask=inside)
+    tl.store(weights + L + at, own_64, mask=inside)
+    tl.store(weights + 2 * L + at, later, mask=inside)
 
 
 @triton.jit
@@ -150,22 +242,78 @@ def unscale_kernel(
 
 def residual_losses(
     x: Tensor, codebooks: Tensor, sizes: list[int], codes: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, Tensor]:
     """x [N, D], codebooks [ΣK, D] float32, codes [N, L] int64
-    -> quantized [N, D] float32, errors [L] and counted [] float64
+    -> quantized [N, D] float32, parts [programs, L + 1] float64
     """
     N, D = x.shape
     L = len(sizes)
     quantized = torch.empty_like(x)
     shape = walk_shape(D)
     grid = triton.cdiv(N, shape["BLOCK_N"]), triton.cdiv(D, shape["BLOCK_D"])
-    partial = torch.empty((grid[0] * grid[1], L + 1), dtype=torch.float64, device=x.device)
+    parts = torch.empty((grid[0] * grid[1], L + 1), dtype=torch.float64, device=x.device)
     if N > 0:
         starts = layout_of(tuple(sizes), x.device).starts
         with torch.cuda.device_of(x):
-            walk_kernel[grid](x, codes, codebooks, starts, quantized, partial, N, D, L, **shape)
-    sums = partial.sum(dim=0)
-    return quantized, sums[:L], sums[L]
+            walk_kernel[grid](x, codes, codebooks, starts, quantized, parts, N, D, L, **shape)
+    return quantized, parts
+
+
+def residual_terms(
+    parts: Tensor,
+    width: int,
+    mean: bool,
+    commitment_weight: float,
+    with_codebook: bool,
+    like: Tensor,
+) -> tuple[Tensor, ...]:
+    """parts [S, L + 1] -> codebook, commitment, level [L], loss [] float32, errors [L], scale []"""
+    S, L = len(parts), parts.shape[1] - 1
+    terms = [like.new_empty(shape) for shape in ((L,), (L,), (L,), ())]
+    errors, scale = parts.new_empty(L), parts.new_empty(())
+    with torch.cuda.device_of(parts):
+        terms_kernel[1,](
+            parts,
+            *terms,
+            errors,
+            scale,
+            S,
+            width,
+            commitment_weight,
+            MEAN=mean,
+            WITH_CODEBOOK=with_codebook,
+            L=L,
+            BLOCK_S=TERMS_PARTS,
+            BLOCK_L=triton.next_power_of_2(L + 1),
+        )
+    return *terms, errors, scale
+
+
+def residual_weights(
+    residual_grad: str,
+    slopes: list[Tensor | None],
+    scale: Tensor,
+    levels: int,
+    mean: bool,
+    commitment_weight: float,
+    with_codebook: bool,
+) -> Tensor:
+    """slopes: codebook, commitment, level [L], loss []; None: unused -> [3, L] float64"""
+    weights = scale.new_empty((3, levels))
+    with torch.cuda.device_of(scale):
+        weights_kernel[1,](
+            *(scale if slope is None else slope.contiguous() for slope in slopes),
+            scale,
+            weights,
+            commitment_weight,
+            GIVEN=tuple(slope is not None for slope in slopes),
+            RESIDUAL_GRAD=residual_grad,
+            MEAN=mean,
+            WITH_CODEBOOK=with_codebook,
+            L=levels,
+            BLOCK_L=triton.next_power_of_2(levels),
+        )
+    return weights
 
 
 def residual_losses_backward(

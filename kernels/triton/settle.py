@@ -312,7 +312,7 @@ def settle_named(
     left: Queue,
 ) -> None:
     """One level of the slab's queued rows, of whom words [slab, lanes] names who may be nearest."""
-    shape = named_shape(words.shape[1])
+    shape = named_shape(words.shape[1], architecture(x.device))
     named_kernel[(programs(len(rows), shape["BLOCK_N"], x.device, persistent=True),)](
         x,
         x.stride(0),

@@ -33,6 +33,16 @@ class ScreenTile(NamedTuple):
     near: bool = False
 
 
+class LayerTile(NamedTuple):
+    """rows × words of a product, to which a round of its loop adds `step` terms each."""
+
+    rows: int
+    words: int
+    step: int
+    warps: int
+    stages: int
+
+
 # Above this width the residual doesn't fit in registers: screen_wide.py.
 NARROW_LIMIT = 128
 
@@ -85,6 +95,11 @@ WIDE: dict[str, tuple[ScreenTile, ScreenTile]] = {
     "interpreter": (ScreenTile(16, 32, 1, 1),) * 2,
 }
 WIDE["sm_86"] = WIDE["sm_120"] = WIDE["sm_80"]
+# One product with few codewords, or for runners-up: the second tile, of which mma.sync has two
+# warps along a row where no product follows another.
+FEW = {architecture: three for architecture, (_, three) in WIDE.items()}
+for _architecture in ("sm_80", "sm_86", "sm_120"):
+    FEW[_architecture] = FEW[_architecture]._replace(lanes=16)
 WIDE_STEP = 64
 # Rows of the wide search whose fp16 halves are in memory at once, in bytes.
 SLAB_BYTES = 256 << 20
@@ -120,6 +135,18 @@ CONTRASTIVE: dict[str, dict[int, Tile]] = {
 # 32 × 32 spills there at P = 128 (15 and 25).
 CONTRASTIVE["sm_86"] = CONTRASTIVE["sm_120"] = CONTRASTIVE["sm_80"] | {128: Tile(16, 32, 4, 2)}
 CONTRASTIVE["sm_100"] = CONTRASTIVE["sm_90"]
+# A layer of more weights than this is a product of its own in mlp.py. Of LETTER's fourteen the six
+# of more have 95 % of the arithmetic.
+MANY_WEIGHTS = 1 << 17
+# Rows × columns of a run of layers of few weights (16 rows: as many programs as 1,024 rows can
+# make), of the slopes of one of many, and of gradients of weights.
+FEW_LAYERS = LayerTile(16, 64, 32, 4, 3)
+ONE_LAYER = LayerTile(64, 64, 32, 4, 3)
+# Architecture -> where that spills in float32 (6).
+ONE_LAYER_ON = {"sm_120": LayerTile(64, 64, 32, 4, 2)}
+WEIGHT_SUMS = LayerTile(32, 32, 32, 4, 3)
+# Rows whose losses are added up at a time.
+MEAN_ROWS = 1024
 # Codewords that one is compared with at a time, and rows × levels a program draws partners for.
 GROUP_STEP = 256
 DRAWS = 256
@@ -129,6 +156,8 @@ DIVERSITY = Tile(16, 32, 4, 2)
 DIVERSITY_STEP = 64
 # Elements a program of the residual losses holds: float64 sums of 2048 take 254 registers.
 WALK_ELEMENTS = 1024
+# Programs of theirs whose sums are added up at a time.
+TERMS_PARTS = 64
 
 
 class Block(NamedTuple):
@@ -141,13 +170,21 @@ class Block(NamedTuple):
 # With offsets or without -> block. At other sizes ptxas trades registers for residency and keeps
 # a few scalars in local memory.
 SETTLE = {False: Block(1024, 4), True: Block(4096, 8)}
-# Architecture -> those that spill there with the ones above (8 and 24), and don't with these.
-SETTLE_ON = {"sm_86": {False: Block(2048, 8)}, "sm_120": {True: Block(2048, 8)}}
+# Architecture -> those that spill there with the ones above (8, 29 and 24), and don't with these.
+SETTLE_ON = {
+    "sm_86": {False: Block(2048, 8)},
+    "sm_100": {True: Block(1024, 4)},
+    "sm_120": {True: Block(2048, 8)},
+}
 # Of named codewords; 1024 on 4 warps spills on sm_90, 2048 on sm_80.
 NAMED = Block(512, 4)
+# Architecture -> where that spills (4).
+NAMED_ON = {"sm_100": Block(1024, 8)}
 # Of margins, and rows × columns of residuals that a program measures at once.
 MARGINS = Block(512, 4)
 MEASURED = 1024
+# Architecture -> where that spills (4).
+MEASURED_ON = {"sm_86": 512}
 # At most this much of them along D.
 SETTLE_STEP = 32
 
@@ -213,7 +250,12 @@ def narrow(D: int, device: torch.device) -> tuple[ScreenTile, ScreenTile]:
 def wide(sizes: tuple[int, ...], device: torch.device) -> tuple[ScreenTile, ScreenTile]:
     """The same two for any D; few codewords don't fill the first one's tile."""
     one, three = WIDE[architecture(device)]
-    return (one if max(sizes) > one.words // 2 else three), three
+    return (one if max(sizes) > one.words // 2 else FEW[architecture(device)]), three
+
+
+def runner_up(device: torch.device) -> tuple[ScreenTile, ScreenTile]:
+    """Tiles of the wide screens that look for the runner-up."""
+    return FEW[architecture(device)], WIDE[architecture(device)][1]
 
 
 def pack_shape(P: int, device: torch.device) -> dict[str, int]:
@@ -247,15 +289,46 @@ def extend_shape(keep: int, parts: int) -> dict[str, int]:
     return {"BLOCK_C": room, "BLOCK_D": step, "num_warps": min(8, room // 16)}
 
 
-def named_shape(lanes: int) -> dict[str, int]:
+def named_shape(lanes: int, architecture: str) -> dict[str, int]:
     """Launch options of the rows whose nearest codewords are named."""
-    rows = max(1, NAMED.elements // (lanes * SETTLE_STEP))
-    return {"LANES": lanes, "BLOCK_N": rows, "BLOCK_D": SETTLE_STEP, "num_warps": NAMED.warps}
+    block = NAMED_ON.get(architecture, NAMED)
+    rows = max(1, block.elements // (lanes * SETTLE_STEP))
+    return {"LANES": lanes, "BLOCK_N": rows, "BLOCK_D": SETTLE_STEP, "num_warps": block.warps}
+
+
+def measured_shape(P: int, architecture: str) -> dict[str, int]:
+    """Rows × columns of the residuals whose margins a program measures."""
+    step = min(WIDE_STEP, P)
+    return {"BLOCK_N": MEASURED_ON.get(architecture, MEASURED) // step, "BLOCK_D": step}
 
 
 def contrastive_tile(D: int, device: torch.device) -> Tile:
     """Tile of the contrastive loss, D ≤ NARROW_LIMIT."""
     return CONTRASTIVE[architecture(device)][padded_width(D)]
+
+
+def layers_options(many: bool, architecture: str) -> dict[str, int]:
+    """Launch options of layers_kernel: for a layer of many weights, or a run of others."""
+    tile = ONE_LAYER_ON.get(architecture, ONE_LAYER) if many else FEW_LAYERS
+    return {
+        "BLOCK_N": tile.rows,
+        "BLOCK_K": tile.words,
+        "BLOCK_D": tile.step,
+        "num_warps": tile.warps,
+        "num_stages": tile.stages,
+    }
+
+
+def sums_options() -> dict[str, int]:
+    """Launch options of sums_kernel, whose loop goes along the rows."""
+    tile = WEIGHT_SUMS
+    return {
+        "BLOCK_N": tile.step,
+        "BLOCK_K": tile.rows,
+        "BLOCK_D": tile.words,
+        "num_warps": tile.warps,
+        "num_stages": tile.stages,
+    }
 
 
 def diversity_width(D: int) -> int:

@@ -76,7 +76,7 @@ def residual_losses(
     validation.together(rows, {"codebooks": table, "codes": found}, "z")
     if found.is_cuda:  # elsewhere the kernels look
         check_codes(found, sizes)
-    return losses_of_found(rows, table, sizes, found, residual_grad, reduction)
+    return losses_of_found(rows, table, sizes, found, residual_grad, reduction)[0]
 
 
 def losses_of_found(
@@ -86,18 +86,24 @@ def losses_of_found(
     codes: Tensor,
     residual_grad: ResidualGrad,
     reduction: Reduction,
-) -> ResidualLosses:
+    commitment_weight: float = 1.0,
+    with_codebook: bool = True,
+) -> tuple[ResidualLosses, Tensor, Tensor]:
     """`residual_losses` of codes that a search has found: int64 and in range, so unchecked.
 
-    z [N, D], codebooks [ΣK, D], codes [N, L]
+    z [N, D], codebooks [ΣK, D], codes [N, L] -> the terms, and with these weights the loss of each
+    level [L] and their reduction []
     """
     dtype = torch.float64 if z.dtype == torch.float64 else torch.float32
-    quantized, codebook, commitment, errors, _ = ops.residual_losses(
+    quantized, codebook, commitment, levels, loss, errors, _ = ops.residual_losses(
         z.to(dtype).contiguous(),
         codebooks.to(dtype).contiguous(),
         sizes,
         codes.contiguous(),
         residual_grad,
         reduction,
+        commitment_weight,
+        with_codebook,
     )
-    return ResidualLosses(quantized.to(z.dtype), codebook, commitment, errors)
+    terms = ResidualLosses(quantized.to(z.dtype), codebook, commitment, errors)
+    return terms, levels, loss

@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from letter_fast import ops
+
 M = TypeVar("M", bound=nn.Module)
 
 # Rows that go through the encoder together. A matrix product picks its kernel, and with it the
@@ -18,6 +20,48 @@ M = TypeVar("M", bound=nn.Module)
 _ROWS = {"cpu": 1024, "cuda": 16_384}
 # MKL treats rows by their place where the width is not a multiple of 4; 16 leaves room for others.
 _LANES = 16
+
+
+def output_of(layers: nn.Sequential, x: Tensor) -> Tensor:
+    """layers(x); on a GPU in few launches, where they are linear with ReLU between.
+
+    Everything else (dropout, batch normalization, hooks, autocast, torch.compile, layers that
+    somebody has replaced) is left to the layers themselves. x [N, w_0] -> [N, w_n]
+    """
+    if not _fits(layers, x):
+        output: Tensor = layers(x)
+        return output
+    linear = list(layers)[::2]
+    weights, biases = [one.weight for one in linear], [one.bias for one in linear]
+    outputs: list[Tensor] = ops.mlp(x.contiguous(), weights, biases)
+    return outputs[-1]
+
+
+def _fits(layers: nn.Sequential, x: Tensor) -> bool:
+    """Whether `ops.mlp` computes the same, and in fewer launches."""
+    if torch.compiler.is_compiling() or layers._compiled_call_impl is not None:
+        return False
+    if torch.is_autocast_enabled(x.device.type) or not ops.mlp_has_kernels(x.device):
+        return False
+    if x.dim() != 2 or len(x) == 0:
+        return False
+    kinds = [nn.ReLU if place % 2 else nn.Linear for place in range(len(layers))]
+    return (
+        kinds[-1:] == [nn.Linear]
+        and _is_plain(layers, nn.Sequential)
+        and all(map(_is_plain, layers, kinds))
+    )
+
+
+def _is_plain(layer: nn.Module, kind: type[nn.Module]) -> bool:
+    """Whether the layer is this and nothing else, in float32."""
+    hooks = layer._forward_hooks or layer._forward_pre_hooks or layer._backward_hooks
+    return (
+        type(layer) is kind
+        and not hooks
+        and not (kind is nn.Linear and layer.bias is None)
+        and all(p.dtype == torch.float32 and p.is_contiguous() for p in layer.parameters())
+    )
 
 
 def mlp(widths: Sequence[int], dropout: float = 0.0, batch_norm: bool = False) -> nn.Sequential:

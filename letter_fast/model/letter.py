@@ -20,7 +20,7 @@ from letter_fast.losses.diversity import diversity_of_found
 from letter_fast.quantizer import Nonfinite, QuantizerOutput, ResidualQuantizer
 
 from .config import LetterConfig
-from .encoder import encode_rows, evaluated, mlp
+from .encoder import encode_rows, evaluated, mlp, output_of
 from .pretrained import ModelFolder, fingerprint, read_model, write_model
 
 
@@ -102,7 +102,7 @@ class Letter(nn.Module, ModelFolder):
         self,
         s: ArrayLike,
         h: ArrayLike | None = None,
-        groups: Sequence[ArrayLike] | None = None,
+        groups: Sequence[ArrayLike] | Tensor | None = None,
         generator: torch.Generator | int | Tensor | None = None,
         autocast: torch.dtype | None = None,
         share: Share | None = None,
@@ -112,7 +112,8 @@ class Letter(nn.Module, ModelFolder):
         """LETTER's loss of one batch.
 
         s [B, S] item embeddings; h [B, H] collaborative embeddings (None: no cf term);
-        groups: per level the group of each codeword, [K_l] int64 (None: no diversity term);
+        groups: per level the group of each codeword, [K_l] int64, or those of all levels, [ΣK]
+            (None: no diversity term);
         generator: draws the seed of the diversity term's partners; an integer, or an int64 tensor
         [], is that seed itself, and gives the same ones on every device;
         autocast: dtype for encoder and decoder; the quantizer and all losses stay in float32.
@@ -127,22 +128,30 @@ class Letter(nn.Module, ModelFolder):
         config, s = self.config, self._embeddings(s)
         share = share or Share.whole(len(s))
         with torch.autocast(s.device.type, autocast, enabled=autocast is not None):
-            z = self.encoder(s).float()
+            z = output_of(self.encoder, s).float()
         output = self.quantizer(share.join(z), nonfinite=nonfinite)
         quantized = share.cut(output.quantized)
         with torch.autocast(s.device.type, autocast, enabled=autocast is not None):
-            reconstruction = self.decoder(quantized).float()
+            reconstruction = output_of(self.decoder, quantized).float()
 
         rows = len(output.codes)
         distance = F.mse_loss if config.reconstruction == "mse" else F.l1_loss
-        recon = distance(reconstruction, s, reduction="sum") / (rows * s.shape[1])
+        error = distance(reconstruction, s, reduction="sum")
         cf = diversity = None
         if h is not None:
             cf = self._cf(quantized, h, rows, share.own, has_cf)
         if groups is not None:
             diversity = self._diversity(output.codes, groups, generator)
-        cf, diversity = (recon.new_zeros(()) if term is None else term for term in (cf, diversity))
-        total = config.total(recon, output.loss, cf, diversity)
+        cf = error.new_zeros(()) if cf is None else cf
+        diversity = error.new_zeros(1) if diversity is None else diversity
+        weights = [config.quantization_weight, config.diversity_weight, config.cf_weight]
+        total, recon, diversity = ops.weighted_total(
+            error,
+            *(term.to(error.dtype) for term in (output.loss, cf, diversity)),
+            rows * s.shape[1],
+            weights,
+            config.reduction == "mean",
+        )
         return LetterLosses(total, recon, output.loss, cf, diversity, output)
 
     def _cf(self, q: Tensor, h: ArrayLike, rows: int, own: slice, has_cf: Tensor | None) -> Tensor:
@@ -156,15 +165,14 @@ class Letter(nn.Module, ModelFolder):
     def _diversity(
         self,
         codes: Tensor,
-        groups: Sequence[ArrayLike],
+        groups: Sequence[ArrayLike] | Tensor,
         generator: torch.Generator | int | Tensor | None,
     ) -> Tensor:
-        """The diversity term of a whole batch. codes [B, L]"""
+        """The diversity term of each level, of a whole batch. codes [B, L] -> [L]"""
         quantizer = self.quantizer
-        per_level = diversity_of_found(
+        return diversity_of_found(
             codes, quantizer.codebooks, quantizer.codebook_sizes, self._groups(groups), generator
         )
-        return per_level.mean() if self.config.reduction == "mean" else per_level.sum()
 
     def _compared(self, q: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
         """Both sides of the cf term, such that their inner products are its logits.
@@ -178,8 +186,10 @@ class Letter(nn.Module, ModelFolder):
         """s [..., S] of the dtype that the encoder computes in; ValueError for another width."""
         return validation.floats(s, self.config.input_dim, "s").to(self.quantizer.codebooks.dtype)
 
-    def _groups(self, groups: Sequence[ArrayLike]) -> Tensor:
+    def _groups(self, groups: Sequence[ArrayLike] | Tensor) -> Tensor:
         """The groups of all levels, [ΣK]."""
+        if isinstance(groups, Tensor) and groups.dim() == 1:
+            return groups  # already so; `diversity_of_found` looks at how many
         if not isinstance(groups, Iterable):
             raise ValueError(f"groups must be one vector a level, got {type(groups).__name__}")
         levels = [validation.integers(level, f"groups[{i}]") for i, level in enumerate(groups)]

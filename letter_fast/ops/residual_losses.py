@@ -1,8 +1,8 @@
 """letter_fast::residual_losses: codebook and commitment terms of all levels in one pass.
 
 Saved are x and the codes; the backward pass walks the residuals anew. Both terms of level l have
-the value ‖r_l‖²; where their gradients go is a weight per level, so that the kernels need not know
-the modes:
+the value ‖r_l‖²; where their gradients go is a weight per level (`residual_weights`), so that the
+walk need not know the modes:
 
     ∂x = ∂q + Σ_l to_x_l r_l        ∂e_k = −Σ_{i: c_l = k} (own_l r_l + Σ_{m > l} later_m r_m)
 """
@@ -29,21 +29,26 @@ def residual_losses(
     codes: Tensor,
     residual_grad: str,
     reduction: str,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    commitment_weight: float,
+    with_codebook: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     """x [N, D], codebooks [ΣK, D] float32 or float64, codes [N, L] int64, all contiguous
-    -> quantized [N, D], straight-through to x; codebook and commitment terms [L];
+    -> quantized [N, D], straight-through to x; codebook and commitment terms [L]; each level's loss
+       [L] (commitment_weight · commitment, and codebook if `with_codebook`) and their reduction [];
        for the backward pass errors [L] float64, the terms' sums before the reduction, and
        scale [] float64, what it multiplies them by
     """
     _check(x, codebooks, sizes, codes)
-    walk = kernels.implementation(reference.residual_losses, x.device, x.dtype)
-    quantized, errors, counted = walk(x, codebooks, sizes, codes)
-    elements = (counted * x.shape[1]).clamp(min=1).double()
-    scale = elements.reciprocal() if reduction == "mean" else torch.ones_like(elements)
-    codebook, commitment = x.new_empty(len(sizes)), x.new_empty(len(sizes))
-    torch.mul(errors, scale, out=codebook)  # in float64, then rounded
-    torch.mul(errors, scale, out=commitment)
-    return quantized, codebook, commitment, errors, scale
+    walk, terms = (
+        kernels.implementation(one, x.device, x.dtype)
+        for one in (reference.residual_losses, reference.residual_terms)
+    )
+    quantized, parts = walk(x, codebooks, sizes, codes)
+    width, mean = x.shape[1], reduction == "mean"
+    codebook, commitment, level, loss, errors, scale = terms(
+        parts, width, mean, commitment_weight, with_codebook, x
+    )
+    return quantized, codebook, commitment, level, loss, errors, scale
 
 
 @torch.library.custom_op("letter_fast::residual_losses_backward", mutates_args=())
@@ -56,7 +61,7 @@ def residual_losses_backward(
     grad_quantized: Tensor,
     weights: Tensor,
 ) -> tuple[Tensor, Tensor]:
-    """errors [L] float64, grad_quantized [N, D] contiguous, weights [3, L] float64 (`_weights`)
+    """errors [L] float64, grad_quantized [N, D] contiguous, weights [3, L] float64
     -> gradients of x [N, D] and of codebooks [ΣK, D]
     """
     _check(x, codebooks, sizes, codes)
@@ -82,9 +87,20 @@ def _(
     codes: Tensor,
     residual_grad: str,
     reduction: str,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    commitment_weight: float,
+    with_codebook: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     terms, errors = x.new_empty(len(sizes)), x.new_empty(len(sizes), dtype=torch.float64)
-    return torch.empty_like(x), terms, torch.empty_like(terms), errors, errors.new_empty(())
+    one, other = torch.empty_like(terms), torch.empty_like(terms)
+    return (
+        torch.empty_like(x),
+        terms,
+        one,
+        other,
+        terms.new_empty(()),
+        errors,
+        errors.new_empty(()),
+    )
 
 
 @residual_losses_backward.register_fake
@@ -101,49 +117,28 @@ def _(
 
 
 def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    x, codebooks, ctx.sizes, codes, ctx.residual_grad, _ = inputs
-    errors, scale = output[3:]
+    x, codebooks, ctx.sizes, codes, ctx.residual_grad, reduction, *ctx.weights = inputs
+    ctx.mean = reduction == "mean"
+    errors, scale = output[5:]
     ctx.mark_non_differentiable(errors, scale)
     ctx.set_materialize_grads(False)
     ctx.save_for_backward(x, codebooks, codes, errors, scale)
 
 
 def _backward(
-    ctx: Any,
-    grad_quantized: Tensor | None,
-    codebook: Tensor | None,
-    commitment: Tensor | None,
-    *_: None,
-) -> tuple[Tensor, Tensor, None, None, None, None]:
+    ctx: Any, grad_quantized: Tensor | None, *slopes: Tensor | None
+) -> tuple[Tensor | None, ...]:
     first_derivative_only("residual_losses")
     x, codebooks, codes, errors, scale = ctx.saved_tensors
-    nothing = x.new_zeros(len(ctx.sizes))
-    own = nothing if codebook is None else codebook
-    to_x = nothing if commitment is None else commitment
-    weights = _weights(ctx.residual_grad, own, to_x, nothing) * (2 * scale).view(1)
+    weights = kernels.implementation(reference.residual_weights, x.device, x.dtype)(
+        ctx.residual_grad, list(slopes[:4]), scale, len(ctx.sizes), ctx.mean, *ctx.weights
+    )
     if grad_quantized is None:
         grad_quantized = torch.zeros_like(x)
     grad_x, grad_codebooks = residual_losses_backward(
         x, codebooks, ctx.sizes, codes, errors, grad_quantized.contiguous(), weights
     )
-    return grad_x, grad_codebooks, None, None, None, None
-
-
-def _weights(residual_grad: str, codebook: Tensor, commitment: Tensor, nothing: Tensor) -> Tensor:
-    """to_x, own and later of each level, [3, L], from the two terms' own slopes [L] and zeros [L].
-
-    The codebook term of level l moves e_l by −r_l; only in `aggregate`, which compares z with the
-    partial sum, the earlier ones too. The commitment term moves z by r_l, in `straight_through`
-    only at level 1; in `full` also the earlier codewords.
-    """
-    to_x, later = [commitment], nothing
-    if residual_grad == "straight_through":
-        to_x = [commitment[:1], nothing[1:]]
-    elif residual_grad == "full":
-        later = commitment
-    elif residual_grad == "aggregate":
-        later = codebook
-    return torch.cat([*to_x, codebook, later]).view(3, -1)
+    return grad_x, grad_codebooks, None, None, None, None, None, None
 
 
 residual_losses.register_autograd(_backward, setup_context=_save)

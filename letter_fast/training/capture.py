@@ -30,17 +30,16 @@ ORDINARY_STEPS = 3
 
 
 class Inputs(NamedTuple):
-    """A step's numbers: s [B, S], h [B, H] or None, groups L × [K_l] and seed [] int64, or None."""
+    """A step's numbers: s [B, S], h [B, H] or None, groups [ΣK] and seed [] int64, or None."""
 
     s: Tensor
     h: Tensor | None
-    groups: tuple[Tensor, ...] | None
+    groups: Tensor | None
     seed: Tensor | None
 
     def tensors(self) -> list[Tensor]:
         """The tensors that there are."""
-        found = [self.s, self.h, *(self.groups or ()), self.seed]
-        return [each for each in found if each is not None]
+        return [each for each in self if each is not None]
 
 
 class Graph:
@@ -86,8 +85,7 @@ class Capture:
             self._done += len(inputs.s) == self._rows
             return move(inputs)
         if self._fixed is None:
-            groups = inputs.groups and tuple(group.clone() for group in inputs.groups)
-            h, seed = (each if each is None else each.clone() for each in (inputs.h, inputs.seed))
+            h, groups, seed = (each if each is None else each.clone() for each in inputs[1:])
             self._fixed = fixed = Inputs(inputs.s.clone(), h, groups, seed)
             with self._capturable():
                 self.graph.record(lambda: move(fixed))

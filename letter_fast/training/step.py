@@ -55,7 +55,7 @@ def train_epoch(
 class Step:
     """A step of an epoch: step(batch, learning_rate) moves the weights once.
 
-    groups: per level the group of each codeword, for the diversity term, or None without it.
+    groups: that of each codeword, [ΣK], for the diversity term, or None without it.
     positives: draws that term's partners.
     """
 
@@ -63,12 +63,13 @@ class Step:
         self,
         run: Run,
         ranks: Ranks,
-        groups: tuple[Tensor, ...] | None,
+        groups: Tensor | None,
         positives: torch.Generator,
         capture: Capture | None = None,
     ) -> None:
         self.run, self.ranks, self.groups, self.positives = run, ranks, groups, positives
         self.capture = capture
+        self.one = torch.ones((), device=ranks.device)  # which `backward` would make anew
         self.autocast = torch.bfloat16 if run.settings.precision == "bfloat16" else None
 
     def __call__(self, batch: Batch, learning_rate: float) -> LetterLosses:
@@ -92,7 +93,7 @@ class Step:
             nonfinite="mark",  # to raise would wait for the device; `EpochMeans` counts them
         )
         optimizer.zero_grad()
-        losses.total.backward()
+        losses.total.backward(self.one)
         self.ranks.add_gradients(model.parameters(), model.quantizer.codebooks)
         if settings.clip_norm > 0:
             torch.nn.utils.clip_grad_norm_(model.parameters(), settings.clip_norm)
@@ -100,7 +101,7 @@ class Step:
         return losses
 
 
-def _groups(run: Run, ranks: Ranks) -> tuple[Tensor, ...] | None:
+def _groups(run: Run, ranks: Ranks) -> Tensor | None:
     """The groups of the diversity term in this epoch; None if the term has no weight."""
     config, settings = run.model.config, run.settings
     if config.diversity_weight == 0:
@@ -112,7 +113,7 @@ def _groups(run: Run, ranks: Ranks) -> tuple[Tensor, ...] | None:
         settings.seed,
         run.epoch,
     )
-    return tuple(group.to(ranks.device) for group in found)
+    return torch.cat(found).to(ranks.device)
 
 
 @contextmanager

@@ -48,6 +48,28 @@ def test_loops_from_the_inside_out() -> None:
     assert outside.instructions == 3
 
 
+AROUND = """
+    %1 = scf.for %k = %0 to %2 step %3 -> (tensor<16x32xf32, #mma>)  : i32 {
+      %6 = scf.for %d = %0 to %2 step %3 -> (tensor<16x32xf32, #mma>)  : i32 {
+        %4 = tt.dot %a, %b, %c : tensor<16x32xf16> * tensor<32x32xf16> -> tensor<16x32xf32, #m>
+      } loc(#loc1)
+      %5 = ttg.convert_layout %7 : tensor<16xKEYSxi32, #linear> -> tensor<16xKEYSxi32, #blocked>
+    } loc(#loc1)
+"""
+
+
+@pytest.mark.parametrize(("keys", "too_many"), [("4x2", False), ("8x2", True)])
+def test_keys_that_change_their_layout_between_tiles(keys: str, too_many: bool) -> None:
+    """A tile is two loops where the product goes along D in steps."""
+    from bench.compile_report import Case
+    from bench.roofline import converted
+
+    tile = {"BLOCK_N": 16, "BLOCK_K": 32}
+    steps = Case("runner-up", "", None, tile | {"BLOCK_D": 16}, 4, 2, tensor_core=True)
+    assert converted(steps, AROUND.replace("KEYS", keys)) == too_many
+    assert not converted(Case("screen", "", None, tile, 4, 2, tensor_core=True), AROUND)
+
+
 def test_scores_that_change_their_layout_in_the_loop() -> None:
     from bench.compile_report import Case
     from bench.roofline import converted

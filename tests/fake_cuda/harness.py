@@ -175,8 +175,8 @@ def _driver(card: Card, shared: int, multiprocessors: int) -> Any:
             if self.metadata.launch_cooperative_grid and x * y * z > fit * multiprocessors:
                 record.problems.append(f"{name}: {x * y * z} programs can't run at once")
             for argument, value in zip(self.names, arguments):
-                if isinstance(value, torch.Tensor) and value.device.type != "cuda":
-                    record.problems.append(f"{name}: {argument} is on {value.device}")
+                for place in _devices(value) - {"cuda"}:
+                    record.problems.append(f"{name}: {argument} is on {place}")
 
     class Utils:
         def load_binary(self, name: str, kernel: bytes, used: int, device: int) -> tuple[Any, ...]:

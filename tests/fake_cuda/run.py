@@ -109,6 +109,9 @@ class Step:
         put_on_card(self._model)
         self._run = Run(self._model, lf.TrainSettings())
         self._means = EpochMeans(self._model, 1)
+        self._step = training.Step(
+            self._run, Ranks(0, 1, torch.device("cuda")), None, torch.Generator()
+        )
 
     def __call__(self) -> None:
         self.forward()
@@ -121,14 +124,14 @@ class Step:
         if config.cf_weight:
             h = rows(self._rows, config.latent_dim)
         if config.diversity_weight:
-            groups = tuple(torch.empty(size, **INT64) for size in config.codebook_size)
+            groups = torch.empty(sum(config.codebook_size), **INT64)
         return Inputs(rows(self._rows, config.input_dim), h, groups, torch.empty((), **INT64))
 
     def forward(self) -> None:
         self._losses = self._model.losses(*self._inputs(), nonfinite="mark")
 
     def backward(self) -> None:
-        self._losses.total.backward()
+        self._losses.total.backward(self._step.one)
 
     def move(self) -> None:
         self._run.optimizer.step()
@@ -136,12 +139,10 @@ class Step:
 
     def captured(self) -> None:
         """The step that `Capture` records: no graph can hold a wait or a copy from the host."""
-        ranks = Ranks(0, 1, torch.device("cuda"))
-        step = training.Step(self._run, ranks, None, torch.Generator())
         inputs = self._inputs()
         (group,) = self._run.optimizer.param_groups
         assert group["lr"].is_cuda, "a graph would hold the learning rate"
-        step.move(inputs)
+        self._step.move(inputs)
 
 
 def put_on_card(model: torch.nn.Module) -> None:
@@ -298,8 +299,10 @@ def contrastive(B: int, D: int) -> None:
 def residual_losses(N: int, D: int, sizes: list[int]) -> None:
     x, words = rows(N, D), books(sizes, D)
     codes = torch.empty((N, len(sizes)), **INT64)
-    quantized, errors, _ = backend.residual_losses(x, words, sizes, codes)
-    weights = torch.empty((3, len(sizes)), **FLOAT64)
+    quantized, parts = backend.residual_losses(x, words, sizes, codes)
+    *_, loss, errors, scale = backend.residual_terms(parts, D, True, 0.25, True, x)
+    slopes = [None, None, None, loss]
+    weights = backend.residual_weights("detach", slopes, scale, len(sizes), True, 0.25, True)
     backend.residual_losses_backward(x, words, sizes, codes, errors, quantized, weights)
 
 

@@ -15,6 +15,9 @@ NONE_TAKEN = (torch.zeros(0, dtype=torch.int64), torch.tensor([0, 0, 0]))
 LEAF, TABLE = torch.randn(9, 4, requires_grad=True), torch.randn(7, 4, requires_grad=True)
 CODES = torch.tensor([[i % 3, i % 4] for i in range(8)] + [[-1, -1]])
 GROUPS, SEED = torch.arange(7) % 2, torch.tensor(3)
+WEIGHTS = [torch.randn(5, 4, requires_grad=True), torch.randn(3, 5)]
+TERMS = [torch.rand((), requires_grad=True) for _ in range(3)]
+BIASES = [torch.randn(5, requires_grad=True), torch.randn(3)]
 CALLS = [
     (ops.nearest, (X, BOOK, None)),
     (ops.nearest, (X, BOOK, torch.randn(7, dtype=torch.float64))),
@@ -24,9 +27,9 @@ CALLS = [
     (ops.residual_search_beam, (X, BOOK, [3, 4], 2)),
     (ops.distinct_codes, (X, BOOK, STARTS, torch.zeros(9).long(), torch.arange(9), *NONE_TAKEN)),
     (ops.evict_codes, (X, BOOK, STARTS, torch.zeros(9).long(), torch.arange(9), *NONE_TAKEN, 2)),
-    (ops.residual_losses, (LEAF, TABLE, [3, 4], CODES, "full", "mean")),
-    (ops.residual_losses, (LEAF, TABLE.detach(), [3, 4], CODES, "aggregate", "sum")),
-    (ops.residual_losses, (X.double(), BOOK.double(), [3, 4], CODES, "detach", "mean")),
+    (ops.residual_losses, (LEAF, TABLE, [3, 4], CODES, "full", "mean", 0.25, True)),
+    (ops.residual_losses, (LEAF, TABLE.detach(), [3, 4], CODES, "aggregate", "sum", 0.5, True)),
+    (ops.residual_losses, (X.double(), BOOK.double(), [3, 4], CODES, "detach", "mean", 1.0, False)),
     (ops.contrastive, (LEAF, torch.randn(11, 4, requires_grad=True), True)),
     (ops.contrastive, (X, X.clone().requires_grad_(), False)),
     (ops.contrastive_gradient_h, (X.double(), X.double(), torch.randn(9).double())),
@@ -36,6 +39,11 @@ CALLS = [
         ops.kmeans_plusplus,
         (X.round()[None], torch.ones(1, 9).double(), torch.rand(1, 3, 2).double()),
     ),
+    (ops.mlp, (LEAF, WEIGHTS, BIASES)),
+    (ops.mlp, (X, WEIGHTS[:1], BIASES[:1])),
+    (ops.weighted_total, (*TERMS, torch.rand(2), 36, [2.0, 1e-4, 0.01], True)),
+    (ops.weighted_total, (*X[0, :3].double().unbind(), X[1].double(), 36, [1.0, 0.1, 0.0], False)),
+    (ops.joined_codes, ([CODES, CODES[:, :1]],)),
     (ops.cluster_sums, (X, torch.arange(9) % 7, 7, 30)),
     (ops.nearest_bounded, (X, BOOK, torch.full((9,), -1), torch.zeros(9), torch.zeros(7))),
     (
