@@ -391,7 +391,7 @@ def write_bad(root: Path) -> dict[str, str]:
             ["train", "text.npy", "--out", "OUT", *KMEANS, "--batch-size", "3"],
             "--batch-size is not an option of --model residual-kmeans",
         ),
-        (["train", "text.npy", "--out", "OUT", "--balanced"], "no option of --model letter"),
+        (["train", "text.npy", "--out", "OUT", "--balanced"], "not an option of --model letter"),
         (["train", "text.npy", "--out", "OUT", "--codebook-update", "ema"], "diversity_weight=0"),
         (["train", "text.npy", "--out", "OUT", *KMEANS, "--iterations", "0"], "at least 1, got 0"),
         (["train", "text.npy", "--out", "OUT", *KMEANS, "--normalize", "l2"], "one of none, unit"),

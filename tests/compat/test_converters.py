@@ -100,7 +100,7 @@ def test_grid(tmp_path: Path, normalize: bool) -> None:
 def test_clear_errors(tmp_path: Path) -> None:
     path = tmp_path / "it.pt"
     torch.save({"model": {"encoder.weight": torch.ones(2)}}, path)
-    with pytest.raises(ValueError, match="no state dict of an RqVae"):
+    with pytest.raises(ValueError, match="not a state dict of an RqVae"):
         rqvae_recommender.RqVae.from_checkpoint(path, False, "relu")
     torch.save({"state_dict": {"quantization_layer_list.1.centroids": torch.ones(2, 2)}}, path)
     with pytest.raises(ValueError, match=r"no quantization_layer_list.0.centroids"):

@@ -354,7 +354,7 @@ def test_checkpoints(tmp_path: Path, module: object, bn: bool) -> None:
 def test_checkpoints_of_something_else(tmp_path: Path) -> None:
     path = tmp_path / "checkpoint.pth"
     torch.save({"state_dict": {"encoder.weight": torch.ones(2)}}, path)
-    with pytest.raises(ValueError, match="no checkpoint of an RQ-VAE"):
+    with pytest.raises(ValueError, match="not a checkpoint of an RQ-VAE"):
         letter.RQVAE.from_checkpoint(path)
     torch.save({"model": {}}, path)
     with pytest.raises(ValueError, match=r"no tensors under 'state_dict', only \['model'\]"):
@@ -406,7 +406,7 @@ def test_clear_errors() -> None:
         ours(x, {"0": [0] * 12, "1": [0] * 8})
     with pytest.raises(ValueError, match=r"a group for each of \[12, 8, 10\] codewords"):
         ours(x, torch.zeros(3, 12))
-    with pytest.raises(ValueError, match="no one tensor"):
+    with pytest.raises(ValueError, match="don't fit one tensor"):
         ours.get_codebook()
     with pytest.raises(ValueError, match="1 of 5 rows"):
         ours(x.index_fill(0, torch.tensor([2]), torch.nan), None)

@@ -188,6 +188,6 @@ def test_a_removed_item_is_not_generated_and_not_decoded(way: str) -> None:
 def test_decode_says_what_is_too_short_or_no_multiple() -> None:
     with pytest.raises(ValueError, match="max_new_tokens must be 3 or more"):
         IDS.decode(torch.zeros(2, 6, dtype=torch.int64), START, 4)
-    with pytest.raises(ValueError, match="no multiple of 3 beams"):
+    with pytest.raises(ValueError, match="not a multiple of 3 beams"):
         IDS.decode(torch.zeros(4, 7, dtype=torch.int64), START, 4, beams=3)
     assert IDS.decode(torch.zeros(2, 7, dtype=torch.int64), START, 4) == [[], []]

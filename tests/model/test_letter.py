@@ -95,7 +95,7 @@ def test_saved_is_the_same(tmp_path: Path) -> None:
 
 
 def test_broken_folders_are_refused_in_one_line(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"no letter-fast model: it has no config\.json"):
+    with pytest.raises(ValueError, match=r"not a letter-fast model: it has no config\.json"):
         lf.Letter.from_pretrained(tmp_path)
     model().save_pretrained(tmp_path)
     weights = (tmp_path / "model.safetensors").read_bytes()

@@ -126,7 +126,7 @@ class Recorder:
         for at, array in arrays.items():
             kind, after = array.kind, array.read()
             if at == fields.get("lower"):
-                kind, after = _AT_MOST, _bounds(given, before[at], after)
+                kind, after = _AT_MOST, _bounds(given, after)
             record += struct.pack("<IIQ", at, kind, array.bytes) + before[at]
             changed = after != before[at]
             record += struct.pack("<I", changed) + (after if changed else b"")
@@ -163,10 +163,10 @@ def _operations() -> set[str]:
     return set().union(*entries)
 
 
-def _bounds(given: dict[str, Any], before: bytes, after: bytes) -> bytes:
+def _bounds(given: dict[str, Any], after: bytes) -> bytes:
     """The upper limit of `lower`: each row's distance to all codewords but its own.
 
-    A row that wasn't searched keeps the bound it had, be it true or, in a test, not.
+    What was found here may lie above it, where a test made a bound up that is not true.
     """
     x, codebook = given["x"].double(), given.get("codebooks", given.get("codebook")).double()
     distances = torch.cdist(x, codebook, compute_mode="donot_use_mm_for_euclid_dist")
@@ -174,8 +174,7 @@ def _bounds(given: dict[str, Any], before: bytes, after: bytes) -> bytes:
     distances.scatter_(1, own.clamp(min=0).long(), torch.inf)
     nearest = distances.amin(1) * (1 + 1e-12)
     limit = nearest.float().nextafter(torch.tensor(torch.inf)).numpy()
-    had, left = np.frombuffer(before, np.float32), np.frombuffer(after, np.float32)
-    return np.where(had == left, np.fmax(limit, left), limit).tobytes()
+    return np.fmax(limit, np.frombuffer(after, np.float32)).tobytes()
 
 
 def _arrays(asked: Any, given: dict[str, Any]) -> list[tuple[int, _Array]]:

@@ -56,6 +56,8 @@ CALLS = [
 ]
 
 
+# torch 2.14 looks at .grad of tensors of its own making.
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")
 @pytest.mark.parametrize(("op", "arguments"), CALLS)
 def test_opcheck(op: object, arguments: tuple[object, ...]) -> None:
     torch.library.opcheck(op, arguments)

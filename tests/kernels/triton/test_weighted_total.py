@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
@@ -15,8 +17,9 @@ from tests.support.triton_backend import DEVICE, backend, to_device
 @pytest.mark.parametrize("mean", [True, False])
 def test_total(w_rq: float, L: int, mean: bool) -> None:
     terms, weights = [*torch.rand(3).unbind(), torch.rand(L)], [w_rq, 0.1, 0.01]
-    expected = reference.weighted_total(*terms, 96, weights, mean)
-    found = backend.weighted_total(*to_device(*terms), 96, weights, mean)
+    how: tuple[Any, ...] = (96, weights, mean)
+    expected = reference.weighted_total(*terms, *how)
+    found = backend.weighted_total(*to_device(*terms), *how)
     for one, other in zip(found, expected, strict=True):
         torch.testing.assert_close(one.cpu(), other, rtol=1e-6, atol=0)
 
