@@ -134,14 +134,19 @@ def open_npy(path: Path) -> ArrayEmbeddings:
             raise
         floating = np.issubdtype(mapped.dtype, np.floating) and mapped.dtype.itemsize <= 8
         check_shape(str(path), mapped.shape, str(mapped.dtype), floating)
-        if more := path.stat().st_size - mapped.offset - mapped.nbytes:
-            raise CatalogError(
-                f"{path} goes on for {more} bytes after its array of {len(mapped)} rows: "
-                "a second array saved into the same file would be left out; write one array a file"
-            )
+        check_one_array(path, mapped)
         by_column = not mapped.flags.c_contiguous
         matrix = StoredMatrix(path, state, mapped.offset, mapped.shape, mapped.dtype, by_column)
         return ArrayEmbeddings(str(path), matrix, files=(path,))
+
+
+def check_one_array(path: Path, mapped: np.memmap[Any, Any]) -> None:
+    """Refuses a .npy file that goes on after the array that `np.load` has mapped of it."""
+    if more := path.stat().st_size - mapped.offset - mapped.nbytes:
+        raise CatalogError(
+            f"{path} goes on for {more} bytes after its array of {len(mapped)} rows: "
+            "a second array saved into the same file would be left out; write one array a file"
+        )
 
 
 def open_safetensors(path: Path, wanted: Wanted) -> ArrayEmbeddings:

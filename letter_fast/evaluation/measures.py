@@ -12,7 +12,7 @@ from torch import Tensor
 
 from letter_fast import validation
 from letter_fast.catalog import Embeddings, align_cf
-from letter_fast.catalog.alignment import CfMissing
+from letter_fast.catalog.alignment import CF_MISSING, CfMissing
 from letter_fast.catalog.id_types import ItemId
 from letter_fast.model import Letter, Tokenizer, check_trained, trained_on
 from letter_fast.tokenization import SemanticIds, collision_statistics
@@ -101,6 +101,7 @@ def evaluate(
         ValueError: inputs, model and IDs don't fit each other, or the model was never trained.
     """
     check_trained(model)
+    validation.choice(cf_missing, CF_MISSING, "cf_missing")
     validation.flags(cf_by_row=cf_by_row, with_removed=with_removed, other_model=other_model)
     batch_size = validation.integer(batch_size, "batch_size", 1)
     seed = validation.integer(seed, "seed")

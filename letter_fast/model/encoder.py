@@ -25,8 +25,8 @@ _LANES = 16
 def output_of(layers: nn.Sequential, x: Tensor) -> Tensor:
     """layers(x); on a GPU in few launches, where they are linear with ReLU between.
 
-    Everything else (dropout, batch normalization, hooks, autocast, torch.compile, layers that
-    somebody has replaced) is left to the layers themselves. x [N, w_0] -> [N, w_n]
+    Everything else (dropout, batch normalization, hooks, autocast, torch.compile, layers of other
+    kinds) is left to the layers themselves. x [N, w_0] -> [N, w_n]
     """
     if not _fits(layers, x):
         output: Tensor = layers(x)
@@ -55,7 +55,12 @@ def _fits(layers: nn.Sequential, x: Tensor) -> bool:
 
 def _is_plain(layer: nn.Module, kind: type[nn.Module]) -> bool:
     """Whether the layer is this and nothing else, in float32."""
-    hooks = layer._forward_hooks or layer._forward_pre_hooks or layer._backward_hooks
+    hooks = (
+        layer._forward_hooks
+        or layer._forward_pre_hooks
+        or layer._backward_hooks
+        or layer._backward_pre_hooks
+    )
     return (
         type(layer) is kind
         and not hooks

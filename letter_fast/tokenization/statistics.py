@@ -23,8 +23,14 @@ class CollisionStatistics:
 
 
 def collision_statistics(codes: ArrayLike) -> CollisionStatistics:
-    """Both of the field's definitions, and the largest group. codes [N, T]"""
+    """Both of the field's definitions, and the largest group. codes [N, T]
+
+    Raises:
+        ValueError: they are not integers of that shape.
+    """
     codes = np.asarray(codes)
+    if codes.shape[:1] != (0,) and (codes.ndim != 2 or not np.issubdtype(codes.dtype, np.integer)):
+        raise ValueError(f"codes must be integers [N, T], got {codes.dtype} {list(codes.shape)}")
     if len(codes) == 0:
         return CollisionStatistics(0, 0, 0.0, 0.0, 0)
     lowest = np.minimum(codes.min(axis=0), 0)

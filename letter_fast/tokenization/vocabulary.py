@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from letter_fast.options import shown
+
 from .codes import check_codes, checked_sizes, checked_token_ids, token_id
 
 Codes = NDArray[np.int64]
@@ -49,6 +51,8 @@ class Vocabulary:
     """
 
     def __init__(self, sizes: Sequence[int], template: str = LETTER_TOKEN) -> None:
+        if not isinstance(template, str):
+            raise ValueError(f"template must be a string, got {shown(template)}")
         self.sizes, self.template = checked_sizes(sizes), template
         if "{letter}" in template and len(self.sizes) > len(string.ascii_lowercase):
             raise ValueError(

@@ -197,6 +197,15 @@ def test_openonerec_holds_lists_and_packed_ids(tmp_path: Path) -> None:
         export_ids(SemanticIds(np.zeros((1, 5), dtype=int), [2] * 5), path, "openonerec")
 
 
+def test_a_second_array_in_faiss_codes_is_not_left_out(tmp_path: Path) -> None:
+    path = tmp_path / "codes.npy"
+    with path.open("wb") as file:
+        for _ in range(2):
+            np.save(file, np.zeros((2, 1), np.uint8))
+    with pytest.raises(ValueError, match="a second array saved into the same file"):
+        import_ids(path, "faiss", sizes=[2, 3])
+
+
 def test_faiss_needs_to_know_the_sizes(tmp_path: Path) -> None:
     path = tmp_path / "codes.npy"
     export_ids(IDS, path, "faiss")

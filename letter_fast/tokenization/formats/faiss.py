@@ -10,6 +10,7 @@ from typing import BinaryIO
 
 import numpy as np
 
+from letter_fast.catalog.arrays import check_one_array
 from letter_fast.tokenization.packing import pack_bits, unpack_bits
 from letter_fast.tokenization.table_file import TableParts
 
@@ -27,6 +28,8 @@ def read(path: Path, facts: Facts) -> Contents:
     packed = np.load(path, mmap_mode="r", allow_pickle=False)
     if not isinstance(packed, np.ndarray):
         raise ValueError("it must hold one array, got an .npz archive")
+    if isinstance(packed, np.memmap):
+        check_one_array(path, packed)
     return Contents(unpack_bits(packed, facts.known_sizes()))
 
 
